@@ -1,0 +1,142 @@
+//! The small types that configuration values are parsed into: [`Secret`], [`Seconds`], [`Tag`],
+//! [`FrontDoor`], [`LogLevel`].
+//!
+//! Owns what each value may look like; refuses anything else with a text that says what to write.
+//! Trap: a [`Secret`] must never reach a log or an error, so it has no `Display` and its `Debug`
+//! is a constant.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use crate::instance::InstanceId;
+
+/// Text that is compared but never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a text so that it can no longer be printed by accident.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one comparison that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "\"\"" } else { "\"***\"" })
+    }
+}
+
+/// A length of time written as a number of seconds, fractions allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seconds(pub Duration);
+
+impl Seconds {
+    /// As a `Duration`.
+    pub fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        // A year is beyond any use here and far below the range in which timers overflow.
+        if !(0.0..=31_536_000.0).contains(&seconds) {
+            return Err(D::Error::custom("must be a number of seconds from 0 to 31536000"));
+        }
+        Ok(Self(Duration::from_secs_f64(seconds)))
+    }
+}
+
+/// The replica tag: hex digits 1-2 of every id minted here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag(pub u8);
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02x}", self.0)
+    }
+}
+
+impl FromStr for Tag {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let two_digits = text.len() == 2 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        match u8::from_str_radix(text, 16) {
+            Ok(tag) if two_digits => Ok(Self(tag)),
+            _ => Err("must be two hex digits, such as \"a1\", or \"\" to draw them at the start"),
+        }
+    }
+}
+
+/// Which instance answers where the host name does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrontDoor {
+    /// Always this one.
+    Fixed(InstanceId),
+    /// The instance that minted the session id; the next in turn for a request without one.
+    Sticky,
+    /// The next in turn, whatever id the request carries.
+    RoundRobin,
+    /// Any, whatever id the request carries.
+    Random,
+}
+
+impl FromStr for FrontDoor {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "sticky" => Ok(Self::Sticky),
+            "round_robin" => Ok(Self::RoundRobin),
+            "random" => Ok(Self::Random),
+            other => other
+                .strip_prefix("fixed:")
+                .and_then(|digit| digit.parse().ok())
+                .and_then(InstanceId::new)
+                .map(Self::Fixed)
+                .ok_or("must be fixed:0 to fixed:9, sticky, round_robin or random"),
+        }
+    }
+}
+
+/// The least severe level that is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLevel(pub tracing::Level);
+
+impl FromStr for LogLevel {
+    type Err = &'static str;
+
+    /// Any case; Python's names (`WARNING`, `CRITICAL`) are understood too.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        use tracing::Level;
+        match text.to_ascii_lowercase().as_str() {
+            "error" | "critical" | "fatal" => Ok(Self(Level::ERROR)),
+            "warn" | "warning" => Ok(Self(Level::WARN)),
+            "info" => Ok(Self(Level::INFO)),
+            "debug" => Ok(Self(Level::DEBUG)),
+            "trace" => Ok(Self(Level::TRACE)),
+            _ => Err("must be error, warn, info, debug or trace"),
+        }
+    }
+}
+
+macro_rules! deserialize_from_str {
+    ($($name:ty),+) => {$(
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+            }
+        }
+    )+};
+}
+deserialize_from_str!(Tag, FrontDoor, LogLevel);

@@ -1,0 +1,56 @@
+//! `mcp-echo-stateful healthcheck`: asks a running server whether it is ready.
+//!
+//! Owns one GET over plain HTTP, so that an image without a shell or curl can check itself. Refuses
+//! https: inside a container there is none.
+
+use std::{net::IpAddr, time::Duration};
+
+use anyhow::{Context, bail, ensure};
+use axum::body::Body;
+use http::{Request, Uri, header};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, time::timeout};
+
+use crate::config::ServerConfig;
+
+/// How long the answer may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The URL of the server that this configuration describes, on the loopback side.
+pub fn own_url(server: &ServerConfig) -> String {
+    let host = match server.host {
+        IpAddr::V4(address) if address.is_unspecified() => "127.0.0.1".to_owned(),
+        IpAddr::V6(address) if address.is_unspecified() => "[::1]".to_owned(),
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    };
+    format!("http://{host}:{}/readyz", server.port)
+}
+
+/// Succeeds if the server answers with 2xx in time.
+pub async fn check(url: &str) -> anyhow::Result<()> {
+    timeout(PATIENCE, get(url)).await.unwrap_or_else(|_| bail!("{url}: no answer in 2 seconds"))
+}
+
+async fn get(url: &str) -> anyhow::Result<()> {
+    let uri: Uri = url.parse().with_context(|| format!("{url}: not a URL"))?;
+    ensure!(uri.scheme_str() == Some("http"), "{url}: must begin with http://");
+    let authority = uri.authority().with_context(|| format!("{url}: names no host"))?;
+    let address = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(80));
+    let stream =
+        TcpStream::connect(address).await.with_context(|| format!("{url}: cannot connect"))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let request = Request::get(path).header(header::HOST, authority.as_str()).body(Body::empty())?;
+    let answer = sender.send_request(request);
+    let response = tokio::select! {
+        response = answer => response?,
+        closed = connection => match closed {
+            Ok(()) => bail!("{url}: the connection was closed"),
+            Err(error) => return Err(error.into()),
+        },
+    };
+    ensure!(response.status().is_success(), "{url}: answered {}", response.status());
+    Ok(())
+}

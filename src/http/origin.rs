@@ -1,0 +1,110 @@
+//! The `Origin` check: which browser pages may call, and read what they get.
+//!
+//! Owns the verdict on an `Origin` header and the 403 for a foreign one, without which a page anywhere
+//! could reach a server that only its user's machine can (DNS rebinding; 2025-11-25, basic/transports,
+//! "Security Warning"). Refuses before anything else is done for the request.
+//! Trap: `null` is what sandboxed pages send; it is foreign unless it is listed.
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
+use http::{StatusCode, header};
+
+use super::{cors::Cors, vhost::HostTable};
+use crate::{
+    config::{HostsConfig, OriginConfig},
+    instance::Instance,
+    telemetry::RequestRecord,
+};
+
+/// Which origins may call one instance.
+#[derive(Debug)]
+pub struct Origins {
+    any: bool,
+    listed: Vec<String>,
+    hosts: HostTable,
+    cors: Cors,
+}
+
+/// Why an origin may call, or that it may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// `origin.allowed` names it, or `*`.
+    Listed,
+    /// A page served by this machine.
+    Loopback,
+    /// A page of one of our own hosts.
+    OwnHost,
+    /// Anything else.
+    Foreign,
+}
+
+impl Origins {
+    /// The origins of one instance.
+    pub fn build(config: &OriginConfig, hosts: &HostsConfig) -> Self {
+        Self {
+            any: config.allowed.iter().any(|origin| origin == "*"),
+            listed: config
+                .allowed
+                .iter()
+                .map(|origin| origin.trim_end_matches('/').to_owned())
+                .collect(),
+            hosts: HostTable::build(hosts),
+            cors: Cors::build(),
+        }
+    }
+
+    /// Judges the value of an `Origin` header.
+    pub fn judge(&self, origin: &[u8]) -> Verdict {
+        let Ok(origin) = std::str::from_utf8(origin) else { return Verdict::Foreign };
+        if self.any || self.listed.iter().any(|listed| listed.eq_ignore_ascii_case(origin)) {
+            return Verdict::Listed;
+        }
+        let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        let Some(host) = host.and_then(super::vhost::without_port) else { return Verdict::Foreign };
+        let name = host.trim_start_matches('[').trim_end_matches(']');
+        let dotted = name.len().checked_sub(10).and_then(|start| name.get(start..));
+        let local = name.eq_ignore_ascii_case("localhost")
+            || dotted.is_some_and(|end| end.eq_ignore_ascii_case(".localhost"))
+            || name.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+        match () {
+            () if local => Verdict::Loopback,
+            () if self.hosts.select(host).is_some() => Verdict::OwnHost,
+            () => Verdict::Foreign,
+        }
+    }
+}
+
+/// Turns a foreign page away, answers preflights, and lets any other page read its answer.
+pub async fn layer(
+    State(instance): State<Arc<Instance>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    // Several Origin headers are as foreign as a wrong one: no browser sends them.
+    let mut origins = request.headers().get_all(header::ORIGIN).iter();
+    let origin = match (origins.next(), origins.next()) {
+        (None, _) => return next.run(request).await,
+        (Some(origin), None) if instance.origins.judge(origin.as_bytes()) != Verdict::Foreign => {
+            origin.clone()
+        }
+        (Some(_), _) => {
+            if let Some(record) = request.extensions().get::<Arc<RequestRecord>>() {
+                record.set_outcome("foreign_origin");
+            }
+            let text = "this Origin may not call; list it in origin.allowed";
+            return super::problem(StatusCode::FORBIDDEN, text);
+        }
+    };
+    let cors = &instance.origins.cors;
+    let mut response = match Cors::is_preflight(request.method(), request.headers()) {
+        true => cors.preflight(request.headers()),
+        false => next.run(request).await,
+    };
+    cors.open(&mut response, origin);
+    response
+}

@@ -1,0 +1,327 @@
+//! Host selection: from the authority of a request to the instance that answers it.
+//!
+//! Owns the table of host names, the front door and the routers of all instances; it is the one place
+//! that knows more than one tenant. Refuses a request that names no host or two (400) and hosts that
+//! are not ours (421), before any router sees it. Health answers on any host.
+//! Trap: names are compared without case, with or without port and trailing dot; a comparison that
+//! misses one of these lets a rebinding page in or a proxy's request out.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use axum::{Router, extract::Request, response::Response};
+use futures_util::future::{Either, Ready, ready};
+use http::{HeaderMap, StatusCode, Uri, header};
+use tower::Service;
+
+use super::problem;
+use crate::{
+    admin,
+    config::{FrontDoor, HostsConfig},
+    instance::{InstanceId, Process},
+    mcp::reply::SESSION_HEADER,
+    session::SessionId,
+};
+
+/// The name that opens every host name of ours.
+const LABEL: &str = "echo-stateful";
+
+/// What a host name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// One of the ten.
+    Instance(InstanceId),
+    /// The front door picks.
+    FrontDoor,
+}
+
+/// Every host name that is ours.
+#[derive(Clone, Debug)]
+pub struct HostTable {
+    bases: Vec<String>,
+    front_door_names: Vec<String>,
+}
+
+impl HostTable {
+    /// Reads the names; compares them as written, without case.
+    pub fn build(config: &HostsConfig) -> Self {
+        let clean = |names: &[String]| {
+            names.iter().map(|name| name.trim_end_matches('.').to_owned()).collect()
+        };
+        Self {
+            bases: clean(&config.base_domains),
+            front_door_names: clean(&config.front_door_names),
+        }
+    }
+
+    /// What a host name, without port, stands for.
+    pub fn select(&self, host: &str) -> Option<Target> {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        if self.front_door_names.iter().any(|name| name.eq_ignore_ascii_case(host)) {
+            return Some(Target::FrontDoor);
+        }
+        self.bases.iter().find_map(|base| {
+            let start = host.len().checked_sub(base.len())?;
+            let (label, end) = (host.get(..start)?, host.get(start..)?);
+            let label = label.strip_suffix('.').filter(|_| end.eq_ignore_ascii_case(base))?;
+            let rest = label.get(LABEL.len()..)?;
+            if !label.get(..LABEL.len())?.eq_ignore_ascii_case(LABEL) {
+                return None;
+            }
+            match rest.as_bytes() {
+                [] => Some(Target::FrontDoor),
+                [digit @ b'0'..=b'9'] => InstanceId::new(digit - b'0').map(Target::Instance),
+                _ => None,
+            }
+        })
+    }
+}
+
+/// The host of an authority: `host`, `host:port`, `[v6]`, `[v6]:port`. `None` if it is no authority.
+pub fn without_port(authority: &str) -> Option<&str> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let end = rest.find(']')? + 2;
+            (authority.get(..end)?, authority.get(end..)?)
+        }
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let port_fits = match port.strip_prefix(':') {
+        Some(digits) => digits.len() <= 5 && digits.bytes().all(|byte| byte.is_ascii_digit()),
+        None => port.is_empty(),
+    };
+    (port_fits && is_host_name(host)).then_some(host)
+}
+
+/// Whether a text can be a host: a name, an IPv4 address or a bracketed IPv6 address.
+pub fn is_host_name(text: &str) -> bool {
+    match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            let body = text.strip_suffix('.').unwrap_or(text);
+            !body.is_empty()
+                && body.len() <= 253
+                && body.split('.').all(|label| {
+                    !label.is_empty()
+                        && label
+                            .bytes()
+                            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+                })
+        }
+    }
+}
+
+/// Why a request has no host that we could serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NoHost {
+    Missing,
+    Several,
+    Malformed,
+}
+
+impl NoHost {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Missing => "the request names no host: send one Host header",
+            Self::Several => {
+                "the request names two hosts: send one Host header that fits the request target"
+            }
+            Self::Malformed => "the Host header is not a host name with an optional port",
+        }
+    }
+}
+
+/// The one host of a request: the target's authority (HTTP/2, absolute form), else the Host header
+/// (RFC 9112 §3.2, RFC 9113 §8.3.1).
+fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, NoHost> {
+    let mut values = headers.get_all(header::HOST).iter();
+    let (first, second) = (values.next(), values.next());
+    if second.is_some() {
+        return Err(NoHost::Several);
+    }
+    let header = match first.map(|value| value.to_str()) {
+        None => None,
+        Some(Ok(text)) => Some(without_port(text).ok_or(NoHost::Malformed)?),
+        Some(Err(_)) => return Err(NoHost::Malformed),
+    };
+    let target = match uri.authority() {
+        None => None,
+        Some(authority) => Some(without_port(authority.as_str()).ok_or(NoHost::Malformed)?),
+    };
+    match (target, header) {
+        (Some(target), Some(header)) if !target.eq_ignore_ascii_case(header) => {
+            Err(NoHost::Several)
+        }
+        (Some(host), _) | (None, Some(host)) => Ok(host),
+        (None, None) => Err(NoHost::Missing),
+    }
+}
+
+/// The service that hands each request to the router of its instance.
+#[derive(Clone, Debug)]
+pub struct VirtualHosts(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    process: Arc<Process>,
+    table: HostTable,
+    front_door: FrontDoor,
+    turn: AtomicUsize,
+    routers: Vec<Router>,
+    overview: Router,
+}
+
+impl VirtualHosts {
+    /// `routers` are those of the ten instances in order; `overview` answers `/debug` at the front door.
+    pub fn build(
+        config: &HostsConfig,
+        process: &Arc<Process>,
+        routers: Vec<Router>,
+        overview: Router,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            process: Arc::clone(process),
+            table: HostTable::build(config),
+            front_door: config.front_door,
+            turn: AtomicUsize::new(0),
+            routers,
+            overview,
+        }))
+    }
+}
+
+impl Inner {
+    fn pick(&self, headers: &HeaderMap) -> usize {
+        let next = || self.turn.fetch_add(1, Ordering::Relaxed) % InstanceId::COUNT;
+        match self.front_door {
+            FrontDoor::Fixed(instance) => instance.index(),
+            FrontDoor::Sticky => {
+                let id = headers.get(SESSION_HEADER).and_then(|value| value.to_str().ok());
+                let minted_by = id.and_then(SessionId::parse).and_then(SessionId::instance);
+                minted_by.map_or_else(next, InstanceId::index)
+            }
+            FrontDoor::RoundRobin => next(),
+            FrontDoor::Random => {
+                let mut byte = [0];
+                // Without random bytes, turns are as good.
+                getrandom::fill(&mut byte)
+                    .map_or_else(|_| next(), |()| usize::from(byte[0]) % InstanceId::COUNT)
+            }
+        }
+    }
+}
+
+impl Service<Request> for VirtualHosts {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<Ready<Result<Response, Infallible>>, <Router as Service<Request>>::Future>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let answer = |response| Either::Left(ready(Ok(response)));
+        let inner = &*self.0;
+        if let Some(response) =
+            admin::health(&inner.process, request.method(), request.uri().path())
+        {
+            return answer(response);
+        }
+        let target = match host(request.uri(), request.headers()) {
+            Ok(host) => inner.table.select(host),
+            Err(problem) => return answer(super::problem(StatusCode::BAD_REQUEST, problem.text())),
+        };
+        let router = match target {
+            Some(Target::Instance(id)) => &inner.routers[id.index()],
+            Some(Target::FrontDoor) if admin::is_path(request.uri().path()) => &inner.overview,
+            Some(Target::FrontDoor) => &inner.routers[inner.pick(request.headers())],
+            None => {
+                return answer(problem(
+                    StatusCode::MISDIRECTED_REQUEST,
+                    "this host is not served here; see hosts.base_domains and hosts.front_door_names",
+                ));
+            }
+        };
+        Either::Right(router.clone().call(request))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn table() -> HostTable {
+        HostTable {
+            bases: vec!["localhost".to_owned(), "example.com".to_owned()],
+            front_door_names: vec![
+                "localhost".to_owned(),
+                "127.0.0.1".to_owned(),
+                "[::1]".to_owned(),
+            ],
+        }
+    }
+
+    #[test]
+    fn names_stand_for_instances() {
+        let three = InstanceId::new(3).map(Target::Instance);
+        for name in [
+            "echo-stateful3.localhost",
+            "ECHO-Stateful3.Example.COM",
+            "echo-stateful3.example.com.",
+        ] {
+            assert_eq!(table().select(name), three, "{name}");
+        }
+        for name in ["localhost", "127.0.0.1", "[::1]", "echo-stateful.example.com", "LOCALHOST."] {
+            assert_eq!(table().select(name), Some(Target::FrontDoor), "{name}");
+        }
+        for name in [
+            "",
+            ".",
+            "example.com",
+            "echo-stateful10.example.com",
+            "echo-stateful3example.com",
+            "echo-statefulx.example.com",
+            "echo-stateful3.example.com.evil.org",
+            "a.echo-stateful3.localhost",
+            "echo-stateful3.example.org",
+            "echo-stateful3",
+            "évil.localhost",
+        ] {
+            assert_eq!(table().select(name), None, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_authority_is_read_or_refused(text in "\\PC{0,60}") {
+            if let Some(host) = without_port(&text) {
+                prop_assert!(text.starts_with(host));
+                let _ = table().select(host);
+            }
+        }
+
+        #[test]
+        fn port_case_and_dot_make_no_difference(
+            digit in 0u8..10, port in proptest::option::of(0u16..), upper: bool, dot: bool,
+        ) {
+            let mut name = format!("echo-stateful{digit}.example.com");
+            if upper { name.make_ascii_uppercase(); }
+            if dot { name.push('.'); }
+            let authority = match port {
+                Some(port) => format!("{name}:{port}"),
+                None => name,
+            };
+            let host = without_port(&authority).expect("is an authority");
+            prop_assert_eq!(table().select(host), InstanceId::new(digit).map(Target::Instance));
+        }
+    }
+}

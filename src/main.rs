@@ -1,0 +1,205 @@
+//! The program: arguments, configuration, telemetry, bind, serve, exit code.
+//!
+//! Owns the command line and what a person sees at the start. Exit codes: 0 done, 1 it could not be
+//! done (port taken, not healthy), 2 it was asked wrongly (arguments, configuration).
+
+use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use mcp_echo_stateful::{
+    config::{Config, Flags, FrontDoor, Layers},
+    healthcheck,
+    server::Server,
+    telemetry::Telemetry,
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+};
+
+/// Ten isolated stateful MCP test servers in one process.
+#[derive(Parser)]
+#[command(version, about, disable_help_subcommand = true)]
+struct Arguments {
+    /// Configuration file (TOML) [env: MCP_ECHO_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to bind [default: 0.0.0.0] [env: HOST]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    host: Option<String>,
+    /// Port to bind; 0 takes a free one [default: 3000] [env: PORT]
+    #[arg(long, global = true, value_name = "PORT")]
+    port: Option<u16>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve (this is what happens without a subcommand)
+    Serve,
+    /// Ask a running server whether it is ready; exit code 0 if it is, 1 if not
+    Healthcheck {
+        /// What to ask [default: /readyz of the server that the configuration describes]
+        url: Option<String>,
+    },
+    /// Look at the configuration without serving
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Check it; exit code 0 if it can be used, 2 if not
+    Check,
+    /// Print every key in force, where it came from, secrets redacted
+    Print,
+}
+
+/// A failure that is the caller's to mend.
+struct AskedWrongly(anyhow::Error);
+
+fn main() -> ExitCode {
+    let Arguments { config: file, host, port, command } = Arguments::parse();
+    let flags = Flags { file, host, port };
+    let done = match command.unwrap_or(Command::Serve) {
+        Command::Serve => serve(&flags),
+        Command::Healthcheck { url } => check_health(&flags, url),
+        Command::Config(ConfigCommand::Check) => load(&flags).and_then(|config| {
+            Server::build(&config).map_err(AskedWrongly)?;
+            Ok(say("the configuration is fine"))
+        }),
+        Command::Config(ConfigCommand::Print) => Layers::of_process(&flags)
+            .and_then(|layers| layers.print())
+            .map(|text| say(text.trim_end()))
+            .map_err(|error| AskedWrongly(error.into())),
+    };
+    let (error, code) = match done {
+        Ok(Ok(())) => return ExitCode::SUCCESS,
+        Ok(Err(error)) => (error, 1),
+        Err(AskedWrongly(error)) => (error, 2),
+    };
+    // One line, whatever caused it.
+    let _ = writeln!(std::io::stderr(), "mcp-echo-stateful: {error:#}");
+    ExitCode::from(code)
+}
+
+/// What was asked could be tried: done, or not.
+type Tried = Result<anyhow::Result<()>, AskedWrongly>;
+
+fn say(text: &str) -> anyhow::Result<()> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
+}
+
+fn load(flags: &Flags) -> Result<Config, AskedWrongly> {
+    Layers::of_process(flags)
+        .and_then(|layers| layers.check())
+        .map_err(|error| AskedWrongly(error.into()))
+}
+
+fn check_health(flags: &Flags, url: Option<String>) -> Tried {
+    let url = match url {
+        Some(url) => url,
+        None => healthcheck::own_url(&load(flags)?.server),
+    };
+    Ok(runtime().and_then(|runtime| runtime.block_on(healthcheck::check(&url))))
+}
+
+fn serve(flags: &Flags) -> Tried {
+    let config = load(flags)?;
+    let server = Server::build(&config).map_err(AskedWrongly)?;
+    let telemetry = Telemetry::install(&config.log).map_err(AskedWrongly)?;
+    let served = runtime().and_then(|runtime| runtime.block_on(run(&config, server)));
+    let dropped = telemetry.dropped_lines();
+    if dropped > 0 {
+        tracing::warn!(dropped, "log lines were dropped because the writer could not keep up");
+    }
+    Ok(served)
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+async fn run(config: &Config, server: Server) -> anyhow::Result<()> {
+    let address = SocketAddr::new(config.server.host, config.server.port);
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("cannot bind {address}"))?;
+    let mut signals = Signals::install()?;
+    let bound = listener.local_addr()?;
+    greet(config, &server, bound)?;
+    tracing::info!(address = %bound, version = env!("CARGO_PKG_VERSION"), "listening");
+    server
+        .run(listener, async move {
+            signals.next().await;
+            // From now on the process is stopping; whoever asks again means at once.
+            let second = async move {
+                signals.next().await;
+                std::process::exit(1);
+            };
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "nobody waits for it: it ends the process"
+            )]
+            tokio::spawn(second);
+        })
+        .await;
+    Ok(())
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn install() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Tells a person where to go. On standard error, so that standard output holds the log alone.
+fn greet(config: &Config, server: &Server, bound: SocketAddr) -> anyhow::Result<()> {
+    let port = bound.port();
+    let base = config.hosts.base_domains.first().map_or("localhost", String::as_str);
+    let picks = match config.hosts.front_door {
+        FrontDoor::Fixed(instance) => format!("instance {instance} answers"),
+        FrontDoor::Sticky => "the session's own instance answers".to_owned(),
+        FrontDoor::RoundRobin => "each in turn, whatever the session".to_owned(),
+        FrontDoor::Random => "any, whatever the session".to_owned(),
+    };
+    let mut err = std::io::stderr().lock();
+    writeln!(err, "mcp-echo-stateful {} on {bound}", env!("CARGO_PKG_VERSION"))?;
+    for instance in server.instances() {
+        writeln!(
+            err,
+            "  instance {}  http://echo-stateful{}.{base}:{port}/mcp",
+            instance.id, instance.id
+        )?;
+    }
+    writeln!(err, "  front door  http://localhost:{port}/mcp ({picks})")?;
+    if let Some(token) = server.generated_admin_token() {
+        writeln!(
+            err,
+            "  admin       http://localhost:{port}/debug/sessions with this generated token: {}",
+            token.expose()
+        )?;
+    }
+    writeln!(
+        err,
+        "Try it:\n  curl -s http://localhost:{port}/mcp -H 'Content-Type: application/json' \\\n    -d '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{{\"name\":\"echo\",\"arguments\":{{\"message\":\"hello\"}}}}}}'"
+    )?;
+    Ok(())
+}

@@ -1,0 +1,336 @@
+//! Every way in which an MCP request can fail, and what the client is told.
+//!
+//! Owns the closed list [`Failure`] and the one function that turns it into HTTP and JSON-RPC. Refuses
+//! to show what went on inside: the texts are written for the person at the other end and say what to do.
+//! Trap: a JSON-RPC error that answers a well-formed request of a sessioned revision travels with HTTP
+//! 200; only what is wrong with the HTTP exchange or the session has a status of its own.
+
+use std::borrow::Cow;
+
+use axum::{body::Body, response::Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+
+use super::{
+    jsonrpc::{self, EnvelopeError, ErrorObject, Id},
+    version::{self, ProtocolVersion},
+};
+use crate::{
+    instance::{InstanceId, Origin},
+    session::store::{Gone, Refused},
+};
+
+/// Implementation-defined: something is wrong with the HTTP exchange around the message.
+pub const TRANSPORT: i32 = -32000;
+/// Implementation-defined: there is no such session.
+pub const SESSION_GONE: i32 = -32001;
+/// JSON-RPC: parse error.
+pub const PARSE_ERROR: i32 = -32700;
+/// JSON-RPC: invalid request.
+pub const INVALID_REQUEST: i32 = -32600;
+/// JSON-RPC: method not found.
+pub const METHOD_NOT_FOUND: i32 = -32601;
+/// JSON-RPC: invalid params.
+pub const INVALID_PARAMS: i32 = -32602;
+/// JSON-RPC: internal error.
+pub const INTERNAL_ERROR: i32 = -32603;
+
+/// Why a request has no result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The body is not JSON.
+    NotJson(String),
+    /// The body is JSON but no JSON-RPC message, or one that may not come in this way.
+    NotAMessage(Cow<'static, str>),
+    /// There is no such method.
+    MethodNotFound(String),
+    /// The parameters do not fit the method.
+    InvalidParams(String),
+    /// There is no such tool.
+    UnknownTool(String),
+    /// The client took its request back.
+    Cancelled,
+    /// A session id is needed here.
+    SessionRequired,
+    /// There is no such session.
+    SessionGone(Misrouted),
+    /// No session could be made.
+    SessionRefused(Refused),
+    /// The session has as many streams open as it may.
+    TooManyStreams {
+        /// Open streams at the most.
+        limit: usize,
+    },
+    /// A header that may stand once stands there several times, or is no text.
+    BadHeader(&'static str),
+    /// The version header names none that is served.
+    UnsupportedVersion {
+        /// What is served.
+        served: Vec<ProtocolVersion>,
+    },
+    /// The client takes neither form of answer.
+    NotAcceptable {
+        /// What to accept.
+        needed: &'static str,
+    },
+    /// The body is not declared as JSON in UTF-8.
+    UnsupportedMediaType,
+    /// The body is larger than allowed.
+    BodyTooLarge {
+        /// Bytes at the most.
+        limit: usize,
+    },
+    /// The body did not arrive in time.
+    BodyTimeout,
+    /// The connection broke while the body was read.
+    BodyBroken,
+    /// The endpoint knows POST, GET and DELETE.
+    MethodNotAllowed,
+    /// Our fault.
+    Internal,
+}
+
+/// A session id that leads nowhere, with all that its digits say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Misrouted {
+    /// Why.
+    pub gone: Gone,
+    /// What the id says of its origin, if it is one of ours.
+    pub minted_by: Option<(InstanceId, Origin)>,
+    /// Who answers.
+    pub served_by: (InstanceId, Origin),
+    /// After how many idle seconds a session expires here.
+    pub timeout_seconds: u64,
+}
+
+impl From<EnvelopeError<'_>> for Failure {
+    fn from(error: EnvelopeError<'_>) -> Self {
+        match error {
+            EnvelopeError::NotJson(problem) => Self::NotJson(problem),
+            EnvelopeError::NotAMessage { problem, .. } => Self::NotAMessage(problem),
+        }
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Self::SessionRefused(refused)
+    }
+}
+
+impl Failure {
+    /// What the access log calls it.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::NotJson(_) => "not_json",
+            Self::NotAMessage(_) => "not_a_message",
+            Self::MethodNotFound(_) => "method_not_found",
+            Self::InvalidParams(_) => "invalid_params",
+            Self::UnknownTool(_) => "unknown_tool",
+            Self::Cancelled => "cancelled",
+            Self::SessionRequired => "session_required",
+            Self::SessionGone(misrouted) => misrouted.gone.as_str(),
+            Self::SessionRefused(Refused::Full { .. }) => "full",
+            Self::SessionRefused(Refused::Draining) => "draining",
+            Self::TooManyStreams { .. } => "too_many_streams",
+            Self::BadHeader(_) => "bad_header",
+            Self::UnsupportedVersion { .. } => "unsupported_version",
+            Self::NotAcceptable { .. } => "not_acceptable",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::BodyTimeout => "body_timeout",
+            Self::BodyBroken => "body_broken",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::SessionRefused(Refused::NoEntropy) | Self::Internal => "internal",
+        }
+    }
+
+    /// The JSON-RPC error code.
+    pub const fn code(&self) -> i32 {
+        match self {
+            Self::NotJson(_) => PARSE_ERROR,
+            Self::NotAMessage(_) => INVALID_REQUEST,
+            Self::MethodNotFound(_) => METHOD_NOT_FOUND,
+            Self::InvalidParams(_) | Self::UnknownTool(_) => INVALID_PARAMS,
+            Self::SessionGone(_) => SESSION_GONE,
+            Self::SessionRefused(Refused::NoEntropy) | Self::Internal => INTERNAL_ERROR,
+            Self::Cancelled
+            | Self::SessionRequired
+            | Self::SessionRefused(Refused::Full { .. } | Refused::Draining)
+            | Self::TooManyStreams { .. }
+            | Self::BadHeader(_)
+            | Self::UnsupportedVersion { .. }
+            | Self::NotAcceptable { .. }
+            | Self::UnsupportedMediaType
+            | Self::BodyTooLarge { .. }
+            | Self::BodyTimeout
+            | Self::BodyBroken
+            | Self::MethodNotAllowed => TRANSPORT,
+        }
+    }
+
+    /// The HTTP status of a response that carries nothing else.
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::MethodNotFound(_)
+            | Self::InvalidParams(_)
+            | Self::UnknownTool(_)
+            | Self::Cancelled => StatusCode::OK,
+            Self::NotJson(_)
+            | Self::NotAMessage(_)
+            | Self::SessionRequired
+            | Self::BadHeader(_)
+            | Self::UnsupportedVersion { .. }
+            | Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::SessionGone(_) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotAcceptable { .. } => StatusCode::NOT_ACCEPTABLE,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::TooManyStreams { .. } => StatusCode::CONFLICT,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::SessionRefused(Refused::Full { .. } | Refused::Draining) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::SessionRefused(Refused::NoEntropy) | Self::Internal => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        }
+    }
+
+    fn message(&self) -> Cow<'_, str> {
+        match self {
+            Self::NotJson(problem) => format!("parse error: {problem}").into(),
+            Self::NotAMessage(problem) => format!("invalid request: {problem}").into(),
+            Self::MethodNotFound(name) => format!("method not found: {name}").into(),
+            Self::InvalidParams(problem) => format!("invalid params: {problem}").into(),
+            Self::UnknownTool(name) => format!("Unknown tool: {name}").into(),
+            Self::Cancelled => "the request was cancelled by its client".into(),
+            Self::SessionRequired => {
+                "an Mcp-Session-Id header is required; initialize returns one".into()
+            }
+            Self::SessionGone(misrouted) => misrouted.message().into(),
+            Self::SessionRefused(refused) => refused.to_string().into(),
+            Self::TooManyStreams { limit } => format!(
+                "the session already has {limit} event streams open, the most it may (session.max_streams)"
+            )
+            .into(),
+            Self::BadHeader(name) => {
+                format!("the header {name} must stand once and be visible ASCII").into()
+            }
+            Self::UnsupportedVersion { served } => format!(
+                "the MCP-Protocol-Version header names a version that is not served; served are {}",
+                version::names(served)
+            )
+            .into(),
+            Self::NotAcceptable { needed } => {
+                format!("the client must accept {needed}: see its Accept header").into()
+            }
+            Self::UnsupportedMediaType => {
+                "the Content-Type header must be application/json (in UTF-8)".into()
+            }
+            Self::BodyTooLarge { limit } => {
+                format!("the body is larger than {limit} bytes (http.max_body_bytes)").into()
+            }
+            Self::BodyTimeout => {
+                "the body did not arrive in time (http.body_timeout_seconds)".into()
+            }
+            Self::BodyBroken => "the body could not be read to its end".into(),
+            Self::MethodNotAllowed => "the MCP endpoint takes POST, GET and DELETE".into(),
+            Self::Internal => "internal error".into(),
+        }
+    }
+
+    fn data(&self) -> Option<Value> {
+        match self {
+            Self::SessionGone(misrouted) => Some(misrouted.data()),
+            Self::UnsupportedVersion { served } => {
+                let served: Vec<_> = served.iter().map(|version| version.as_str()).collect();
+                Some(json!({ "supported": served }))
+            }
+            _ => None,
+        }
+    }
+
+    /// The JSON-RPC error message, for a place that has no HTTP status of its own.
+    pub fn to_message(&self, id: Option<Id<'_>>) -> bytes::Bytes {
+        let error = ErrorObject { code: self.code(), message: self.message(), data: self.data() };
+        jsonrpc::error(id, &error)
+    }
+
+    /// The whole answer.
+    pub fn into_response(self, id: Option<Id<'_>>) -> Response {
+        let mut response = Response::new(Body::from(self.to_message(id)));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        match self {
+            Self::SessionRefused(Refused::Full { retry_after_seconds, .. }) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_seconds));
+            }
+            Self::SessionRefused(Refused::Draining) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+            }
+            Self::MethodNotAllowed => {
+                headers
+                    .insert(header::ALLOW, HeaderValue::from_static("GET, POST, DELETE, OPTIONS"));
+            }
+            // What is left of the body is not worth reading.
+            Self::BodyTooLarge { .. } | Self::BodyTimeout | Self::BodyBroken => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl Misrouted {
+    fn message(&self) -> String {
+        let advice = "send initialize to begin a new session";
+        let (here, _) = self.served_by;
+        match self.gone {
+            Gone::OtherInstance(other) => format!(
+                "session not found: instance {other} minted this id, and instance {here} answers; use the host of instance {other}, or {advice}"
+            ),
+            Gone::OtherReplica(origin) => format!(
+                "session not found: replica {} minted this id, and replica {} answers; route by the id's digits 1-2, or {advice}",
+                origin.tag, self.served_by.1.tag
+            ),
+            Gone::EarlierBoot(_) => {
+                format!("session not found: it began before this server was last started; {advice}")
+            }
+            Gone::Expired => format!(
+                "session not found: it expired after {} seconds without a request; {advice}",
+                self.timeout_seconds
+            ),
+            Gone::Terminated(by) => {
+                format!("session not found: it was ended ({}); {advice}", by.as_str())
+            }
+            Gone::Unknown => format!("session not found; {advice}"),
+        }
+    }
+
+    fn data(&self) -> Value {
+        let mut data = json!({
+            "reason": self.gone.as_str(),
+            "served_by": place(self.served_by),
+        });
+        if let Some(minted_by) = self.minted_by {
+            data["minted_by"] = place(minted_by);
+        }
+        if let Gone::Terminated(by) = self.gone {
+            data["ended_by"] = by.as_str().into();
+        }
+        data
+    }
+}
+
+/// An instance, replica tag and boot, as they stand in an id.
+pub fn place((instance, origin): (InstanceId, Origin)) -> Value {
+    json!({
+        "instance": instance,
+        "replica_tag": origin.tag.to_string(),
+        "boot": origin.boot.to_string(),
+    })
+}

@@ -1,0 +1,461 @@
+//! One conversation: what a session remembers.
+//!
+//! Owns [`SessionId`] (an id that explains itself), [`Session`] and its data with their quota. Refuses
+//! to know where sessions are kept (`session::store`) or how they are reached (`mcp::sessioned`).
+//! Trap: the id is a secret that lets its holder act as the session; logs show a [`SessionRef`].
+
+pub mod memory;
+pub mod store;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    auth::Caller,
+    clock::Moment,
+    config::{SessionConfig, Tag},
+    instance::{Boot, InstanceId, Origin},
+    mcp::{
+        jsonrpc::{Id, OwnedId},
+        version::ProtocolVersion,
+    },
+};
+
+/// A UUID (version 8): hex digit 0 is the instance that minted it, digits 1-2 the replica tag, digits
+/// 3-5 the boot; the other 98 bits are random.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionId(Uuid);
+
+impl SessionId {
+    /// A new id that no one can guess.
+    pub fn mint(instance: InstanceId, origin: Origin) -> Result<Self, getrandom::Error> {
+        let mut bytes = [0u8; 16];
+        getrandom::fill(&mut bytes)?;
+        let Origin { tag: Tag(tag), boot: Boot(boot) } = origin;
+        bytes[0] = instance.digit() << 4 | tag >> 4;
+        bytes[1] = tag << 4 | (boot >> 8) as u8;
+        bytes[2] = boot as u8;
+        Ok(Self(uuid::Builder::from_custom_bytes(bytes).into_uuid()))
+    }
+
+    /// Reads an id as this server writes it: 36 characters, lower case.
+    pub fn parse(text: &str) -> Option<Self> {
+        let uuid = Uuid::try_parse(text).ok()?;
+        let ours = uuid.get_version_num() == 8 && Self(uuid).to_string() == text;
+        ours.then_some(Self(uuid))
+    }
+
+    /// Which instance minted it; `None` for an id that is not ours.
+    pub fn instance(self) -> Option<InstanceId> {
+        InstanceId::new(self.0.as_bytes()[0] >> 4)
+    }
+
+    /// Which replica minted it, and in which start.
+    pub fn origin(self) -> Origin {
+        let [a, b, c, ..] = *self.0.as_bytes();
+        Origin { tag: Tag(a << 4 | b >> 4), boot: Boot(u16::from(b & 0xf) << 8 | u16::from(c)) }
+    }
+
+    /// What stands for it in logs and listings.
+    pub fn reference(self) -> SessionRef {
+        SessionRef::of(&self.to_string())
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionId({})", self.reference())
+    }
+}
+
+/// The first 12 hex digits of the SHA-256 of an id's text: enough to find a session, too little to be one.
+/// `printf %s "$SESSION_ID" | sha256sum | cut -c1-12` gives the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionRef([u8; 6]);
+
+impl SessionRef {
+    /// The reference of any text that was given as an id.
+    pub fn of(id: &str) -> Self {
+        let digest = Sha256::digest(id.as_bytes());
+        let mut first = [0; 6];
+        first.copy_from_slice(&digest[..6]);
+        Self(first)
+    }
+}
+
+impl fmt::Display for SessionRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// What client and server agreed on when the session began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handshake {
+    /// The negotiated revision.
+    pub version: ProtocolVersion,
+    /// Who said `initialize`; `None` for a session that began implicitly.
+    pub client: Option<Client>,
+}
+
+/// `clientInfo`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Client {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its version.
+    pub version: Box<str>,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// Idle for too long.
+    Expired,
+    /// The client sent DELETE.
+    Client,
+    /// An operator ended it.
+    Admin,
+    /// The process stopped.
+    Shutdown,
+}
+
+impl EndReason {
+    /// Every reason, in the order of [`EndReason::index`].
+    pub const ALL: [Self; 4] = [Self::Expired, Self::Client, Self::Admin, Self::Shutdown];
+
+    /// Position in [`EndReason::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// As it stands in logs and listings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Client => "client",
+            Self::Admin => "admin",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// How many calls a session has completed, and when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Completed `tools/call` requests, `get_session_info` not counted.
+    pub requests: u64,
+    /// When the first completed.
+    pub first: Option<Moment>,
+    /// When the last completed.
+    pub last: Option<Moment>,
+}
+
+/// One live session. Shared by the requests that use it; every call locks for a few instructions only.
+#[derive(Debug)]
+pub struct Session {
+    /// The id that its client holds.
+    pub id: SessionId,
+    /// What stands for it in logs.
+    pub reference: SessionRef,
+    /// Who made it; for anyone else it does not exist.
+    pub owner: Caller,
+    /// What was agreed at the start.
+    pub handshake: Handshake,
+    /// When it began.
+    pub created: Moment,
+    touched: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ended: bool,
+    initialized: bool,
+    tally: Tally,
+    data: Data,
+    last_echo: Option<Box<str>>,
+    activity: Option<Box<Activity>>,
+}
+
+/// What is under way in a session: allocated for the sessions that need it.
+#[derive(Debug)]
+struct Activity {
+    open_streams: usize,
+    closed: CancellationToken,
+    calls: Vec<(OwnedId, CancellationToken)>,
+}
+
+impl Session {
+    /// A session that begins now.
+    pub(in crate::session) fn begin(
+        id: SessionId,
+        handshake: Handshake,
+        owner: Caller,
+        now: Moment,
+    ) -> Self {
+        Self {
+            id,
+            reference: id.reference(),
+            owner,
+            handshake,
+            created: now,
+            touched: AtomicU64::new(now.as_millis()),
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock was held leaves plain values behind, each of them whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When the idle clock was last set back.
+    pub fn touched(&self) -> Moment {
+        Moment::from_millis(self.touched.load(Ordering::Relaxed))
+    }
+
+    pub(in crate::session) fn touch(&self, now: Moment) {
+        self.touched.store(now.as_millis(), Ordering::Relaxed);
+    }
+
+    /// Says that the session has ended; true for the one who says it first. Closes its streams.
+    pub(in crate::session) fn mark_ended(&self) -> bool {
+        let mut state = self.state();
+        if let Some(activity) = &state.activity {
+            activity.closed.cancel();
+        }
+        !std::mem::replace(&mut state.ended, true)
+    }
+
+    /// Notes `notifications/initialized`.
+    pub fn set_initialized(&self) {
+        self.state().initialized = true;
+    }
+
+    /// Whether the client completed the handshake.
+    pub fn is_initialized(&self) -> bool {
+        self.state().initialized
+    }
+
+    /// Counts one completed call.
+    pub fn count(&self, now: Moment) -> Tally {
+        let tally = &mut self.state().tally;
+        tally.requests += 1;
+        tally.first.get_or_insert(now);
+        tally.last = Some(now);
+        *tally
+    }
+
+    /// What has been counted.
+    pub fn tally(&self) -> Tally {
+        self.state().tally
+    }
+
+    /// Remembers what was echoed last.
+    pub fn set_last_echo(&self, message: &str) {
+        self.state().last_echo = Some(message.into());
+    }
+
+    /// What was echoed last.
+    pub fn last_echo(&self) -> Option<Box<str>> {
+        self.state().last_echo.clone()
+    }
+
+    /// Runs `read` on the data.
+    pub fn with_data<T>(&self, read: impl FnOnce(&Data) -> T) -> T {
+        read(&self.state().data)
+    }
+
+    /// Stores a value; true if the key was there before.
+    pub fn set_data(
+        &self,
+        key: &str,
+        value: Box<RawValue>,
+        quota: &SessionConfig,
+    ) -> Result<bool, QuotaExceeded> {
+        self.state().data.set(key, value, quota)
+    }
+
+    /// Opens one more event stream, unless `limit` are open; it must end when the token is cancelled.
+    /// The token is a child of `closing`, and ends with the session as well.
+    pub fn open_stream(
+        &self,
+        limit: usize,
+        closing: &CancellationToken,
+    ) -> Option<CancellationToken> {
+        let mut state = self.state();
+        if state.ended {
+            return None;
+        }
+        let activity = state.activity(closing);
+        if activity.open_streams >= limit {
+            return None;
+        }
+        activity.open_streams += 1;
+        Some(activity.closed.clone())
+    }
+
+    /// The counterpart of [`Session::open_stream`].
+    pub fn close_stream(&self) {
+        if let Some(activity) = &mut self.state().activity {
+            activity.open_streams = activity.open_streams.saturating_sub(1);
+        }
+    }
+
+    /// How many event streams are open.
+    pub fn open_streams(&self) -> usize {
+        self.state().activity.as_ref().map_or(0, |activity| activity.open_streams)
+    }
+
+    /// Notes a call that takes time, so that its client can cancel it.
+    pub fn begin_call(&self, id: Id<'_>, closing: &CancellationToken) -> CancellationToken {
+        let cancelled = CancellationToken::new();
+        self.state().activity(closing).calls.push((id.to_owned(), cancelled.clone()));
+        cancelled
+    }
+
+    /// The counterpart of [`Session::begin_call`].
+    pub fn end_call(&self, id: Id<'_>) {
+        if let Some(activity) = &mut self.state().activity {
+            activity.calls.retain(|(call, _)| call.get() != id);
+        }
+    }
+
+    /// Cancels a call that is under way; nothing happens if there is none of that id.
+    pub fn cancel_call(&self, id: Id<'_>) {
+        if let Some(activity) = &self.state().activity {
+            activity
+                .calls
+                .iter()
+                .filter(|(call, _)| call.get() == id)
+                .for_each(|(_, c)| c.cancel());
+        }
+    }
+}
+
+impl State {
+    fn activity(&mut self, closing: &CancellationToken) -> &mut Activity {
+        self.activity.get_or_insert_with(|| {
+            Box::new(Activity { open_streams: 0, closed: closing.child_token(), calls: Vec::new() })
+        })
+    }
+}
+
+/// What a client stored, in the order of its keys, each value as compact JSON text.
+#[derive(Debug, Default)]
+pub struct Data {
+    values: BTreeMap<Box<str>, Box<RawValue>>,
+    bytes: usize,
+}
+
+/// Why a value was not stored; the texts say what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QuotaExceeded {
+    /// One key more than allowed.
+    #[error(
+        "the session already holds {limit} keys, the most it may (session.max_data_keys); overwrite one of them or use a new session"
+    )]
+    Keys {
+        /// Keys at the most.
+        limit: usize,
+    },
+    /// More bytes than allowed.
+    #[error(
+        "the session's data would take {needed} bytes of at most {limit} (session.max_data_bytes); store less or use a new session"
+    )]
+    Bytes {
+        /// What it would take, keys and values together.
+        needed: usize,
+        /// Bytes at the most.
+        limit: usize,
+    },
+}
+
+impl Data {
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&RawValue> {
+        self.values.get(key).map(|value| &**value)
+    }
+
+    /// Keys and values.
+    pub fn values(&self) -> &BTreeMap<Box<str>, Box<RawValue>> {
+        &self.values
+    }
+
+    /// The keys, sorted.
+    pub fn keys(&self) -> Vec<Box<str>> {
+        self.values.keys().cloned().collect()
+    }
+
+    /// Bytes of keys and values together.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn set(
+        &mut self,
+        key: &str,
+        value: Box<RawValue>,
+        quota: &SessionConfig,
+    ) -> Result<bool, QuotaExceeded> {
+        let old = self.values.get(key).map(|old| key.len() + old.get().len());
+        if old.is_none() && self.values.len() >= quota.max_data_keys {
+            return Err(QuotaExceeded::Keys { limit: quota.max_data_keys });
+        }
+        let needed = self.bytes - old.unwrap_or(0) + key.len() + value.get().len();
+        if needed > quota.max_data_bytes {
+            return Err(QuotaExceeded::Bytes { needed, limit: quota.max_data_bytes });
+        }
+        self.bytes = needed;
+        self.values.insert(key.into(), value);
+        Ok(old.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_id_says_where_it_came_from(digit in 0u8..10, tag: u8, boot in 0u16..0x1000) {
+            let instance = InstanceId::new(digit).expect("0 to 9");
+            let origin = Origin { tag: Tag(tag), boot: Boot(boot) };
+            let id = SessionId::mint(instance, origin).expect("random bytes");
+            let text = id.to_string();
+            prop_assert_eq!(&text[..6], format!("{digit}{tag:02x}{boot:03x}"));
+            prop_assert_eq!(SessionId::parse(&text), Some(id));
+            prop_assert_eq!(id.instance(), Some(instance));
+            prop_assert_eq!(id.origin(), origin);
+        }
+
+        #[test]
+        fn any_text_is_an_id_or_not(text in "\\PC{0,40}") {
+            if let Some(id) = SessionId::parse(&text) {
+                prop_assert_eq!(id.to_string(), text);
+            }
+        }
+    }
+}

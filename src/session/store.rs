@@ -1,0 +1,174 @@
+//! The door to sessions.
+//!
+//! Owns the operations that every kind of store offers: create, find, hold, end, list, count. Refuses
+//! to hand out the map behind it, so that a shared external store can stand here too.
+//! Trap: `find` sets the idle clock back; listing must not.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{EndReason, Handshake, Session, SessionId, memory::MemoryStore};
+use crate::{
+    auth::Caller,
+    config::SessionConfig,
+    instance::{InstanceId, Origin, Process},
+};
+
+/// Where one instance's sessions are kept.
+#[derive(Debug)]
+pub enum SessionStore {
+    /// In this process.
+    Memory(Arc<MemoryStore>),
+}
+
+/// Why there is no such session, as far as its id tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// Another of the ten minted it.
+    OtherInstance(InstanceId),
+    /// Another replica minted it: the request was routed to the wrong one.
+    OtherReplica(Origin),
+    /// This replica minted it, but before its last start.
+    EarlierBoot(Origin),
+    /// It was idle for too long.
+    Expired,
+    /// It was ended by its client, an operator or a shutdown.
+    Terminated(EndReason),
+    /// It never was one, belongs to someone else, or ended too long ago to be remembered.
+    Unknown,
+}
+
+impl Gone {
+    /// `error.data.reason`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OtherInstance(_) => "other_instance",
+            Self::OtherReplica(_) => "other_replica",
+            Self::EarlierBoot(_) => "earlier_boot",
+            Self::Expired => "expired",
+            Self::Terminated(_) => "terminated",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Why no session was created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// As many are live as may be.
+    #[error("{capacity} sessions are live, the most this instance holds (session.capacity)")]
+    Full {
+        /// Live sessions at the most.
+        capacity: u64,
+        /// When it is worth trying again.
+        retry_after_seconds: u64,
+    },
+    /// The process is stopping.
+    #[error("the server is shutting down")]
+    Draining,
+    /// The operating system gave no random bytes.
+    #[error("no random bytes for a session id")]
+    NoEntropy,
+}
+
+/// Lives and deaths of one instance's sessions. `live` is always `created` less all that ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Begun since the start.
+    pub created: u64,
+    /// Live now.
+    pub live: u64,
+    /// Ended, by [`EndReason::index`].
+    pub ended: [u64; EndReason::ALL.len()],
+    /// Not begun, because the instance was full or draining.
+    pub refused: u64,
+}
+
+impl SessionStore {
+    /// A store in this process for one instance.
+    pub fn in_memory(id: InstanceId, config: &SessionConfig, process: &Arc<Process>) -> Self {
+        Self::Memory(Arc::new(MemoryStore::new(id, config, process)))
+    }
+
+    /// Begins a session, unless the instance is full or draining.
+    pub async fn create(
+        &self,
+        handshake: Handshake,
+        owner: Caller,
+    ) -> Result<Arc<Session>, Refused> {
+        match self {
+            Self::Memory(store) => store.create(handshake, owner),
+        }
+    }
+
+    /// The live session of that id, if `caller` made it. Sets its idle clock back.
+    pub async fn find(&self, id: &str, caller: Caller) -> Result<Arc<Session>, Gone> {
+        match self {
+            Self::Memory(store) => store.find(id, caller),
+        }
+    }
+
+    /// Keeps a session from expiring until the guard is dropped, and sets its idle clock back then:
+    /// for calls that take time and for open streams.
+    pub fn hold(&self, session: &Arc<Session>) -> Hold {
+        match self {
+            Self::Memory(store) => Hold::new(Arc::clone(store), Arc::clone(session)),
+        }
+    }
+
+    /// Ends a session; false if it was gone already.
+    pub async fn end(&self, id: SessionId, reason: EndReason) -> bool {
+        match self {
+            Self::Memory(store) => store.end(id, reason),
+        }
+    }
+
+    /// Ends all sessions.
+    pub async fn end_all(&self, reason: EndReason) {
+        match self {
+            Self::Memory(store) => store.end_all(reason),
+        }
+    }
+
+    /// The live sessions, in no order. Sets no clock back.
+    pub async fn list(&self) -> Vec<Arc<Session>> {
+        match self {
+            Self::Memory(store) => store.list(),
+        }
+    }
+
+    /// Lives and deaths.
+    pub fn counts(&self) -> Counts {
+        match self {
+            Self::Memory(store) => store.counts(),
+        }
+    }
+
+    /// To be called a few times per timeout: lets idle sessions end although nobody asks for them.
+    pub fn tick(&self) {
+        match self {
+            Self::Memory(store) => store.tick(),
+        }
+    }
+}
+
+/// See [`SessionStore::hold`].
+#[derive(Debug)]
+pub struct Hold {
+    store: Arc<MemoryStore>,
+    session: Arc<Session>,
+}
+
+impl Hold {
+    fn new(store: Arc<MemoryStore>, session: Arc<Session>) -> Self {
+        store.hold(&session);
+        Self { store, session }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.store.release(&self.session);
+    }
+}

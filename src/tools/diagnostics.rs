@@ -1,0 +1,497 @@
+//! The tools that show what arrived: headers, identity, timing, CORS, environment, health.
+//!
+//! Owns their rows and what they report. Refuses to show a secret: credentials are redacted, and of the
+//! environment only the names that this program reads.
+//! Trap: a decoded token is not a verified one, and every answer about tokens says so.
+
+use http::header;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Tool, no_arguments, object};
+use crate::{
+    auth::{self, Claims, Unauthorized},
+    call::{Arguments, Arrival, BadArguments, CallContext, Prepared},
+    config::PLAIN_NAMES,
+    http::{cors, origin::Verdict},
+    mcp::model::ToolResult,
+};
+
+/// Headers whose values let their reader act as someone else.
+const CREDENTIALS: [&str; 5] =
+    ["authorization", "proxy-authorization", "cookie", "x-auth-token", "x-api-key"];
+
+/// Headers that a proxy adds.
+const FORWARDED: [&str; 7] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-forwarded-server",
+    "x-real-ip",
+];
+
+/// Headers by which an authenticating proxy names the user.
+const IDENTITY: [&str; 4] = ["x-user-id", "x-user-name", "x-client-id", "x-oauth-client"];
+
+pub(super) const TOOLS: &[Tool] = &[
+    Tool {
+        name: "printHeader",
+        title: "Print request headers",
+        description: "Shows every HTTP header of this request in the order it came, repeated ones included, and which were added by proxies. Credentials are redacted.",
+        input_schema: no_arguments,
+        output_schema: || {
+            object(json!({
+                "http_version": { "type": "string" },
+                "method": { "type": "string" },
+                "path": { "type": "string" },
+                "peer": { "type": "string" },
+                "peer_is_trusted_proxy": { "type": "boolean" },
+                "headers": { "type": "array", "items": { "type": "object", "properties": {
+                    "name": { "type": "string" }, "value": { "type": "string" } } } },
+                "forwarded": { "type": "object", "additionalProperties": { "type": "string" } },
+            }))
+        },
+        read_only: true,
+        idempotent: true,
+        counted: true,
+        prepare: |arguments| without_arguments(arguments, print_header),
+    },
+    Tool {
+        name: "bearerDecode",
+        title: "Decode the bearer token",
+        description: "Decodes the JWT in this request's Authorization header: header, claims, times. Decoded, not verified: the signature is not checked.",
+        input_schema: |_| {
+            json!({
+                "type": "object",
+                "properties": { "includeRaw": {
+                    "type": "boolean",
+                    "description": "Also return the token's header and payload as they were encoded; the signature never",
+                    "default": false,
+                } },
+                "additionalProperties": false,
+            })
+        },
+        output_schema: || {
+            json!({
+                "type": "object",
+                "properties": {
+                    "present": { "type": "boolean" },
+                    "is_jwt": { "type": "boolean" },
+                    "verified": { "const": false },
+                    "note": { "type": "string" },
+                    "header": { "type": "object" },
+                    "payload": { "type": "object" },
+                    "signature_present": { "type": "boolean" },
+                    "issued_at": { "type": ["string", "null"] },
+                    "expires_at": { "type": ["string", "null"] },
+                    "expired": { "type": ["boolean", "null"] },
+                    "raw": { "type": "object" },
+                },
+                "required": ["present", "is_jwt", "verified", "note"],
+            })
+        },
+        read_only: true,
+        idempotent: true,
+        counted: true,
+        prepare: |arguments| {
+            let include_raw = arguments.flag("includeRaw")?;
+            arguments.finish()?;
+            Ok(Prepared::now(move |context| {
+                ToolResult::readable(&bearer_decode(&context.arrival, include_raw))
+            }))
+        },
+    },
+    Tool {
+        name: "authContext",
+        title: "Show who is calling",
+        description: "Shows everything in this request that speaks of identity: the bearer token (decoded, not verified), the headers of an authenticating proxy and whether they count, and the check that this instance makes.",
+        input_schema: no_arguments,
+        output_schema: || {
+            object(json!({
+                "mode": { "type": "string", "enum": ["off", "passthrough", "tokens"] },
+                "identity_known": { "type": "boolean", "description": "Whether this session is bound to an identity" },
+                "bearer": { "type": "object" },
+                "proxy_identity": { "type": "object" },
+            }))
+        },
+        read_only: true,
+        idempotent: true,
+        counted: true,
+        prepare: |arguments| without_arguments(arguments, auth_context),
+    },
+    Tool {
+        name: "requestTiming",
+        title: "Show request timing",
+        description: "Shows when this request arrived, how long it took to reach the tool, and the age of the session.",
+        input_schema: no_arguments,
+        output_schema: || {
+            object(json!({
+                "request_id": { "type": "string" },
+                "received_at": { "type": "string", "format": "date-time" },
+                "now": { "type": "string", "format": "date-time" },
+                "elapsed_ms": { "type": "number", "minimum": 0 },
+                "session_age_seconds": { "type": "number", "minimum": 0 },
+                "rating": { "type": "string", "enum": ["excellent", "good", "acceptable", "slow"] },
+            }))
+        },
+        read_only: true,
+        idempotent: true,
+        counted: true,
+        prepare: |arguments| without_arguments(arguments, request_timing),
+    },
+    Tool {
+        name: "corsAnalysis",
+        title: "Analyse CORS",
+        description: "Shows the Origin of this request, whether this instance allows it and why, and the CORS headers that every answer carries.",
+        input_schema: no_arguments,
+        output_schema: || {
+            object(json!({
+                "origin": { "type": ["string", "null"] },
+                "verdict": { "type": "string" },
+                "allowed_methods": { "type": "array", "items": { "type": "string" } },
+                "exposed_headers": { "type": "array", "items": { "type": "string" } },
+                "allowed_origins": { "type": "array", "items": { "type": "string" } },
+                "request_headers": { "type": "object", "additionalProperties": { "type": "string" } },
+            }))
+        },
+        read_only: true,
+        idempotent: true,
+        counted: true,
+        prepare: |arguments| without_arguments(arguments, cors_analysis),
+    },
+    Tool {
+        name: "environmentDump",
+        title: "Show the environment",
+        description: "Shows the environment variables that this server reads, and no others. Secrets are redacted.",
+        input_schema: |_| {
+            json!({
+                "type": "object",
+                "properties": { "showSecrets": {
+                    "type": "boolean",
+                    "description": "Show the first and last four characters of secrets that are long enough to spare them",
+                    "default": false,
+                } },
+                "additionalProperties": false,
+            })
+        },
+        output_schema: || {
+            object(json!({
+                "variables": { "type": "object", "additionalProperties": { "type": ["string", "null"] } },
+            }))
+        },
+        read_only: true,
+        idempotent: true,
+        counted: true,
+        prepare: |arguments| {
+            let show_secrets = arguments.flag("showSecrets")?;
+            arguments.finish()?;
+            Ok(Prepared::now(move |_| ToolResult::readable(&environment(show_secrets))))
+        },
+    },
+    Tool {
+        name: "healthProbe",
+        title: "Probe health",
+        description: "Shows the server's name, version and protocol versions, its uptime, and this instance's sessions against their capacity.",
+        input_schema: no_arguments,
+        output_schema: || {
+            object(json!({
+                "status": { "type": "string", "enum": ["healthy", "full", "draining"] },
+                "server": { "type": "object" },
+                "protocol_versions": { "type": "array", "items": { "type": "string" } },
+                "uptime_seconds": { "type": "number", "minimum": 0 },
+                "sessions": { "type": "object" },
+            }))
+        },
+        read_only: true,
+        idempotent: true,
+        counted: true,
+        prepare: |arguments| without_arguments(arguments, health_probe),
+    },
+    Tool {
+        name: "whoIStheGOAT",
+        title: "Who is the G.O.A.T.?",
+        description: "Employs cutting-edge artificial intelligence to find the greatest programmer of all time among everyone who is calling right now.",
+        input_schema: no_arguments,
+        output_schema: || {
+            object(json!({
+                "identified": { "type": "boolean" },
+                "subject": { "type": ["string", "null"] },
+                "confidence": { "type": "number" },
+                "conclusion": { "type": "string" },
+            }))
+        },
+        read_only: true,
+        idempotent: true,
+        counted: true,
+        prepare: |arguments| without_arguments(arguments, who_is_the_goat),
+    },
+];
+
+fn without_arguments(
+    arguments: &mut Arguments<'_>,
+    report: fn(&CallContext) -> Value,
+) -> Result<Prepared, BadArguments> {
+    arguments.finish()?;
+    Ok(Prepared::now(move |context| ToolResult::readable(&report(context))))
+}
+
+/// A header's value, unless it is a credential: then its kind and its length.
+fn shown(name: &str, value: &[u8]) -> String {
+    let text = String::from_utf8_lossy(value);
+    if !CREDENTIALS.contains(&name) {
+        return text.into_owned();
+    }
+    match text.split_once(' ') {
+        Some((scheme, rest)) if name.ends_with("authorization") => {
+            format!("{scheme} [redacted, {} characters]", rest.len())
+        }
+        _ => format!("[redacted, {} characters]", text.len()),
+    }
+}
+
+/// The headers among `names` that are there.
+fn present(arrival: &Arrival, names: &[&str]) -> Value {
+    let found = names.iter().filter_map(|name| {
+        let value = arrival.headers().get(*name)?;
+        Some(((*name).to_owned(), shown(name, value.as_bytes()).into()))
+    });
+    Value::Object(found.collect())
+}
+
+fn print_header(context: &CallContext) -> Value {
+    let arrival = &context.arrival;
+    let headers: Vec<_> = arrival
+        .headers()
+        .iter()
+        .map(|(name, value)| json!({ "name": name.as_str(), "value": shown(name.as_str(), value.as_bytes()) }))
+        .collect();
+    json!({
+        "http_version": format!("{:?}", arrival.parts.version),
+        "method": arrival.parts.method.as_str(),
+        "path": arrival.uri().path(),
+        "peer": arrival.peer.to_string(),
+        "peer_is_trusted_proxy": arrival.trusted_peer,
+        "headers": headers,
+        "forwarded": present(arrival, &FORWARDED),
+    })
+}
+
+fn token(arrival: &Arrival) -> Result<&str, Unauthorized> {
+    auth::bearer(arrival.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes()))
+}
+
+fn claim_time(claims: &Claims, name: &str) -> Option<Timestamp> {
+    let seconds = claims.payload.get(name)?.as_f64()?;
+    Timestamp::from_second(seconds as i64).ok()
+}
+
+fn bearer_decode(arrival: &Arrival, include_raw: bool) -> Value {
+    const NOTE: &str = "decoded, not verified: nobody has checked the signature";
+    let token = match token(arrival) {
+        Ok(token) => token,
+        Err(problem) => {
+            let present = problem != Unauthorized::Missing;
+            let note = problem.to_string();
+            return json!({ "present": present, "is_jwt": false, "verified": false, "note": note });
+        }
+    };
+    let Some(claims) = Claims::decode(token) else {
+        let note =
+            "a bearer token is there, but it is no JWT: an opaque token has nothing to decode";
+        return json!({ "present": true, "is_jwt": false, "verified": false, "note": note });
+    };
+    let expires_at = claim_time(&claims, "exp");
+    let mut decoded = json!({
+        "present": true,
+        "is_jwt": true,
+        "verified": false,
+        "note": NOTE,
+        "header": claims.header,
+        "payload": claims.payload,
+        "signature_present": claims.signed,
+        "issued_at": claim_time(&claims, "iat"),
+        "expires_at": expires_at,
+        "expired": expires_at.map(|time| time < Timestamp::now()),
+    });
+    if include_raw {
+        let mut parts = token.split('.');
+        decoded["raw"] = json!({ "header": parts.next(), "payload": parts.next() });
+    }
+    decoded
+}
+
+fn auth_context(context: &CallContext) -> Value {
+    let arrival = &context.arrival;
+    let bearer = match token(arrival) {
+        Ok(token) => {
+            let claims = Claims::decode(token);
+            let claim = |name| claims.as_ref().and_then(|claims| claims.text(name));
+            json!({
+                "present": true,
+                "length": token.len(),
+                "is_jwt": claims.is_some(),
+                "verified": false,
+                "subject": claim("sub"),
+                "issuer": claim("iss"),
+                "client_id": claim("client_id"),
+                "scope": claim("scope"),
+            })
+        }
+        Err(problem) => json!({
+            "present": problem != Unauthorized::Missing,
+            "problem": problem.to_string(),
+        }),
+    };
+    let note = match arrival.trusted_peer {
+        true => "these headers count: the peer is one of http.trusted_proxies",
+        false => "these headers do not count: the peer is not one of http.trusted_proxies",
+    };
+    json!({
+        "mode": context.instance.auth.as_str(),
+        "identity_known": arrival.caller != auth::Caller::Anonymous,
+        "bearer": bearer,
+        "proxy_identity": {
+            "headers": present(arrival, &IDENTITY),
+            "auth_token_present": arrival.headers().contains_key("x-auth-token"),
+            "trusted": arrival.trusted_peer,
+            "note": note,
+        },
+    })
+}
+
+fn request_timing(context: &CallContext) -> Value {
+    let elapsed_ms = context.arrival.record.elapsed().as_secs_f64() * 1000.0;
+    let rating = match elapsed_ms {
+        ms if ms < 10.0 => "excellent",
+        ms if ms < 50.0 => "good",
+        ms if ms < 100.0 => "acceptable",
+        _ => "slow",
+    };
+    json!({
+        "request_id": &*context.arrival.record.id,
+        "received_at": context.arrival.received_at,
+        "now": Timestamp::now(),
+        "elapsed_ms": elapsed_ms,
+        "session_age_seconds":
+            context.instance.process.clock.now().since(context.session.created).as_secs_f64(),
+        "rating": rating,
+    })
+}
+
+fn cors_analysis(context: &CallContext) -> Value {
+    let (arrival, instance) = (&context.arrival, &context.instance);
+    let origin = arrival.header("origin");
+    let verdict = match origin.map(|origin| instance.origins.judge(origin.as_bytes())) {
+        None => "no Origin header: not a cross-origin request of a browser",
+        Some(Verdict::Listed) => "allowed: it is listed in origin.allowed",
+        Some(Verdict::Loopback) => "allowed: it is a page of this machine",
+        Some(Verdict::OwnHost) => "allowed: it is one of this server's own hosts",
+        Some(Verdict::Foreign) => "refused with 403: see origin.allowed",
+    };
+    json!({
+        "origin": origin,
+        "verdict": verdict,
+        "allowed_methods": cors::METHODS.iter().map(|method| method.as_str()).collect::<Vec<_>>(),
+        "exposed_headers": cors::EXPOSED.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
+        "allowed_origins": instance.policy.origin.allowed,
+        "request_headers": present(arrival, &[
+            "access-control-request-method",
+            "access-control-request-headers",
+            "sec-fetch-mode",
+            "sec-fetch-site",
+            "referer",
+        ]),
+    })
+}
+
+fn environment(show_secrets: bool) -> Value {
+    let own = PLAIN_NAMES.iter().map(|(name, _)| (*name).to_owned());
+    let prefixed =
+        std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| {
+            name.starts_with("MCP_ECHO_") && !PLAIN_NAMES.iter().any(|(own, _)| own == name)
+        });
+    let variables = own.chain(prefixed).map(|name| {
+        let value = std::env::var(&name).ok().map(|value| redacted(&name, value, show_secrets));
+        (name, value.into())
+    });
+    json!({ "variables": Value::Object(variables.collect()) })
+}
+
+fn redacted(name: &str, value: String, show_secrets: bool) -> String {
+    let secret = ["TOKEN", "SECRET", "KEY", "PASSWORD"].iter().any(|word| name.contains(word));
+    if !secret || value.is_empty() {
+        return value;
+    }
+    let characters: Vec<char> = value.chars().collect();
+    match show_secrets && characters.len() >= 24 {
+        true => {
+            let first: String = characters[..4].iter().collect();
+            let last: String = characters[characters.len() - 4..].iter().collect();
+            format!("{first}[redacted]{last}")
+        }
+        false => "[redacted]".to_owned(),
+    }
+}
+
+fn health_probe(context: &CallContext) -> Value {
+    let instance = &context.instance;
+    let process = &instance.process;
+    let counts = instance.sessions.counts();
+    let capacity = instance.policy.session.capacity;
+    let status = match () {
+        () if process.lifecycle.is_draining() => "draining",
+        () if counts.live >= capacity => "full",
+        () => "healthy",
+    };
+    json!({
+        "status": status,
+        "server": { "name": process.server_name, "version": process.server_version },
+        "protocol_versions":
+            instance.policy.protocol.versions.iter().map(|version| version.as_str()).collect::<Vec<_>>(),
+        "uptime_seconds": process.clock.uptime().as_secs_f64(),
+        "sessions": { "live": counts.live, "capacity": capacity, "refused": counts.refused },
+    })
+}
+
+fn who_is_the_goat(context: &CallContext) -> Value {
+    let arrival = &context.arrival;
+    let claims = token(arrival).ok().and_then(Claims::decode);
+    let claimed = claims.as_ref().and_then(|claims| {
+        ["name", "username", "preferred_username", "sub"].iter().find_map(|name| claims.text(name))
+    });
+    let forwarded = ["x-user-name", "x-user-id"]
+        .iter()
+        .find_map(|name| arrival.header(name))
+        .filter(|_| arrival.trusted_peer);
+    let subject = claimed.or(forwarded);
+    let conclusion = match subject {
+        Some(name) => format!(
+            "After an exhaustive analysis of a sample of one, {name} represents the pinnacle of software engineering achievement."
+        ),
+        None => "Nobody has introduced themselves. Send a bearer token with a name in it, and greatness can be measured.".to_owned(),
+    };
+    json!({
+        "identified": subject.is_some(),
+        "subject": subject,
+        "confidence": if subject.is_some() { 1.0 } else { 0.0 },
+        "conclusion": conclusion,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_stay_secret() {
+        let long = "abcdefghijklmnopqrstuvwxyz".to_owned();
+        assert_eq!(redacted("ADMIN_TOKEN", "short".to_owned(), true), "[redacted]");
+        assert_eq!(redacted("ADMIN_TOKEN", long.clone(), false), "[redacted]");
+        assert_eq!(redacted("ADMIN_TOKEN", long, true), "abcd[redacted]wxyz");
+        assert_eq!(redacted("PORT", "3000".to_owned(), false), "3000");
+        assert_eq!(shown("authorization", b"Bearer abcd"), "Bearer [redacted, 4 characters]");
+        assert_eq!(shown("cookie", b"a=b c=d"), "[redacted, 7 characters]");
+    }
+}

@@ -1,0 +1,432 @@
+//! The tools that make the server stateful: echo, and the session's own data.
+//!
+//! Owns their rows and what they do. Refuses a delay or a value beyond what configuration allows.
+//! Trap: `echo` reports a count that includes itself, so it counts before it composes its answer.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{
+    Value, json,
+    value::{RawValue, to_raw_value},
+};
+
+use super::{Tool, no_arguments, object, place_schema};
+use crate::{
+    call::{Arguments, BadArguments, CallContext, Prepared},
+    config::ToolsConfig,
+    mcp::{failure::place, jsonrpc::compact, model::ToolResult},
+    session::Tally,
+};
+
+pub(super) const TOOLS: &[Tool] = &[
+    Tool {
+        name: "echo",
+        title: "Echo",
+        description: "Echoes the message back. The answer's structured content tracks the session: how many calls it has completed and when. Can wait before it answers.",
+        input_schema: echo_arguments,
+        output_schema: || {
+            object(json!({
+                "message": { "type": "string" },
+                "format": { "type": "string", "enum": ["plain", "json", "markdown"] },
+                "session_id": { "type": "string" },
+                "request_count": { "type": "integer", "minimum": 1 },
+                "first_request_at": { "type": "string", "format": "date-time" },
+                "last_request_at": { "type": "string", "format": "date-time" },
+            }))
+        },
+        read_only: false,
+        idempotent: false,
+        counted: true,
+        prepare: echo,
+    },
+    Tool {
+        name: "set_session_data",
+        title: "Store session data",
+        description: "Stores any JSON value under a key of this session, until the session ends. A value that was there is replaced.",
+        input_schema: |_| {
+            json!({
+                "type": "object",
+                "properties": {
+                    "key": { "type": "string", "description": "Name of the value", "minLength": 1 },
+                    "value": { "description": "Any JSON value" },
+                },
+                "required": ["key", "value"],
+                "additionalProperties": false,
+            })
+        },
+        output_schema: || {
+            object(json!({
+                "key": { "type": "string" },
+                "stored": { "type": "boolean" },
+                "replaced": { "type": "boolean", "description": "Whether the key was there before" },
+                "data_keys": { "type": "array", "items": { "type": "string" } },
+                "data_bytes": { "type": "integer", "minimum": 0 },
+            }))
+        },
+        read_only: false,
+        idempotent: true,
+        counted: true,
+        prepare: set_session_data,
+    },
+    Tool {
+        name: "get_session_data",
+        title: "Read session data",
+        description: "Reads what set_session_data stored in this session: one key, or everything if no key is given.",
+        input_schema: |_| {
+            json!({
+                "type": "object",
+                "properties": {
+                    "key": { "type": "string", "description": "Name of the value; omit it to read all" },
+                },
+                "additionalProperties": false,
+            })
+        },
+        output_schema: || {
+            json!({
+                "type": "object",
+                "properties": {
+                    "key": { "type": "string" },
+                    "found": { "type": "boolean", "description": "Whether the key is there" },
+                    "value": { "description": "The value, null if it is not there" },
+                    "data": { "type": "object", "description": "Every key with its value" },
+                    "data_keys": { "type": "array", "items": { "type": "string" } },
+                },
+            })
+        },
+        read_only: true,
+        idempotent: true,
+        counted: true,
+        prepare: get_session_data,
+    },
+    Tool {
+        name: "get_session_info",
+        title: "Describe the session",
+        description: "Tells the session's id, age, count of completed calls, time until it expires, the keys of its data, and which instance, replica and boot minted and served it. Is not counted itself.",
+        input_schema: no_arguments,
+        output_schema: info_schema,
+        read_only: true,
+        idempotent: true,
+        counted: false,
+        prepare: |arguments| {
+            arguments.finish()?;
+            Ok(Prepared::now(|context| ToolResult::json(&SessionInfo::of(context))))
+        },
+    },
+    Tool {
+        name: "replayLastEcho",
+        title: "Replay the last echo",
+        description: "Repeats the message that echo was last called with in this session.",
+        input_schema: no_arguments,
+        output_schema: || {
+            object(json!({
+                "found": { "type": "boolean", "description": "Whether echo was called before" },
+                "message": { "type": ["string", "null"] },
+                "session_id": { "type": "string" },
+            }))
+        },
+        read_only: true,
+        idempotent: true,
+        counted: true,
+        prepare: replay_last_echo,
+    },
+    Tool {
+        name: "sessionInfo",
+        title: "Session and server statistics",
+        description: "Tells about the current session, as get_session_info does, and how many sessions this instance has begun and ended.",
+        input_schema: no_arguments,
+        output_schema: || {
+            object(json!({
+                "session": info_schema(),
+                "instance": {
+                    "type": "object",
+                    "properties": {
+                        "live_sessions": { "type": "integer", "minimum": 0 },
+                        "created_sessions": { "type": "integer", "minimum": 0 },
+                        "session_capacity": { "type": "integer", "minimum": 1 },
+                        "idle_timeout_seconds": { "type": "number" },
+                        "uptime_seconds": { "type": "number" },
+                    },
+                },
+            }))
+        },
+        read_only: true,
+        idempotent: true,
+        counted: true,
+        prepare: |arguments| {
+            arguments.finish()?;
+            Ok(Prepared::now(session_statistics))
+        },
+    },
+];
+
+fn echo_arguments(config: &ToolsConfig) -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "message": { "type": "string", "description": "The message to echo" },
+            "delay": {
+                "type": "number",
+                "description": "Seconds to wait before the answer",
+                "minimum": 0,
+                "maximum": config.max_delay_seconds.get().as_secs_f64(),
+            },
+            "format": {
+                "type": "string",
+                "description": "Form of the text: the message itself, JSON with the session's tracking, or Markdown with it",
+                "enum": ["plain", "json", "markdown"],
+                "default": "plain",
+            },
+        },
+        "required": ["message"],
+        "additionalProperties": false,
+    })
+}
+
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    Plain,
+    Json,
+    Markdown,
+}
+
+fn echo(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
+    let message = arguments.string("message")?.into_owned();
+    let delay = arguments.optional_number("delay")?.unwrap_or(0.0);
+    let format = match arguments.optional_string("format")?.as_deref() {
+        None | Some("plain") => Format::Plain,
+        Some("json") => Format::Json,
+        Some("markdown") => Format::Markdown,
+        Some(other) => {
+            let problem =
+                format!("the argument \"format\" must be plain, json or markdown, not {other:?}");
+            return Err(arguments.bad(problem));
+        }
+    };
+    arguments.finish()?;
+    let longest = arguments.limits.max_delay_seconds.get();
+    if !(0.0..=longest.as_secs_f64()).contains(&delay) {
+        let problem = format!(
+            "the argument \"delay\" must be 0 to {} seconds (tools.max_delay_seconds)",
+            longest.as_secs_f64()
+        );
+        return Err(arguments.bad(problem));
+    }
+    Ok(match Duration::from_secs_f64(delay) {
+        Duration::ZERO => Prepared::now(move |context| echoed(context, message, format)),
+        delay => Prepared::later(move |context| async move {
+            tokio::time::sleep(delay).await;
+            echoed(&context, message, format)
+        }),
+    })
+}
+
+fn echoed(context: &CallContext, message: String, format: Format) -> ToolResult {
+    #[derive(Serialize)]
+    struct Echo<'a> {
+        message: &'a str,
+        format: Format,
+        session_id: String,
+        request_count: u64,
+        first_request_at: Option<Timestamp>,
+        last_request_at: Option<Timestamp>,
+    }
+
+    context.session.set_last_echo(&message);
+    let Tally { requests, first, last } = context.count();
+    let clock = context.instance.process.clock;
+    let echo = Echo {
+        message: &message,
+        format,
+        session_id: context.session.id.to_string(),
+        request_count: requests,
+        first_request_at: first.map(|moment| clock.time(moment)),
+        last_request_at: last.map(|moment| clock.time(moment)),
+    };
+    let structured = match to_raw_value(&echo) {
+        Ok(raw) => raw,
+        Err(error) => return ToolResult::error(error.to_string()),
+    };
+    let text = match format {
+        Format::Json => structured.get().to_owned(),
+        Format::Markdown => format!(
+            "## Echo\n\n{message}\n\n- **Session:** `{}`\n- **Request count:** {requests}\n",
+            echo.session_id
+        ),
+        Format::Plain => message,
+    };
+    ToolResult::new(text, structured)
+}
+
+fn set_session_data(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
+    let key = arguments.string("key")?.into_owned();
+    let value = arguments.any("value")?;
+    arguments.finish()?;
+    if key.is_empty() {
+        return Err(arguments.bad("the argument \"key\" must not be empty".to_owned()));
+    }
+    // Compact, so that a value with line breaks between its tokens still fits one line of a stream.
+    let value =
+        RawValue::from_string(compact(value)).map_err(|error| arguments.bad(error.to_string()))?;
+    Ok(Prepared::now(move |context| {
+        let quota = &context.instance.policy.session;
+        let replaced = match context.session.set_data(&key, value, quota) {
+            Ok(replaced) => replaced,
+            Err(exceeded) => return ToolResult::error(exceeded.to_string()),
+        };
+        let (data_keys, data_bytes) = context.session.with_data(|data| (data.keys(), data.bytes()));
+        ToolResult::json(&json!({
+            "key": key,
+            "stored": true,
+            "replaced": replaced,
+            "data_keys": data_keys,
+            "data_bytes": data_bytes,
+        }))
+    }))
+}
+
+fn get_session_data(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
+    #[derive(Serialize)]
+    struct One<'a> {
+        key: &'a str,
+        found: bool,
+        value: Option<&'a RawValue>,
+    }
+    #[derive(Serialize)]
+    struct All<'a> {
+        data: &'a std::collections::BTreeMap<Box<str>, Box<RawValue>>,
+        data_keys: Vec<Box<str>>,
+    }
+
+    let key = arguments.optional_string("key")?.map(String::from);
+    arguments.finish()?;
+    Ok(Prepared::now(move |context| {
+        context.session.with_data(|data| match &key {
+            Some(key) => {
+                let value = data.get(key);
+                ToolResult::json(&One { key, found: value.is_some(), value })
+            }
+            None => ToolResult::json(&All { data: data.values(), data_keys: data.keys() }),
+        })
+    }))
+}
+
+fn replay_last_echo(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
+    arguments.finish()?;
+    Ok(Prepared::now(|context| {
+        let message = context.session.last_echo();
+        let text = match &message {
+            Some(message) => message.to_string(),
+            None => "Nothing has been echoed in this session yet; call echo first.".to_owned(),
+        };
+        let structured = json!({
+            "found": message.is_some(),
+            "message": message,
+            "session_id": context.session.id.to_string(),
+        });
+        match to_raw_value(&structured) {
+            Ok(raw) => ToolResult::new(text, raw),
+            Err(error) => ToolResult::error(error.to_string()),
+        }
+    }))
+}
+
+/// What there is to know about a session.
+#[derive(Serialize)]
+struct SessionInfo {
+    session_id: String,
+    session_ref: String,
+    request_count: u64,
+    first_request_at: Option<Timestamp>,
+    last_request_at: Option<Timestamp>,
+    created_at: Timestamp,
+    age_seconds: f64,
+    idle_timeout_seconds: f64,
+    expires_in_seconds: f64,
+    expires_at: Timestamp,
+    data_keys: Vec<Box<str>>,
+    data_bytes: usize,
+    client: Option<crate::session::Client>,
+    protocol_version: &'static str,
+    initialized: bool,
+    minted_by: Value,
+    served_by: Value,
+}
+
+impl SessionInfo {
+    fn of(context: &CallContext) -> Self {
+        let (session, instance) = (&context.session, &context.instance);
+        let clock = instance.process.clock;
+        let now = clock.now();
+        let Tally { requests, first, last } = session.tally();
+        let timeout = instance.policy.session.timeout_seconds.get();
+        let idle = now.since(session.touched());
+        let (data_keys, data_bytes) = session.with_data(|data| (data.keys(), data.bytes()));
+        let minted_by = session.id.instance().unwrap_or(instance.id);
+        let mut served_by = place((instance.id, instance.process.origin));
+        served_by["replica"] = instance.process.replica.as_str().into();
+        Self {
+            session_id: session.id.to_string(),
+            session_ref: session.reference.to_string(),
+            request_count: requests,
+            first_request_at: first.map(|moment| clock.time(moment)),
+            last_request_at: last.map(|moment| clock.time(moment)),
+            created_at: clock.time(session.created),
+            age_seconds: now.since(session.created).as_secs_f64(),
+            idle_timeout_seconds: timeout.as_secs_f64(),
+            expires_in_seconds: timeout.saturating_sub(idle).as_secs_f64(),
+            expires_at: clock.time(session.touched().plus(timeout)),
+            data_keys,
+            data_bytes,
+            client: session.handshake.client.clone(),
+            protocol_version: session.handshake.version.as_str(),
+            initialized: session.is_initialized(),
+            minted_by: place((minted_by, session.id.origin())),
+            served_by,
+        }
+    }
+}
+
+fn info_schema() -> Value {
+    object(json!({
+        "session_id": { "type": "string" },
+        "session_ref": { "type": "string", "description": "What stands for the id in the server's log" },
+        "request_count": { "type": "integer", "minimum": 0, "description": "Completed tools/call requests, get_session_info not counted" },
+        "first_request_at": { "type": ["string", "null"], "format": "date-time" },
+        "last_request_at": { "type": ["string", "null"], "format": "date-time" },
+        "created_at": { "type": "string", "format": "date-time" },
+        "age_seconds": { "type": "number", "minimum": 0 },
+        "idle_timeout_seconds": { "type": "number", "minimum": 0 },
+        "expires_in_seconds": { "type": "number", "minimum": 0 },
+        "expires_at": { "type": "string", "format": "date-time" },
+        "data_keys": { "type": "array", "items": { "type": "string" } },
+        "data_bytes": { "type": "integer", "minimum": 0 },
+        "client": {
+            "type": ["object", "null"],
+            "description": "clientInfo of initialize; null for a session that began without it",
+            "properties": { "name": { "type": "string" }, "version": { "type": "string" } },
+        },
+        "protocol_version": { "type": "string" },
+        "initialized": { "type": "boolean", "description": "Whether notifications/initialized has come" },
+        "minted_by": place_schema("Where the id was minted, as its digits say"),
+        "served_by": place_schema("Where this answer comes from"),
+    }))
+}
+
+fn session_statistics(context: &CallContext) -> ToolResult {
+    let instance = &context.instance;
+    let counts = instance.sessions.counts();
+    context.count();
+    ToolResult::readable(&json!({
+        "session": SessionInfo::of(context),
+        "instance": {
+            "live_sessions": counts.live,
+            "created_sessions": counts.created,
+            "session_capacity": instance.policy.session.capacity,
+            "idle_timeout_seconds": instance.policy.session.timeout_seconds.get().as_secs_f64(),
+            "uptime_seconds": instance.process.clock.uptime().as_secs_f64(),
+        },
+    }))
+}
