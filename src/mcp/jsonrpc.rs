@@ -279,10 +279,8 @@ pub fn compact(raw: &RawValue) -> String {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use serde_json::Value;
-
     use super::*;
+    use proptest::prelude::*;
 
     proptest! {
         /// No input panics, and whatever is accepted as a request is one by serde's own reading.
@@ -313,8 +311,7 @@ mod tests {
             let spaced = serde_json::to_string_pretty(&value).expect("serialises");
             let raw: &RawValue = serde_json::from_str(&spaced).expect("is JSON");
             let small = compact(raw);
-            prop_assert!(!small.contains('\n'));
-            prop_assert_eq!(serde_json::from_str::<Value>(&small).expect("is JSON"), value);
+            prop_assert_eq!(small, value.to_string());
         }
     }
 }
