@@ -1,1 +1,127 @@
-//! To come.
+//! The Host header selects the instance, and nothing else does.
+
+use crate::support::{Connection, TestServer, instance_host};
+use serde_json::json;
+
+#[tokio::test]
+async fn every_spelling_of_a_name_reaches_its_instance() {
+    let server = TestServer::start(&[]).await;
+    for instance in 0..10u8 {
+        for host in [
+            format!("echo-stateful{instance}.localhost"),
+            format!("ECHO-STATEFUL{instance}.Example.Com:{}", server.address.port()),
+            format!("echo-stateful{instance}.example.com."),
+        ] {
+            let answer = server.rpc("ping", json!({})).host(&host).send().await;
+            answer.expect_status(200);
+            assert_eq!(
+                answer.header("mcp-echo-instance"),
+                Some(instance.to_string().as_str()),
+                "{host}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_front_door_is_instance_0_by_default() {
+    let server = TestServer::start(&[]).await;
+    for host in
+        ["localhost", "localhost:3000", "127.0.0.1", "[::1]:3000", "echo-stateful.example.com"]
+    {
+        let answer = server.rpc("ping", json!({})).host(host).send().await;
+        assert_eq!(answer.header("mcp-echo-instance"), Some("0"), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_sticky_front_door_follows_the_session_id() {
+    let server = TestServer::start(&[("MCP_ECHO_HOSTS__FRONT_DOOR", "sticky")]).await;
+    let mut seen = Vec::new();
+    for _ in 0..12 {
+        let begun = server.initialize("2025-06-18").send().await;
+        let id = begun.header("mcp-session-id").expect("an id");
+        let minted = begun.header("mcp-echo-instance").expect("an instance").to_owned();
+        assert!(id.starts_with(&minted));
+        for _ in 0..3 {
+            let answer = server
+                .call("echo", json!({"message": "x"}))
+                .header("Mcp-Session-Id", id)
+                .send()
+                .await;
+            answer.expect_status(200);
+            assert_eq!(answer.header("mcp-echo-instance"), Some(minted.as_str()));
+        }
+        seen.push(minted);
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 10, "new sessions take turns");
+}
+
+#[tokio::test]
+async fn a_round_robin_front_door_breaks_affinity_and_the_404_says_so() {
+    let server = TestServer::start(&[("MCP_ECHO_HOSTS__FRONT_DOOR", "round_robin")]).await;
+    let begun = server.initialize("2025-06-18").send().await;
+    let id = begun.header("mcp-session-id").expect("an id");
+    let answer = server.rpc("ping", json!({})).header("Mcp-Session-Id", id).send().await;
+    assert_eq!(answer.expect_gone(), "other_instance");
+}
+
+#[tokio::test]
+async fn a_random_front_door_reaches_every_instance() {
+    let server = TestServer::start(&[("MCP_ECHO_HOSTS__FRONT_DOOR", "random")]).await;
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..300 {
+        let answer = server.rpc("ping", json!({})).send().await;
+        seen.insert(answer.header("mcp-echo-instance").expect("an instance").to_owned());
+    }
+    assert_eq!(seen.len(), 10);
+}
+
+#[tokio::test]
+async fn an_absolute_target_names_the_host() {
+    let server = TestServer::start(&[]).await;
+    let host = instance_host(7);
+    let answer = server.request("DELETE", &format!("http://{host}/mcp")).host(&host).send().await;
+    answer.expect_status(400);
+    assert_eq!(answer.header("mcp-echo-instance"), Some("7"));
+}
+
+#[tokio::test]
+async fn http2_names_the_host_in_its_authority() {
+    let server = TestServer::start(&[]).await;
+    let client = reqwest::Client::builder()
+        .http2_prior_knowledge()
+        .resolve("echo-stateful6.localhost", server.address)
+        .build()
+        .expect("builds");
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    let url = format!("http://echo-stateful6.localhost:{}/mcp", server.address.port());
+    let answer =
+        client.post(url).header("content-type", "application/json").body(body).send().await;
+    let answer = answer.expect("answers");
+    assert_eq!(answer.version(), reqwest::Version::HTTP_2);
+    assert_eq!(answer.headers()["mcp-echo-instance"], "6");
+}
+
+#[tokio::test]
+async fn health_answers_on_any_host_and_makes_no_session() {
+    let server = TestServer::start(&[("MCP_ECHO_AUTH__MODE", "passthrough")]).await;
+    for path in ["/livez", "/readyz", "/health"] {
+        for host in ["10.1.2.3:3000", "evil.example.org", "localhost"] {
+            server.request("GET", path).host(host).send().await.expect_status(200);
+        }
+        server.request("GET", path).without_host().send().await.expect_status(200);
+        server.request("HEAD", path).host("x").begin().await.head().await.expect_status(200);
+        let answer = server.request("POST", path).host("x").send().await;
+        answer.expect_status(405);
+        assert_eq!(answer.header("allow"), Some("GET, HEAD"));
+    }
+    let mut connection = Connection::open(server.address).await;
+    for _ in 0..1000 {
+        connection.write(&server.request("GET", "/readyz").host("10.1.2.3").bytes()).await;
+        connection.answer().await.expect_status(200);
+    }
+    assert_eq!(server.created(), 0);
+}

@@ -35,8 +35,10 @@ pub struct TestServer {
 impl TestServer {
     /// Starts a server with these environment variables and the defaults.
     pub async fn start(variables: &[(&str, &str)]) -> Self {
-        let mut all: Vec<(String, String)> =
-            vec![("ADMIN_TOKEN".into(), "admin-secret".into()), ("HOST".into(), "127.0.0.1".into())];
+        let mut all: Vec<(String, String)> = vec![
+            ("ADMIN_TOKEN".into(), "admin-secret".into()),
+            ("HOST".into(), "127.0.0.1".into()),
+        ];
         all.extend(variables.iter().map(|(name, value)| ((*name).into(), (*value).into())));
         let config = Layers::merge(&Flags::default(), &all)
             .and_then(|layers| layers.check())
@@ -88,7 +90,9 @@ impl TestServer {
 
     /// A JSON-RPC request to `/mcp`.
     pub fn rpc(&self, method: &str, params: Value) -> Request {
-        self.post(json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string())
+        self.post(
+            json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string(),
+        )
     }
 
     /// A call of a tool.
@@ -241,7 +245,8 @@ impl Connection {
     /// More bytes; false at the end.
     async fn fill(&mut self) -> bool {
         let mut chunk = [0; 16 * 1024];
-        let read = timeout(PATIENCE, self.stream.read(&mut chunk)).await.expect("an answer in time");
+        let read =
+            timeout(PATIENCE, self.stream.read(&mut chunk)).await.expect("an answer in time");
         let count = read.unwrap_or(0);
         self.buffer.extend_from_slice(&chunk[..count]);
         count > 0
