@@ -25,6 +25,7 @@ use crate::{
     config::{Config, Secret},
     http::problem,
     instance::{Instance, Process},
+    mcp::version::ProtocolVersion,
     session::{EndReason, Session, SessionRef, store::Counts},
 };
 
@@ -211,14 +212,15 @@ fn counts(instance: &Instance) -> Value {
 fn summary(instance: &Instance, session: &Session) -> Value {
     let clock = instance.process.clock;
     let (now, tally) = (clock.now(), session.tally());
-    let timeout = instance.policy.session.timeout_seconds.get();
+    let timeout = session.timeout(&instance.policy.session);
     let idle = now.since(session.touched());
     let (keys, bytes) = session.with_data(|data| (data.values().len(), data.bytes()));
     json!({
         "ref": session.reference.to_string(),
         "instance": instance.id,
         "client": session.handshake.client,
-        "protocol_version": session.handshake.version.as_str(),
+        "label": session.handshake.label,
+        "protocol_version": session.handshake.version.map(ProtocolVersion::as_str),
         "request_count": tally.requests,
         "created_at": clock.time(session.created),
         "age_seconds": now.since(session.created).as_secs_f64(),

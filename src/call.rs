@@ -7,11 +7,13 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     fmt,
     net::IpAddr,
     sync::{Arc, OnceLock},
 };
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Uri, request::Parts};
 use jiff::Timestamp;
@@ -19,13 +21,17 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
 };
-use serde_json::value::RawValue;
+use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     auth::Caller,
     config::ToolsConfig,
     instance::Instance,
-    mcp::model::ToolResult,
+    mcp::{
+        jsonrpc,
+        model::{Capabilities, LogLevel, Meta, ToolResult},
+        stream::EventLog,
+    },
     session::{Session, Tally},
     telemetry::RequestRecord,
 };
@@ -41,6 +47,8 @@ pub struct Arrival {
     pub trusted_peer: bool,
     /// The identity behind it.
     pub caller: Caller,
+    /// The body.
+    pub body: Bytes,
     /// When its head had been read, as the time of day.
     pub received_at: Timestamp,
     /// Facts for its log line.
@@ -64,50 +72,261 @@ impl Arrival {
     }
 }
 
+/// What a request says about the client, whatever era it came in.
+#[derive(Clone, Debug, Default)]
+pub struct ClientFacts {
+    /// What the client can do.
+    pub capabilities: Capabilities,
+    /// To be repeated in progress notifications; `None` if the client wants none.
+    pub progress_token: Option<Value>,
+    /// The least severe log message the client wants; `None` if it wants none.
+    pub log_level: Option<LogLevel>,
+    /// `_meta` as it came.
+    pub meta: Option<Meta>,
+    /// Whether progress notifications may carry a message.
+    pub progress_messages: bool,
+}
+
+/// What the client has answered so far.
+#[derive(Clone, Debug, Default)]
+pub struct Inputs {
+    /// Its answers, by the key that was asked under.
+    pub responses: BTreeMap<String, Value>,
+    /// What was to be remembered from the last round.
+    pub state: Option<Value>,
+}
+
+impl Inputs {
+    /// The answer under that key, if it is an object as every answer must be.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.responses.get(key).filter(|answer| answer.is_object())
+    }
+
+    /// A text that the user filled into a form, if the form was accepted.
+    pub fn filled(&self, key: &str, field: &str) -> Option<&str> {
+        let answer = self.get(key)?;
+        let accepted = answer.get("action").and_then(Value::as_str) == Some("accept");
+        answer.get("content")?.get(field)?.as_str().filter(|_| accepted)
+    }
+}
+
+/// A question to the client.
+#[derive(Clone, Debug)]
+pub struct InputRequest {
+    /// What kind of question.
+    pub kind: InputKind,
+    /// Its `params`.
+    pub params: Value,
+}
+
+/// The kinds of question that MCP has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InputKind {
+    /// `elicitation/create` with a form
+    Form,
+    /// `elicitation/create` with a URL
+    Url,
+    /// `sampling/createMessage`
+    Sampling,
+    /// `roots/list`
+    Roots,
+}
+
+impl InputKind {
+    /// As it stands on the wire.
+    pub const fn method(self) -> &'static str {
+        match self {
+            Self::Form | Self::Url => "elicitation/create",
+            Self::Sampling => "sampling/createMessage",
+            Self::Roots => "roots/list",
+        }
+    }
+
+    /// Whether a client can answer it.
+    pub const fn supported_by(self, capabilities: Capabilities) -> bool {
+        match self {
+            Self::Form => capabilities.elicitation,
+            Self::Url => capabilities.elicitation_url,
+            Self::Sampling => capabilities.sampling,
+            Self::Roots => capabilities.roots,
+        }
+    }
+
+    /// The capability that it needs, as `requiredCapabilities` says it.
+    pub fn required(self) -> Value {
+        match self {
+            Self::Form => json!({ "elicitation": {} }),
+            Self::Url => json!({ "elicitation": { "url": {} } }),
+            Self::Sampling => json!({ "sampling": {} }),
+            Self::Roots => json!({ "roots": {} }),
+        }
+    }
+}
+
+/// What a capability comes to. Asking the client is a return value: the call is made again with the
+/// answers, so that neither era needs to keep anything while the client thinks.
+#[derive(Clone, Debug)]
+pub enum Outcome<T> {
+    /// Done.
+    Done(T),
+    /// Not without these answers.
+    NeedInput {
+        /// The questions, each under its key.
+        requests: Vec<(&'static str, InputRequest)>,
+        /// To be remembered until the answers come.
+        state: Option<Value>,
+    },
+    /// The client lacks a capability that this needs.
+    Missing(Value),
+    /// The request cannot be served: a JSON-RPC error.
+    Refused {
+        /// Its code.
+        code: i32,
+        /// What is wrong, and what to do.
+        message: String,
+    },
+}
+
+impl From<ToolResult> for Outcome<ToolResult> {
+    fn from(result: ToolResult) -> Self {
+        Self::Done(result)
+    }
+}
+
 /// What a tool gets beside its arguments.
 #[derive(Debug)]
 pub struct CallContext {
     /// The instance it runs on.
     pub instance: Arc<Instance>,
-    /// The session it runs in.
-    pub session: Arc<Session>,
+    /// The session it runs in; `None` for a request without one.
+    pub session: Option<Arc<Session>>,
     /// The HTTP request it came in.
     pub arrival: Arc<Arrival>,
+    /// What the request says about the client.
+    pub client: ClientFacts,
+    /// Where notifications go that belong to this call; `None` if the answer is one document.
+    pub stream: Option<Arc<EventLog>>,
     counted: OnceLock<Tally>,
 }
 
 impl CallContext {
     /// A call that is about to run.
-    pub fn new(instance: Arc<Instance>, session: Arc<Session>, arrival: Arc<Arrival>) -> Self {
-        Self { instance, session, arrival, counted: OnceLock::new() }
+    pub fn new(
+        instance: Arc<Instance>,
+        session: Option<Arc<Session>>,
+        arrival: Arc<Arrival>,
+        client: ClientFacts,
+        stream: Option<Arc<EventLog>>,
+    ) -> Self {
+        Self { instance, session, arrival, client, stream, counted: OnceLock::new() }
+    }
+
+    /// The session, or what to tell a caller that has none.
+    pub fn session(&self) -> Result<&Arc<Session>, ToolResult> {
+        self.session.as_ref().ok_or_else(|| {
+            ToolResult::error(
+                "this tool needs a session: pass the handle that create_session returns as \"session\"",
+            )
+        })
     }
 
     /// Counts the call as completed, once, and gives the session's tally with it.
-    pub fn count(&self) -> Tally {
-        *self.counted.get_or_init(|| self.session.count(self.instance.process.clock.now()))
+    pub fn count(&self) -> Option<Tally> {
+        let session = self.session.as_ref()?;
+        Some(*self.counted.get_or_init(|| session.count(self.instance.process.clock.now())))
+    }
+
+    /// Ends the connection of the call's stream; the client is to come back for the rest. Does nothing
+    /// where it could not.
+    pub fn hang_up(&self) {
+        if let Some(stream) = self.stream.as_ref().filter(|stream| stream.is_primed()) {
+            stream.hang_up();
+        }
+    }
+
+    /// Tells the client how far the call is, if it wants to know.
+    pub async fn progress(&self, progress: f64, total: Option<f64>, message: Option<&str>) {
+        let (Some(token), Some(stream)) = (&self.client.progress_token, &self.stream) else {
+            return;
+        };
+        let mut params = json!({ "progressToken": token, "progress": progress });
+        if let Some(total) = total {
+            params["total"] = total.into();
+        }
+        if let Some(message) = message.filter(|_| self.client.progress_messages) {
+            params["message"] = message.into();
+        }
+        stream.send(&jsonrpc::notification("notifications/progress", &params)).await;
+    }
+
+    /// Sends the client a log message, if it wants messages of that severity.
+    pub async fn log(&self, level: LogLevel, data: Value) {
+        let wanted = self.client.log_level.is_some_and(|least| level >= least);
+        let Some(stream) = self.stream.as_ref().filter(|_| wanted) else { return };
+        let params = json!({ "level": level, "logger": "mcp-echo-stateful", "data": data });
+        stream.send(&jsonrpc::notification("notifications/message", &params)).await;
     }
 }
+
+/// A question that a background task puts to the client; its answers come by the keys asked under.
+pub type Ask = Box<
+    dyn Fn(Vec<(&'static str, InputRequest)>) -> BoxFuture<'static, BTreeMap<String, Value>>
+        + Send
+        + Sync,
+>;
+
+/// A tool at work.
+type Work = BoxFuture<'static, Outcome<ToolResult>>;
 
 /// A tool whose arguments have been read and found fit, before any session is touched.
 pub enum Prepared {
     /// Answers at once, without waiting for anything.
-    Now(Box<dyn FnOnce(&CallContext) -> ToolResult + Send>),
+    Now(Box<dyn FnOnce(&CallContext) -> Outcome<ToolResult> + Send>),
     /// Answers later. Who owns the work meanwhile, the session or the response, is the era's choice.
-    Later(Box<dyn FnOnce(Arc<CallContext>) -> BoxFuture<'static, ToolResult> + Send>),
+    Later(Box<dyn FnOnce(Arc<CallContext>) -> Work + Send>),
+    /// Takes its time, and may ask on the way. Becomes a task for a client that knows tasks.
+    Task {
+        /// Whether it is refused to a client that does not.
+        required: bool,
+        /// Runs it.
+        run: Box<dyn FnOnce(Arc<CallContext>, Ask) -> Work + Send>,
+    },
 }
 
 impl Prepared {
     /// A tool that answers at once.
-    pub fn now(run: impl FnOnce(&CallContext) -> ToolResult + Send + 'static) -> Self {
-        Self::Now(Box::new(run))
+    pub fn now<O: Into<Outcome<ToolResult>>>(
+        run: impl FnOnce(&CallContext) -> O + Send + 'static,
+    ) -> Self {
+        Self::Now(Box::new(move |context| run(context).into()))
     }
 
     /// A tool that takes its time.
-    pub fn later<F>(run: impl FnOnce(Arc<CallContext>) -> F + Send + 'static) -> Self
+    pub fn later<F, O>(run: impl FnOnce(Arc<CallContext>) -> F + Send + 'static) -> Self
     where
-        F: Future<Output = ToolResult> + Send + 'static,
+        F: Future<Output = O> + Send + 'static,
+        O: Into<Outcome<ToolResult>>,
     {
-        Self::Later(Box::new(move |context| Box::pin(run(context))))
+        Self::Later(Box::new(move |context| {
+            let work = run(context);
+            Box::pin(async move { work.await.into() })
+        }))
+    }
+
+    /// A tool that becomes a task.
+    pub fn task<F, O>(
+        required: bool,
+        run: impl FnOnce(Arc<CallContext>, Ask) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = O> + Send + 'static,
+        O: Into<Outcome<ToolResult>>,
+    {
+        let run = move |context, ask| -> Work {
+            let work = run(context, ask);
+            Box::pin(async move { work.await.into() })
+        };
+        Self::Task { required, run: Box::new(run) }
     }
 }
 
@@ -126,6 +345,8 @@ pub struct Arguments<'a> {
     fields: Vec<(Cow<'a, str>, &'a RawValue)>,
     /// What configuration allows.
     pub limits: &'a ToolsConfig,
+    /// What the client has answered so far.
+    pub inputs: &'a Inputs,
 }
 
 impl<'a> Arguments<'a> {
@@ -134,6 +355,7 @@ impl<'a> Arguments<'a> {
         tool: &'static str,
         raw: Option<&'a RawValue>,
         limits: &'a ToolsConfig,
+        inputs: &'a Inputs,
     ) -> Result<Self, BadArguments> {
         let fields = match raw {
             None => Vec::new(),
@@ -146,7 +368,7 @@ impl<'a> Arguments<'a> {
                     .0
             }
         };
-        Ok(Self { tool, fields, limits })
+        Ok(Self { tool, fields, limits, inputs })
     }
 
     /// Takes any JSON value.
@@ -170,6 +392,27 @@ impl<'a> Arguments<'a> {
         self.optional(name, "a number")
     }
 
+    /// Takes a whole number in that range that may be missing.
+    pub fn optional_integer(
+        &mut self,
+        name: &str,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Result<Option<u64>, BadArguments> {
+        match self.optional_number(name)? {
+            None => Ok(None),
+            Some(number) => {
+                let integer = (number.fract() == 0.0 && number >= 0.0).then_some(number as u64);
+                let fit = integer.filter(|integer| range.contains(integer));
+                fit.map(Some).ok_or_else(|| {
+                    let (least, most) = (range.start(), range.end());
+                    self.bad(format!(
+                        "the argument {name:?} must be a whole number from {least} to {most}"
+                    ))
+                })
+            }
+        }
+    }
+
     /// Takes a boolean that may be missing; missing is false.
     pub fn flag(&mut self, name: &str) -> Result<bool, BadArguments> {
         Ok(self.optional(name, "true or false")?.unwrap_or(false))
@@ -181,6 +424,11 @@ impl<'a> Arguments<'a> {
             None => Ok(()),
             Some((name, _)) => Err(self.bad(format!("there is no argument {name:?}"))),
         }
+    }
+
+    /// The members that have not been taken, as text: what mirrored headers are compared with.
+    pub fn peek(&self, name: &str) -> Option<&'a RawValue> {
+        self.fields.iter().find(|(field, _)| field == name).map(|(_, raw)| *raw)
     }
 
     /// The error for this tool.

@@ -23,13 +23,17 @@ pub use self::{
     source::{CONFIG_VARIABLE, PLAIN_NAMES},
     value::{FrontDoor, LogLevel, Seconds, Secret, Tag},
 };
-use crate::{instance::InstanceId, mcp::version::ProtocolVersion};
+use crate::{
+    instance::InstanceId,
+    mcp::version::{Era, ProtocolVersion},
+};
 
 /// `config/default.toml`: every key with its default.
 pub const DEFAULTS: &str = include_str!("../config/default.toml");
 
 /// The sections that `[instances.N.*]` may change for one instance.
-pub const POLICY_SECTIONS: [&str; 6] = ["protocol", "session", "stream", "auth", "origin", "tools"];
+pub const POLICY_SECTIONS: [&str; 7] =
+    ["protocol", "session", "stream", "auth", "origin", "tools", "tasks"];
 
 /// Everything that an operator can say.
 #[derive(Clone, Debug)]
@@ -69,6 +73,8 @@ pub struct PolicyConfig {
     pub origin: OriginConfig,
     /// Which tools exist, and their limits.
     pub tools: ToolsConfig,
+    /// Calls that outlive their request.
+    pub tasks: TasksConfig,
 }
 
 macro_rules! section {
@@ -162,6 +168,8 @@ section! {
         versions: Vec<ProtocolVersion>,
         /// Form of answers.
         response: ResponseForm,
+        /// Entries of a page of a list.
+        page_size: usize,
     }
 }
 section! {
@@ -179,6 +187,8 @@ section! {
         max_data_keys: usize,
         /// Open GET streams of one session.
         max_streams: usize,
+        /// How long a client may take to answer a question of the server.
+        answer_timeout_seconds: Seconds,
     }
 }
 section! {
@@ -186,6 +196,10 @@ section! {
     StreamConfig {
         /// A comment line goes out on a stream that is quiet this long.
         keep_alive_seconds: Seconds,
+        /// What clients are told to wait before they resume a stream.
+        retry_seconds: Seconds,
+        /// Open `subscriptions/listen` streams.
+        max_subscriptions: usize,
     }
 }
 section! {
@@ -215,8 +229,19 @@ section! {
     ToolsConfig {
         /// Which groups of tools exist.
         sets: Vec<ToolSet>,
-        /// Upper bound of `echo`'s delay.
+        /// Upper bound of a tool's delays, together.
         max_delay_seconds: Seconds,
+        /// Upper bound of what `big_response` returns.
+        max_response_bytes: u64,
+    }
+}
+section! {
+    /// `[tasks]`
+    TasksConfig {
+        /// How long a task is kept.
+        ttl_seconds: Seconds,
+        /// Tasks at the most.
+        capacity: usize,
     }
 }
 
@@ -264,6 +289,10 @@ pub enum ToolSet {
     Session,
     /// What arrived, and how the server is.
     Diagnostics,
+    /// Streams and large answers, for people who test proxies.
+    Streaming,
+    /// What the official conformance suite asks for.
+    Conformance,
 }
 
 /// Why a configuration cannot be used: one line for the operator.
@@ -396,6 +425,7 @@ impl Layers {
             auth: merged.extract_inner("auth").map_err(error)?,
             origin: merged.extract_inner("origin").map_err(error)?,
             tools: merged.extract_inner("tools").map_err(error)?,
+            tasks: merged.extract_inner("tasks").map_err(error)?,
         };
         self.check_policy(&prefix, &policy)?;
         Ok(policy)
@@ -441,14 +471,20 @@ impl Layers {
             let key = if self.0.contains(&own) { own.as_str() } else { key };
             self.require(key, fine, problem)
         };
-        let PolicyConfig { protocol, session, stream, auth, origin: _, tools: _ } = policy;
+        let PolicyConfig { protocol, session, stream, auth, origin: _, tools: _, tasks: _ } =
+            policy;
         require(
             "protocol.versions",
             !protocol.versions.is_empty(),
             "must name at least one version",
         )?;
-        let listed = protocol.versions.contains(&protocol.version);
-        require("protocol.version", listed, "must be one of protocol.versions")?;
+        // It answers an initialize, so it matters where there are revisions that have one.
+        let sessioned = |version: &ProtocolVersion| version.era() == Era::Sessioned;
+        let listed = protocol.versions.contains(&protocol.version) && sessioned(&protocol.version);
+        let fine = listed || !protocol.versions.iter().any(sessioned);
+        let problem = "must be one of protocol.versions that has initialize (up to 2025-11-25)";
+        require("protocol.version", fine, problem)?;
+        require("protocol.page_size", protocol.page_size >= 1, "must be at least 1")?;
         let enough = session.timeout_seconds.get().as_millis() >= 100;
         require("session.timeout_seconds", enough, "must be at least 0.1")?;
         require("session.capacity", session.capacity >= 1, "must be at least 1")?;
@@ -509,6 +545,8 @@ struct Written {
     _origin: OriginConfig,
     #[serde(rename = "tools")]
     _tools: ToolsConfig,
+    #[serde(rename = "tasks")]
+    _tasks: TasksConfig,
     #[serde(default, rename = "instances")]
     _instances: std::collections::BTreeMap<InstanceId, Overrides>,
 }
@@ -529,6 +567,8 @@ struct Overrides {
     _origin: Option<Dict>,
     #[serde(rename = "tools")]
     _tools: Option<Dict>,
+    #[serde(rename = "tasks")]
+    _tasks: Option<Dict>,
 }
 
 /// A file already read, so that "missing" is an error and not an empty layer.

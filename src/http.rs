@@ -133,7 +133,7 @@ pub fn problem(status: StatusCode, text: &str) -> Response {
 
 /// A panic was caught: the panic hook has told the operator, the client learns only that it was us.
 fn panicked(_: Box<dyn std::any::Any + Send>) -> http::Response<Body> {
-    mcp::failure::Failure::Internal.into_response(None)
+    mcp::failure::Failure::Internal.into_response(None, mcp::version::Era::Sessioned)
 }
 
 /// Who is at the other end, and the record of the request.

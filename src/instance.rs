@@ -16,9 +16,11 @@ use crate::{
     clock::Clock,
     config::{Config, PolicyConfig, Tag},
     http::origin::Origins,
+    hub::Hub,
     lifecycle::Lifecycle,
-    mcp::catalogue::Catalogue,
+    mcp::{catalogue::Catalogue, seal::Sealer, version::Era},
     session::store::SessionStore,
+    tasks::Tasks,
 };
 
 /// Which of the ten: 0 to 9.
@@ -100,6 +102,8 @@ pub struct Process {
     pub clock: Clock,
     /// Peers whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Seals what clients carry for us.
+    pub sealer: Sealer,
     /// Draining, closing, tasks.
     pub lifecycle: Lifecycle,
 }
@@ -110,6 +114,7 @@ impl Process {
         let mut random = [0u8; 3];
         getrandom::fill(&mut random)?;
         let [tag, high, low] = random;
+        let clock = Clock::start();
         let configured = config.replica.tag().map_err(anyhow::Error::msg)?;
         let replica = match config.replica.name.as_str() {
             "" => "local",
@@ -123,7 +128,8 @@ impl Process {
                 tag: configured.unwrap_or(Tag(tag)),
                 boot: Boot(u16::from_be_bytes([high, low]) & 0xfff),
             },
-            clock: Clock::start(),
+            clock,
+            sealer: Sealer::new(clock)?,
             trusted_proxies: config.http.trusted_proxies.clone(),
             lifecycle: Lifecycle::default(),
         })
@@ -150,6 +156,10 @@ pub struct Instance {
     pub sessions: SessionStore,
     /// Its tools and prepared answers.
     pub catalogue: Catalogue,
+    /// Who wants to be told of changes.
+    pub hub: Arc<Hub>,
+    /// Its tasks.
+    pub tasks: Tasks,
     /// Bytes of a request body at the most.
     pub max_body_bytes: usize,
     /// How long a body may take.
@@ -161,15 +171,23 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// Whether a revision of that era is served.
+    pub fn serves(&self, era: Era) -> bool {
+        self.policy.protocol.versions.iter().any(|version| version.era() == era)
+    }
+
     /// Turns a policy into what it means; reads `auth.tokens_file`.
     pub fn build(id: InstanceId, config: &Config, process: &Arc<Process>) -> anyhow::Result<Self> {
         let policy = config.instances[id.index()].clone();
+        let hub = Arc::<Hub>::default();
         Ok(Self {
             id,
             auth: AuthMode::build(&policy.auth)?,
             origins: Origins::build(&policy.origin, &config.hosts),
             sessions: SessionStore::in_memory(id, &policy.session, process),
             catalogue: Catalogue::build(&policy, process),
+            tasks: Tasks::new(id, &policy.tasks, process, &hub),
+            hub,
             max_body_bytes: config.http.max_body_bytes,
             body_timeout: config.http.body_timeout_seconds.get(),
             header: HeaderValue::from(u16::from(id.digit())),

@@ -2,16 +2,22 @@
 //!
 //! Owns the way from an HTTP request to the era that answers it. Refuses, in this order: another HTTP
 //! method (405), a body that is not declared as JSON (415), a client that takes neither form of answer
-//! (406), a body that is too large, too slow or broken (413, 408, 400).
-//! Trap: nothing of a session may be allocated before all of this has passed.
+//! (406), a body that is too large, too slow or broken (413, 408, 400), one that is no message (400).
+//! Traps: nothing of a session may be allocated before all of this has passed; and an instance that
+//! serves one era alone must not half serve the other, or a client that knows both takes it for both.
 
 pub mod catalogue;
+pub mod dispatch;
 pub mod failure;
 pub mod jsonrpc;
+pub mod listen;
 pub mod model;
 pub mod reply;
+pub mod seal;
 pub mod sessioned;
 pub mod sse;
+pub mod stateless;
+pub mod stream;
 pub mod version;
 
 use std::sync::Arc;
@@ -20,8 +26,10 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use http::{Method, StatusCode};
+use bytes::Bytes;
+use http::{HeaderName, Method, StatusCode, request::Parts};
 use jiff::Timestamp;
+use serde_json::value::RawValue;
 
 use crate::{
     auth::Caller,
@@ -30,46 +38,141 @@ use crate::{
     instance::Instance,
 };
 
-use self::failure::Failure;
+use self::{
+    failure::Failure,
+    jsonrpc::{Body, EnvelopeError, Message},
+    version::Era,
+};
+
+/// The header that names a revision.
+pub const VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
 /// Answers every request to `/mcp` of one instance.
 pub async fn endpoint(State(instance): State<Arc<Instance>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
+    let era = match Era::of(false, version_header(&parts)) {
+        Era::Sessioned if instance.serves(Era::Sessioned) => Era::Sessioned,
+        Era::Sessioned | Era::Stateless => Era::Stateless,
+    };
+    let method = parts.method.clone();
+    let (_, record) = server_facts(&parts.extensions);
+    let result = match (method, era) {
+        (Method::POST, _) => post(&instance, parts, body).await,
+        (Method::GET, Era::Sessioned) => {
+            sessioned::listen(&instance, &arrival(&instance, parts, Bytes::new())).await
+        }
+        (Method::DELETE, Era::Sessioned) => {
+            sessioned::terminate(&instance, &arrival(&instance, parts, Bytes::new())).await
+        }
+        (_, Era::Sessioned) => Err(Failure::MethodNotAllowed("GET, POST, DELETE, OPTIONS")),
+        (_, Era::Stateless) => Err(Failure::MethodNotAllowed("POST, OPTIONS")),
+    };
+    result.unwrap_or_else(|failure| {
+        record.set_outcome(failure.as_str());
+        if failure.status(era) == StatusCode::INTERNAL_SERVER_ERROR {
+            tracing::error!(request_id = &*record.id, ?failure, "request failed");
+        }
+        failure.into_response(None, era)
+    })
+}
+
+fn version_header(parts: &Parts) -> Option<&str> {
+    parts.headers.get(VERSION_HEADER)?.to_str().ok()
+}
+
+fn arrival(instance: &Instance, parts: Parts, body: Bytes) -> Arc<Arrival> {
     let (peer, record) = server_facts(&parts.extensions);
-    let arrival = Arc::new(Arrival {
+    Arc::new(Arrival {
         trusted_peer: instance.process.trusts(peer),
         caller: parts.extensions.get().copied().unwrap_or(Caller::Anonymous),
         parts,
         peer,
+        body,
         received_at: Timestamp::now(),
         record,
-    });
-    let result = match arrival.parts.method {
-        Method::POST => post(&instance, &arrival, body).await,
-        Method::GET => sessioned::listen(&instance, &arrival).await,
-        Method::DELETE => sessioned::terminate(&instance, &arrival).await,
-        _ => Err(Failure::MethodNotAllowed),
-    };
-    result.unwrap_or_else(|failure| {
-        arrival.record.set_outcome(failure.as_str());
-        if failure.status() == StatusCode::INTERNAL_SERVER_ERROR {
-            tracing::error!(request_id = &*arrival.record.id, ?failure, "request failed");
-        }
-        failure.into_response(None)
     })
 }
 
 async fn post(
     instance: &Arc<Instance>,
-    arrival: &Arc<Arrival>,
+    parts: Parts,
     body: axum::body::Body,
 ) -> Result<Response, Failure> {
-    body::check_content_type(arrival.headers())?;
-    let accepted = body::Accepted::of(arrival.headers());
+    body::check_content_type(&parts.headers)?;
+    let accepted = body::Accepted::of(&parts.headers);
     if !accepted.json && !accepted.events {
         return Err(Failure::NotAcceptable { needed: "application/json or text/event-stream" });
     }
     let bytes =
-        body::read(arrival.headers(), body, instance.max_body_bytes, instance.body_timeout).await?;
-    Ok(sessioned::post(instance, arrival, accepted, bytes).await)
+        body::read(&parts.headers, body, instance.max_body_bytes, instance.body_timeout).await?;
+    let arrival = arrival(instance, parts, bytes.clone());
+    let header = version_header(&arrival.parts);
+
+    let body = match Body::parse(&bytes) {
+        Ok(body) => body,
+        Err(error) => {
+            let id = error.id();
+            let era = Era::of(false, header);
+            let failure = Failure::from(error.clone());
+            arrival.record.set_outcome(failure.as_str());
+            return Ok(failure.into_response(id, era));
+        }
+    };
+    match body {
+        Body::One(message) => {
+            let era = Era::of(message.params().is_some_and(dispatch::claims_version), header);
+            Ok(match (era, instance.serves(era)) {
+                (Era::Sessioned, true) => {
+                    sessioned::one(instance, &arrival, accepted, message).await
+                }
+                (Era::Stateless, true) | (Era::Sessioned, false) => {
+                    stateless::one(instance, &arrival, accepted, message).await
+                }
+                (Era::Stateless, false) => {
+                    let served = instance.policy.protocol.versions.clone();
+                    let failure = Failure::UnsupportedVersion { served };
+                    arrival.record.set_outcome(failure.as_str());
+                    failure.into_response(message.id(), Era::Sessioned)
+                }
+            })
+        }
+        Body::Batch(messages) => {
+            let claims =
+                |message: &Message<'_>| message.params().is_some_and(dispatch::claims_version);
+            match Era::of(messages.iter().flatten().any(claims), header) {
+                Era::Sessioned if instance.serves(Era::Sessioned) => {
+                    Ok(sessioned::batch(instance, &arrival, accepted, messages).await)
+                }
+                Era::Sessioned | Era::Stateless => {
+                    Err(Failure::NotAMessage("this revision has no JSON-RPC batches".into()))
+                }
+            }
+        }
+    }
+}
+
+impl<'a> Message<'a> {
+    fn params(&self) -> Option<&'a RawValue> {
+        match self {
+            Self::Request { params, .. } | Self::Notification { params, .. } => *params,
+            Self::Response { .. } => None,
+        }
+    }
+
+    fn id(&self) -> Option<jsonrpc::Id<'a>> {
+        match self {
+            Self::Request { id, .. } => Some(*id),
+            Self::Notification { .. } | Self::Response { .. } => None,
+        }
+    }
+}
+
+impl<'a> EnvelopeError<'a> {
+    /// The id, where one could be read.
+    pub fn id(&self) -> Option<jsonrpc::Id<'a>> {
+        match self {
+            Self::NotAMessage { id, .. } => *id,
+            Self::NotJson(_) => None,
+        }
+    }
 }

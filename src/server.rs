@@ -168,7 +168,8 @@ impl Server {
 async fn tick(instances: Vec<Arc<Instance>>) {
     let shortest =
         instances.iter().map(|instance| instance.policy.session.timeout_seconds.get()).min();
-    let often = Duration::from_secs(1);
+    // A session may have been told to live as short as a second.
+    let often = Duration::from_millis(250);
     let period = shortest.map_or(often, |shortest| (shortest / 4).min(often));
     let mut interval = interval(period.max(Duration::from_millis(10)));
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -176,6 +177,7 @@ async fn tick(instances: Vec<Arc<Instance>>) {
         interval.tick().await;
         for instance in &instances {
             instance.sessions.tick();
+            instance.tasks.sweep();
         }
     }
 }

@@ -8,17 +8,19 @@ pub mod memory;
 pub mod store;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     fmt,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -29,6 +31,8 @@ use crate::{
     instance::{Boot, InstanceId, Origin},
     mcp::{
         jsonrpc::{Id, OwnedId},
+        model::{Capabilities, LogLevel},
+        stream::EventLog,
         version::ProtocolVersion,
     },
 };
@@ -110,10 +114,29 @@ impl fmt::Display for SessionRef {
 /// What client and server agreed on when the session began.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handshake {
-    /// The negotiated revision.
-    pub version: ProtocolVersion,
-    /// Who said `initialize`; `None` for a session that began implicitly.
+    /// The negotiated revision; `None` for a handle, which any revision may use.
+    pub version: Option<ProtocolVersion>,
+    /// Who said `initialize`; `None` for a session that began otherwise.
     pub client: Option<Client>,
+    /// What that client can do.
+    pub capabilities: Capabilities,
+    /// What `create_session` was told to call it.
+    pub label: Option<Box<str>>,
+    /// Idle time until expiry, if it is shorter than the instance's.
+    pub timeout: Option<Duration>,
+}
+
+impl Handshake {
+    /// A session that begins without `initialize`.
+    pub fn implicit(version: Option<ProtocolVersion>) -> Self {
+        Self {
+            version,
+            client: None,
+            capabilities: Capabilities::default(),
+            label: None,
+            timeout: None,
+        }
+    }
 }
 
 /// `clientInfo`.
@@ -200,10 +223,25 @@ struct State {
 /// What is under way in a session: allocated for the sessions that need it.
 #[derive(Debug)]
 struct Activity {
-    open_streams: usize,
     closed: CancellationToken,
+    open_streams: usize,
+    next_stream: u32,
+    /// What can be resumed, oldest first.
+    logs: VecDeque<Arc<EventLog>>,
+    /// The streams on which the server speaks first, oldest first.
+    standalone: Vec<Arc<EventLog>>,
     calls: Vec<(OwnedId, CancellationToken)>,
+    next_request: u64,
+    /// Questions that the client has not answered yet.
+    asked: HashMap<u64, oneshot::Sender<Option<Value>>>,
+    subscriptions: BTreeSet<Box<str>>,
+    log_level: Option<LogLevel>,
 }
+
+/// Streams of one session that can be resumed at the most; the oldest is forgotten first.
+const MAX_LOGS: usize = 16;
+/// Resources that one session may be told of.
+const MAX_SUBSCRIPTIONS: usize = 1000;
 
 impl Session {
     /// A session that begins now.
@@ -236,6 +274,12 @@ impl Session {
 
     pub(in crate::session) fn touch(&self, now: Moment) {
         self.touched.store(now.as_millis(), Ordering::Relaxed);
+    }
+
+    /// Idle time until it expires.
+    pub fn timeout(&self, config: &SessionConfig) -> Duration {
+        let usual = config.timeout_seconds.get();
+        self.handshake.timeout.map_or(usual, |own| own.min(usual))
     }
 
     /// Says that the session has ended; true for the one who says it first. Closes its streams.
@@ -296,13 +340,13 @@ impl Session {
         self.state().data.set(key, value, quota)
     }
 
-    /// Opens one more event stream, unless `limit` are open; it must end when the token is cancelled.
-    /// The token is a child of `closing`, and ends with the session as well.
+    /// Opens one more standalone stream, unless `limit` are open. The token is a child of `closing`,
+    /// and ends with the session as well.
     pub fn open_stream(
         &self,
         limit: usize,
         closing: &CancellationToken,
-    ) -> Option<CancellationToken> {
+    ) -> Option<(Arc<EventLog>, CancellationToken)> {
         let mut state = self.state();
         if state.ended {
             return None;
@@ -312,19 +356,114 @@ impl Session {
             return None;
         }
         activity.open_streams += 1;
-        Some(activity.closed.clone())
+        let log = activity.new_log();
+        activity.standalone.push(Arc::clone(&log));
+        Some((log, activity.closed.clone()))
     }
 
-    /// The counterpart of [`Session::open_stream`].
+    /// Opens a stream again that this session had.
+    pub fn resume_stream(
+        &self,
+        stream: u32,
+        limit: usize,
+        closing: &CancellationToken,
+    ) -> Option<(Arc<EventLog>, CancellationToken)> {
+        let mut state = self.state();
+        let activity = state.activity(closing);
+        let log = activity.logs.iter().find(|log| log.stream == Some(stream)).cloned()?;
+        if activity.open_streams >= limit {
+            return None;
+        }
+        activity.open_streams += 1;
+        Some((log, activity.closed.clone()))
+    }
+
+    /// The counterpart of [`Session::open_stream`] and [`Session::resume_stream`].
     pub fn close_stream(&self) {
         if let Some(activity) = &mut self.state().activity {
             activity.open_streams = activity.open_streams.saturating_sub(1);
         }
     }
 
-    /// How many event streams are open.
+    /// The stream of one call, which can be resumed.
+    pub fn call_stream(&self, closing: &CancellationToken) -> Arc<EventLog> {
+        self.state().activity(closing).new_log()
+    }
+
+    /// How many standalone and resumed streams are open.
     pub fn open_streams(&self) -> usize {
         self.state().activity.as_ref().map_or(0, |activity| activity.open_streams)
+    }
+
+    /// Sends a message that belongs to no call: on one standalone stream, since no message may go out
+    /// twice; on one that is being read if there is such. False if there is no stream at all.
+    pub fn notify(&self, message: &[u8]) -> bool {
+        let state = self.state();
+        let Some(activity) = &state.activity else { return false };
+        let streams = &activity.standalone;
+        let log = streams.iter().rev().find(|log| log.has_reader()).or(streams.last());
+        log.inspect(|log| log.push(message)).is_some()
+    }
+
+    /// Subscribes to a resource; false if that would be too many.
+    pub fn subscribe(&self, uri: &str, closing: &CancellationToken) -> bool {
+        let mut state = self.state();
+        let subscriptions = &mut state.activity(closing).subscriptions;
+        let room = subscriptions.len() < MAX_SUBSCRIPTIONS || subscriptions.contains(uri);
+        room && (subscriptions.insert(uri.into()) || room)
+    }
+
+    /// The counterpart of [`Session::subscribe`].
+    pub fn unsubscribe(&self, uri: &str) {
+        if let Some(activity) = &mut self.state().activity {
+            activity.subscriptions.remove(uri);
+        }
+    }
+
+    /// Whether the client wants to be told of this resource.
+    pub fn is_subscribed(&self, uri: &str) -> bool {
+        self.state().activity.as_ref().is_some_and(|activity| activity.subscriptions.contains(uri))
+    }
+
+    /// Sets the least severe log message that the client wants.
+    pub fn set_log_level(&self, level: LogLevel, closing: &CancellationToken) {
+        self.state().activity(closing).log_level = Some(level);
+    }
+
+    /// The least severe log message that the client wants; `info` if it has not said.
+    pub fn log_level(&self) -> LogLevel {
+        let set = self.state().activity.as_ref().and_then(|activity| activity.log_level);
+        set.unwrap_or(LogLevel::Info)
+    }
+
+    /// Notes a question to the client. What comes through the receiver is its answer, `None` if it
+    /// refused.
+    pub fn ask(&self, closing: &CancellationToken) -> (u64, oneshot::Receiver<Option<Value>>) {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.state();
+        let activity = state.activity(closing);
+        activity.next_request += 1;
+        let id = activity.next_request;
+        // Those whose asker has given up.
+        activity.asked.retain(|_, sender| !sender.is_closed());
+        activity.asked.insert(id, sender);
+        (id, receiver)
+    }
+
+    /// Hands a client's answer to whoever asked; an answer to nothing is ignored.
+    pub fn answer(&self, id: u64, answer: Option<Value>) {
+        let asked = self.state().activity.as_mut().and_then(|activity| activity.asked.remove(&id));
+        if let Some(asker) = asked {
+            // Fails if the asker has given up.
+            let _ = asker.send(answer);
+        }
+    }
+
+    /// Questions that await an answer.
+    pub fn open_questions(&self) -> usize {
+        let state = self.state();
+        let open = |activity: &Activity| activity.asked.values().filter(|s| !s.is_closed()).count();
+        state.activity.as_deref().map_or(0, open)
     }
 
     /// Notes a call that takes time, so that its client can cancel it.
@@ -356,8 +495,35 @@ impl Session {
 impl State {
     fn activity(&mut self, closing: &CancellationToken) -> &mut Activity {
         self.activity.get_or_insert_with(|| {
-            Box::new(Activity { open_streams: 0, closed: closing.child_token(), calls: Vec::new() })
+            Box::new(Activity {
+                closed: closing.child_token(),
+                open_streams: 0,
+                next_stream: 0,
+                logs: VecDeque::new(),
+                standalone: Vec::new(),
+                calls: Vec::new(),
+                next_request: 0,
+                asked: HashMap::new(),
+                subscriptions: BTreeSet::new(),
+                log_level: None,
+            })
         })
+    }
+}
+
+impl Activity {
+    /// A stream that can be resumed; makes room by forgetting the oldest that nobody reads.
+    fn new_log(&mut self) -> Arc<EventLog> {
+        self.next_stream += 1;
+        let log = EventLog::new(Some(self.next_stream));
+        self.logs.push_back(Arc::clone(&log));
+        if self.logs.len() > MAX_LOGS {
+            let idle = self.logs.iter().position(|log| !log.has_reader()).unwrap_or(0);
+            if let Some(forgotten) = self.logs.remove(idle) {
+                self.standalone.retain(|log| !Arc::ptr_eq(log, &forgotten));
+            }
+        }
+        log
     }
 }
 

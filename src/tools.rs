@@ -4,8 +4,10 @@
 //! turns on. Refuses tools that are not in a table. Rows keep their order, since clients cache lists.
 //! Trap: a name in the documentation that has no row here, or the other way round; a test compares.
 
+mod conformance;
 mod diagnostics;
 mod session;
+mod streaming;
 
 use serde_json::{Value, json};
 
@@ -26,48 +28,84 @@ pub struct Tool {
     pub description: &'static str,
     /// JSON Schema of the arguments.
     pub input_schema: fn(&ToolsConfig) -> Value,
-    /// JSON Schema of `structuredContent`.
-    pub output_schema: fn() -> Value,
+    /// JSON Schema of `structuredContent`, if there is any.
+    pub output_schema: Option<fn() -> Value>,
     /// Whether it leaves the session as it was.
     pub read_only: bool,
     /// Whether a second equal call changes nothing more.
     pub idempotent: bool,
     /// Whether a completed call adds to the session's `request_count`.
     pub counted: bool,
+    /// Whether it works on a session: then it takes a handle as `session`.
+    pub stateful: bool,
+    /// Whether it says something before its result: progress, log messages, questions.
+    pub streams: bool,
+    /// Arguments that are mirrored into `Mcp-Param-*` headers, beside `session`.
+    pub mirrored: &'static [(&'static str, &'static str)],
     /// Reads the arguments; what it returns runs the tool.
     pub prepare: fn(&mut Arguments<'_>) -> Result<Prepared, BadArguments>,
 }
+
+/// The argument by which a stateful tool is given a handle, and the header that mirrors it.
+pub const HANDLE: (&str, &str) = ("session", "Session");
+
+/// What most tools are; a row says what is different, and always what it does.
+const TOOL: Tool = Tool {
+    name: "",
+    title: "",
+    description: "",
+    input_schema: no_arguments,
+    output_schema: None,
+    read_only: true,
+    idempotent: true,
+    counted: true,
+    stateful: false,
+    streams: false,
+    mirrored: &[],
+    prepare: |arguments| Err(arguments.bad("the row says nothing".to_owned())),
+};
 
 /// The tools of a set, in the order of the list.
 pub fn of_set(set: ToolSet) -> &'static [Tool] {
     match set {
         ToolSet::Session => session::TOOLS,
         ToolSet::Diagnostics => diagnostics::TOOLS,
+        ToolSet::Streaming => streaming::TOOLS,
+        ToolSet::Conformance => conformance::TOOLS,
     }
 }
 
-/// The tools that configuration turns on.
+/// The tools that configuration turns on, in its order.
 pub fn enabled(config: &ToolsConfig) -> Vec<&'static Tool> {
-    [ToolSet::Session, ToolSet::Diagnostics]
-        .into_iter()
-        .filter(|set| config.sets.contains(set))
-        .flat_map(of_set)
-        .collect()
+    config.sets.iter().flat_map(|set| of_set(*set)).collect()
 }
 
 impl Tool {
+    /// The arguments that are mirrored into headers, with the ends of the headers' names.
+    pub fn mirrored(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let handle = self.stateful.then_some(HANDLE);
+        self.mirrored.iter().copied().chain(handle)
+    }
+
     /// The tool as `tools/list` shows it to a client of that revision.
     pub fn describe(&self, version: ProtocolVersion, config: &ToolsConfig) -> Value {
-        let mut tool = json!({
-            "name": self.name,
-            "description": self.description,
-            "inputSchema": (self.input_schema)(config),
-        });
+        let mut schema = (self.input_schema)(config);
+        if self.stateful {
+            schema["properties"][HANDLE.0] = json!({
+                "type": "string",
+                "description": "Handle of the session to work on, as create_session returned it; without it, the session of the connection",
+                "x-mcp-header": HANDLE.1,
+            });
+        }
+        let mut tool =
+            json!({ "name": self.name, "description": self.description, "inputSchema": schema });
         if version.has(Feature::Titles) {
             tool["title"] = self.title.into();
         }
-        if version.has(Feature::OutputSchema) {
-            tool["outputSchema"] = (self.output_schema)();
+        if let Some(output_schema) = self.output_schema
+            && version.has(Feature::OutputSchema)
+        {
+            tool["outputSchema"] = output_schema();
         }
         if version.has(Feature::ToolAnnotations) {
             tool["annotations"] = json!({

@@ -10,7 +10,7 @@ use axum::{body::Body, response::Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::{INSTANCE_HEADER, access_log};
-use crate::mcp::{reply::SESSION_HEADER, sessioned::VERSION_HEADER};
+use crate::mcp::{VERSION_HEADER, reply::SESSION_HEADER};
 
 /// What a page may send.
 pub const METHODS: [Method; 4] = [Method::GET, Method::POST, Method::DELETE, Method::OPTIONS];

@@ -1,58 +1,132 @@
 //! Answers that are the same for every request: prepared once per version.
 //!
-//! Owns the results of `initialize` and `tools/list` as bytes, and the look-up of a tool by name. Refuses
-//! to build any of it while serving.
+//! Owns the results of `initialize`, `server/discover` and the lists as bytes, page by page, and the
+//! look-up of tools and prompts by name. Refuses to build any of it while serving.
+//! Trap: a page must not change between two requests, or a cursor would skip or repeat entries.
 
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::version::{Feature, ProtocolVersion};
+use super::{
+    failure::Failure,
+    model::{META_SERVER, TASKS_EXTENSION},
+    version::{Era, Feature, ProtocolVersion},
+};
 use crate::{
     config::PolicyConfig,
     instance::Process,
+    prompts::{self, Prompt},
+    resources,
     tools::{self, Tool},
 };
 
-/// What `initialize` tells a model about this server.
-const INSTRUCTIONS: &str = "A stateful test server. echo sends a message back; set_session_data, get_session_data and get_session_info show that the session is kept; the other tools show what arrived.";
+/// What this server tells a model about itself.
+const INSTRUCTIONS: &str = "A stateful test server. echo sends a message back; set_session_data, get_session_data and get_session_info show that the session is kept; create_session returns a handle to pass as \"session\"; the other tools show what arrived.";
 
-/// One instance's prepared answers and its tools.
+/// How long a list may be considered fresh: it changes only when the server is started anew.
+const LIST_TTL_MS: u64 = 300_000;
+
+/// What can be listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum List {
+    /// `tools/list`
+    Tools,
+    /// `prompts/list`
+    Prompts,
+    /// `resources/list`
+    Resources,
+    /// `resources/templates/list`
+    Templates,
+}
+
+impl List {
+    const ALL: [Self; 4] = [Self::Tools, Self::Prompts, Self::Resources, Self::Templates];
+
+    const fn member(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Prompts => "prompts",
+            Self::Resources => "resources",
+            Self::Templates => "resourceTemplates",
+        }
+    }
+}
+
+/// One instance's prepared answers, its tools and its prompts.
 #[derive(Debug)]
 pub struct Catalogue {
-    initialize: [Bytes; ProtocolVersion::ALL.len()],
-    tools_list: [Bytes; ProtocolVersion::ALL.len()],
+    initialize: Vec<Bytes>,
+    discover: Bytes,
+    /// By version and list, page after page.
+    lists: Vec<[Vec<Bytes>; List::ALL.len()]>,
+    /// `{"resultType":"complete","_meta":{…}`, to be continued.
+    complete: Bytes,
+    server: Value,
     tools: HashMap<&'static str, &'static Tool>,
+    prompts: HashMap<&'static str, &'static Prompt>,
 }
 
 impl Catalogue {
     /// Prepares everything for an instance of that policy.
     pub fn build(policy: &PolicyConfig, process: &Arc<Process>) -> Self {
-        let enabled = tools::enabled(&policy.tools);
-        let bytes = |value: Value| Bytes::from(value.to_string());
-        Self {
-            initialize: ProtocolVersion::ALL.map(|version| {
-                let mut server = json!({
-                    "name": process.server_name,
-                    "version": process.server_version,
-                });
-                if version.has(Feature::Titles) {
-                    server["title"] = "MCP echo, stateful".into();
+        let sets = &policy.tools.sets;
+        let tools = tools::enabled(&policy.tools);
+        let prompts: Vec<_> = sets.iter().flat_map(|set| prompts::of_set(*set)).collect();
+        let entries = |list: List, version: ProtocolVersion| -> Vec<Value> {
+            match list {
+                List::Tools => {
+                    tools.iter().map(|tool| tool.describe(version, &policy.tools)).collect()
                 }
-                bytes(json!({
-                    "protocolVersion": version.as_str(),
-                    "capabilities": { "tools": {} },
-                    "serverInfo": server,
-                    "instructions": INSTRUCTIONS,
-                }))
-            }),
-            tools_list: ProtocolVersion::ALL.map(|version| {
-                let tools: Vec<_> =
-                    enabled.iter().map(|tool| tool.describe(version, &policy.tools)).collect();
-                bytes(json!({ "tools": tools }))
-            }),
-            tools: enabled.into_iter().map(|tool| (tool.name, tool)).collect(),
+                List::Prompts => prompts.iter().map(|prompt| prompt.describe(version)).collect(),
+                List::Resources => {
+                    let all = sets.iter().flat_map(|set| resources::of_set(*set));
+                    all.map(|resource| resource.describe(version)).collect()
+                }
+                List::Templates => {
+                    let all = sets.iter().flat_map(|set| resources::templates_of_set(*set));
+                    all.map(|template| template.describe(version)).collect()
+                }
+            }
+        };
+        let server = json!({ "name": process.server_name, "version": process.server_version });
+        let catalogue = Self {
+            initialize: ProtocolVersion::ALL
+                .map(|version| initialize(version, &server).to_string().into())
+                .into(),
+            discover: Bytes::new(),
+            lists: Vec::new(),
+            server: server.clone(),
+            complete: {
+                let start = json!({ "_meta": { META_SERVER: server } }).to_string();
+                let inner = start.trim_end_matches('}').trim_start_matches('{');
+                Bytes::from(format!("{{\"resultType\":\"complete\",{inner}}}}}"))
+            },
+            tools: tools.iter().map(|tool| (tool.name, *tool)).collect(),
+            prompts: prompts.iter().map(|prompt| (prompt.name, *prompt)).collect(),
+        };
+        let discover = json!({
+            "supportedVersions": stateless(&policy.protocol.versions),
+            "capabilities": capabilities(ProtocolVersion::V2026_07_28),
+            "instructions": INSTRUCTIONS,
+            "ttlMs": LIST_TTL_MS,
+            "cacheScope": "public",
+        });
+        let lists = ProtocolVersion::ALL.map(|version| {
+            List::ALL.map(|list| {
+                let pages = pages(list, entries(list, version), policy.protocol.page_size, version);
+                let finish = |page: Value| match version.era() {
+                    Era::Sessioned => Bytes::from(page.to_string()),
+                    Era::Stateless => catalogue.complete(page.to_string().as_bytes()),
+                };
+                pages.into_iter().map(finish).collect()
+            })
+        });
+        Self {
+            discover: catalogue.complete(discover.to_string().as_bytes()),
+            lists: lists.into(),
+            ..catalogue
         }
     }
 
@@ -61,13 +135,117 @@ impl Catalogue {
         &self.initialize[version.index()]
     }
 
-    /// The result of `tools/list`: one page, in a fixed order.
-    pub fn tools_list(&self, version: ProtocolVersion) -> &Bytes {
-        &self.tools_list[version.index()]
+    /// The result of `server/discover`.
+    pub fn discover(&self) -> &Bytes {
+        &self.discover
+    }
+
+    /// A page of a list, as that revision has it.
+    pub fn page(
+        &self,
+        list: List,
+        version: ProtocolVersion,
+        cursor: Option<&str>,
+    ) -> Result<&Bytes, Failure> {
+        let pages = &self.lists[version.index()][list as usize];
+        let number = match cursor {
+            None => Some(0),
+            Some(cursor) => cursor.strip_prefix("page-").and_then(|number| number.parse().ok()),
+        };
+        number.and_then(|number: usize| pages.get(number)).ok_or_else(|| {
+            Failure::InvalidParams(format!(
+                "there is no page at cursor {:?}; a cursor is the nextCursor of the page before",
+                cursor.unwrap_or_default()
+            ))
+        })
+    }
+
+    /// A result of the stateless era: `resultType` and the server's name before what the result says.
+    pub fn complete(&self, result: &[u8]) -> Bytes {
+        let start = self.complete.strip_suffix(b"}").unwrap_or(&self.complete);
+        let rest = result.strip_prefix(b"{").unwrap_or(result);
+        let mut whole = Vec::with_capacity(start.len() + rest.len() + 1);
+        whole.extend_from_slice(start);
+        if rest != b"}" {
+            whole.push(b',');
+        }
+        whole.extend_from_slice(rest);
+        whole.into()
+    }
+
+    /// The server's name, as every result's `_meta` says it.
+    pub fn server_meta(&self) -> Value {
+        json!({ META_SERVER: self.server })
+    }
+
+    /// The same with one more member.
+    pub fn meta(&self, key: &str, value: Value) -> Value {
+        let mut meta = self.server_meta();
+        meta[key] = value;
+        meta
     }
 
     /// The tool of that name.
     pub fn tool(&self, name: &str) -> Option<&'static Tool> {
         self.tools.get(name).copied()
     }
+
+    /// The prompt of that name.
+    pub fn prompt(&self, name: &str) -> Option<&'static Prompt> {
+        self.prompts.get(name).copied()
+    }
+}
+
+/// The served versions that need no `initialize`.
+pub fn stateless(versions: &[ProtocolVersion]) -> Vec<&'static str> {
+    let stateless = versions.iter().filter(|version| version.era() == Era::Stateless);
+    stateless.map(|version| version.as_str()).collect()
+}
+
+fn capabilities(version: ProtocolVersion) -> Value {
+    let mut capabilities = json!({
+        "tools": { "listChanged": true },
+        "prompts": { "listChanged": true },
+        "resources": { "subscribe": true },
+        "logging": {},
+    });
+    if version.has(Feature::CompletionsCapability) {
+        capabilities["completions"] = json!({});
+    }
+    if version.has(Feature::TasksExtension) {
+        capabilities["extensions"] = json!({ TASKS_EXTENSION: {} });
+    }
+    capabilities
+}
+
+fn initialize(version: ProtocolVersion, server: &Value) -> Value {
+    let mut server = server.clone();
+    if version.has(Feature::Titles) {
+        server["title"] = "MCP echo, stateful".into();
+    }
+    json!({
+        "protocolVersion": version.as_str(),
+        "capabilities": capabilities(version),
+        "serverInfo": server,
+        "instructions": INSTRUCTIONS,
+    })
+}
+
+fn pages(list: List, entries: Vec<Value>, size: usize, version: ProtocolVersion) -> Vec<Value> {
+    let count = entries.len().div_ceil(size).max(1);
+    let mut entries = entries.into_iter();
+    (1..=count)
+        .map(|number| {
+            let page: Vec<_> = entries.by_ref().take(size).collect();
+            let mut result = json!({ list.member(): page });
+            if number < count {
+                result["nextCursor"] = format!("page-{number}").into();
+            }
+            if version.has(Feature::CacheHints) {
+                result["ttlMs"] = LIST_TTL_MS.into();
+                result["cacheScope"] = "public".into();
+            }
+            result
+        })
+        .collect()
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     jsonrpc::{self, EnvelopeError, ErrorObject, Id},
-    version::{self, ProtocolVersion},
+    version::{self, Era, ProtocolVersion},
 };
 use crate::{
     instance::{InstanceId, Origin},
@@ -24,6 +24,14 @@ use crate::{
 pub const TRANSPORT: i32 = -32000;
 /// Implementation-defined: there is no such session.
 pub const SESSION_GONE: i32 = -32001;
+/// MCP, sessioned revisions: resource not found.
+pub const RESOURCE_NOT_FOUND: i32 = -32002;
+/// MCP: the headers do not say what the body says.
+pub const HEADER_MISMATCH: i32 = -32020;
+/// MCP: the client has not declared a capability that is needed.
+pub const MISSING_CAPABILITY: i32 = -32021;
+/// MCP: the revision is not served.
+pub const UNSUPPORTED_VERSION: i32 = -32022;
 /// JSON-RPC: parse error.
 pub const PARSE_ERROR: i32 = -32700;
 /// JSON-RPC: invalid request.
@@ -48,6 +56,35 @@ pub enum Failure {
     InvalidParams(String),
     /// There is no such tool.
     UnknownTool(String),
+    /// There is no such resource, or not for this caller.
+    ResourceNotFound(String),
+    /// A capability refused, with its own code.
+    Refused {
+        /// JSON-RPC error code.
+        code: i32,
+        /// What is wrong, and what to do.
+        message: String,
+    },
+    /// The client has not declared a capability that is needed; as `requiredCapabilities`.
+    MissingCapability(Value),
+    /// `_meta` lacks what every request of the stateless era must carry.
+    BadMeta(&'static str),
+    /// A header does not say what the body says.
+    HeaderMismatch(String),
+    /// The request's revision is not served, in the words of the stateless era.
+    UnsupportedRevision {
+        /// What was asked for.
+        requested: String,
+        /// What could be.
+        served: Vec<&'static str>,
+    },
+    /// As many subscriptions are open as may be.
+    TooManySubscriptions {
+        /// Open at the most.
+        limit: usize,
+    },
+    /// As many tasks exist as may.
+    TooManyTasks,
     /// The client took its request back.
     Cancelled,
     /// A session id is needed here.
@@ -84,8 +121,8 @@ pub enum Failure {
     BodyTimeout,
     /// The connection broke while the body was read.
     BodyBroken,
-    /// The endpoint knows POST, GET and DELETE.
-    MethodNotAllowed,
+    /// The endpoint does not take this HTTP method; it takes these.
+    MethodNotAllowed(&'static str),
     /// Our fault.
     Internal,
 }
@@ -127,6 +164,14 @@ impl Failure {
             Self::MethodNotFound(_) => "method_not_found",
             Self::InvalidParams(_) => "invalid_params",
             Self::UnknownTool(_) => "unknown_tool",
+            Self::ResourceNotFound(_) => "resource_not_found",
+            Self::Refused { .. } => "refused",
+            Self::MissingCapability(_) => "missing_capability",
+            Self::BadMeta(_) => "bad_meta",
+            Self::HeaderMismatch(_) => "header_mismatch",
+            Self::UnsupportedRevision { .. } => "unsupported_revision",
+            Self::TooManySubscriptions { .. } => "too_many_subscriptions",
+            Self::TooManyTasks => "too_many_tasks",
             Self::Cancelled => "cancelled",
             Self::SessionRequired => "session_required",
             Self::SessionGone(misrouted) => misrouted.gone.as_str(),
@@ -140,18 +185,26 @@ impl Failure {
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::BodyTimeout => "body_timeout",
             Self::BodyBroken => "body_broken",
-            Self::MethodNotAllowed => "method_not_allowed",
+            Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::SessionRefused(Refused::NoEntropy) | Self::Internal => "internal",
         }
     }
 
     /// The JSON-RPC error code.
-    pub const fn code(&self) -> i32 {
+    pub const fn code(&self, era: Era) -> i32 {
         match self {
+            Self::ResourceNotFound(_) => match era {
+                Era::Sessioned => RESOURCE_NOT_FOUND,
+                Era::Stateless => INVALID_PARAMS,
+            },
+            Self::Refused { code, .. } => *code,
+            Self::MissingCapability(_) => MISSING_CAPABILITY,
+            Self::HeaderMismatch(_) => HEADER_MISMATCH,
+            Self::UnsupportedRevision { .. } => UNSUPPORTED_VERSION,
             Self::NotJson(_) => PARSE_ERROR,
             Self::NotAMessage(_) => INVALID_REQUEST,
             Self::MethodNotFound(_) => METHOD_NOT_FOUND,
-            Self::InvalidParams(_) | Self::UnknownTool(_) => INVALID_PARAMS,
+            Self::InvalidParams(_) | Self::UnknownTool(_) | Self::BadMeta(_) => INVALID_PARAMS,
             Self::SessionGone(_) => SESSION_GONE,
             Self::SessionRefused(Refused::NoEntropy) | Self::Internal => INTERNAL_ERROR,
             Self::Cancelled
@@ -165,33 +218,47 @@ impl Failure {
             | Self::BodyTooLarge { .. }
             | Self::BodyTimeout
             | Self::BodyBroken
-            | Self::MethodNotAllowed => TRANSPORT,
+            | Self::TooManySubscriptions { .. }
+            | Self::TooManyTasks
+            | Self::MethodNotAllowed(_) => TRANSPORT,
         }
     }
 
     /// The HTTP status of a response that carries nothing else.
-    pub const fn status(&self) -> StatusCode {
+    pub const fn status(&self, era: Era) -> StatusCode {
         match self {
-            Self::MethodNotFound(_)
-            | Self::InvalidParams(_)
+            Self::MethodNotFound(_) => match era {
+                Era::Sessioned => StatusCode::OK,
+                Era::Stateless => StatusCode::NOT_FOUND,
+            },
+            Self::InvalidParams(_)
             | Self::UnknownTool(_)
+            | Self::ResourceNotFound(_)
+            | Self::Refused { .. }
             | Self::Cancelled => StatusCode::OK,
+            Self::MissingCapability(_) => match era {
+                Era::Sessioned => StatusCode::OK,
+                Era::Stateless => StatusCode::BAD_REQUEST,
+            },
             Self::NotJson(_)
             | Self::NotAMessage(_)
             | Self::SessionRequired
             | Self::BadHeader(_)
+            | Self::BadMeta(_)
+            | Self::HeaderMismatch(_)
+            | Self::UnsupportedRevision { .. }
             | Self::UnsupportedVersion { .. }
             | Self::BodyBroken => StatusCode::BAD_REQUEST,
             Self::SessionGone(_) => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable { .. } => StatusCode::NOT_ACCEPTABLE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooManyStreams { .. } => StatusCode::CONFLICT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::SessionRefused(Refused::Full { .. } | Refused::Draining) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::SessionRefused(Refused::Full { .. } | Refused::Draining)
+            | Self::TooManySubscriptions { .. }
+            | Self::TooManyTasks => StatusCode::SERVICE_UNAVAILABLE,
             Self::SessionRefused(Refused::NoEntropy) | Self::Internal => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
@@ -205,6 +272,23 @@ impl Failure {
             Self::MethodNotFound(name) => format!("method not found: {name}").into(),
             Self::InvalidParams(problem) => format!("invalid params: {problem}").into(),
             Self::UnknownTool(name) => format!("Unknown tool: {name}").into(),
+            Self::ResourceNotFound(uri) => format!("resource not found: {uri}").into(),
+            Self::Refused { message, .. } => message.as_str().into(),
+            Self::MissingCapability(_) => {
+                "the client has not declared a capability that this needs: see requiredCapabilities".into()
+            }
+            Self::BadMeta(problem) => format!("invalid params: {problem}").into(),
+            Self::HeaderMismatch(problem) => format!("header mismatch: {problem}").into(),
+            Self::UnsupportedRevision { requested, served } => format!(
+                "protocol version {requested:?} is not served; served are {}",
+                served.join(", ")
+            )
+            .into(),
+            Self::TooManySubscriptions { limit } => format!(
+                "{limit} subscriptions are open, the most there may be (stream.max_subscriptions)"
+            )
+            .into(),
+            Self::TooManyTasks => "there are as many tasks as may be (tasks.capacity)".into(),
             Self::Cancelled => "the request was cancelled by its client".into(),
             Self::SessionRequired => {
                 "an Mcp-Session-Id header is required; initialize returns one".into()
@@ -219,7 +303,7 @@ impl Failure {
                 format!("the header {name} must stand once and be visible ASCII").into()
             }
             Self::UnsupportedVersion { served } => format!(
-                "the MCP-Protocol-Version header names a version that is not served; served are {}",
+                "this protocol version is not served; served are {}",
                 version::names(served)
             )
             .into(),
@@ -236,7 +320,7 @@ impl Failure {
                 "the body did not arrive in time (http.body_timeout_seconds)".into()
             }
             Self::BodyBroken => "the body could not be read to its end".into(),
-            Self::MethodNotAllowed => "the MCP endpoint takes POST, GET and DELETE".into(),
+            Self::MethodNotAllowed(allowed) => format!("the MCP endpoint takes {allowed}").into(),
             Self::Internal => "internal error".into(),
         }
     }
@@ -248,20 +332,29 @@ impl Failure {
                 let served: Vec<_> = served.iter().map(|version| version.as_str()).collect();
                 Some(json!({ "supported": served }))
             }
+            Self::ResourceNotFound(uri) => Some(json!({ "uri": uri })),
+            Self::MissingCapability(required) => Some(json!({ "requiredCapabilities": required })),
+            Self::UnsupportedRevision { requested, served } => {
+                Some(json!({ "supported": served, "requested": requested }))
+            }
             _ => None,
         }
     }
 
     /// The JSON-RPC error message, for a place that has no HTTP status of its own.
-    pub fn to_message(&self, id: Option<Id<'_>>) -> bytes::Bytes {
-        let error = ErrorObject { code: self.code(), message: self.message(), data: self.data() };
-        jsonrpc::error(id, &error)
+    pub fn to_message(&self, id: Option<Id<'_>>, era: Era) -> bytes::Bytes {
+        jsonrpc::error(id, &self.to_object(era))
+    }
+
+    /// The JSON-RPC error object.
+    pub fn to_object(&self, era: Era) -> ErrorObject<'_> {
+        ErrorObject { code: self.code(era), message: self.message(), data: self.data() }
     }
 
     /// The whole answer.
-    pub fn into_response(self, id: Option<Id<'_>>) -> Response {
-        let mut response = Response::new(Body::from(self.to_message(id)));
-        *response.status_mut() = self.status();
+    pub fn into_response(self, id: Option<Id<'_>>, era: Era) -> Response {
+        let mut response = Response::new(Body::from(self.to_message(id, era)));
+        *response.status_mut() = self.status(era);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         match self {
@@ -271,9 +364,11 @@ impl Failure {
             Self::SessionRefused(Refused::Draining) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
             }
-            Self::MethodNotAllowed => {
-                headers
-                    .insert(header::ALLOW, HeaderValue::from_static("GET, POST, DELETE, OPTIONS"));
+            Self::MethodNotAllowed(allowed) => {
+                headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+            }
+            Self::TooManySubscriptions { .. } | Self::TooManyTasks => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
             }
             // What is left of the body is not worth reading.
             Self::BodyTooLarge { .. } | Self::BodyTimeout | Self::BodyBroken => {
@@ -286,29 +381,31 @@ impl Failure {
 }
 
 impl Misrouted {
-    fn message(&self) -> String {
-        let advice = "send initialize to begin a new session";
-        let (here, _) = self.served_by;
+    /// One clause, without advice.
+    pub fn what_happened(&self) -> String {
+        let (here, origin) = self.served_by;
         match self.gone {
             Gone::OtherInstance(other) => format!(
-                "session not found: instance {other} minted this id, and instance {here} answers; use the host of instance {other}, or {advice}"
+                "session not found: instance {other} minted this id, and instance {here} answers; use the host of instance {other}"
             ),
-            Gone::OtherReplica(origin) => format!(
-                "session not found: replica {} minted this id, and replica {} answers; route by the id's digits 1-2, or {advice}",
-                origin.tag, self.served_by.1.tag
+            Gone::OtherReplica(other) => format!(
+                "session not found: replica {} minted this id, and replica {} answers; route by the id's digits 1-2",
+                other.tag, origin.tag
             ),
             Gone::EarlierBoot(_) => {
-                format!("session not found: it began before this server was last started; {advice}")
+                "session not found: it began before this server was last started".to_owned()
             }
             Gone::Expired => format!(
-                "session not found: it expired after {} seconds without a request; {advice}",
+                "session not found: it expired after {} seconds without a request",
                 self.timeout_seconds
             ),
-            Gone::Terminated(by) => {
-                format!("session not found: it was ended ({}); {advice}", by.as_str())
-            }
-            Gone::Unknown => format!("session not found; {advice}"),
+            Gone::Terminated(by) => format!("session not found: it was ended ({})", by.as_str()),
+            Gone::Unknown => "session not found".to_owned(),
         }
+    }
+
+    fn message(&self) -> String {
+        format!("{}; send initialize to begin a new session", self.what_happened())
     }
 
     fn data(&self) -> Value {

@@ -26,6 +26,16 @@ impl<'a> Id<'a> {
         (integer || raw.starts_with('"')).then_some(Self(raw))
     }
 
+    /// As a number, if it is a small one: what ids of our own requests are.
+    pub fn as_number(self) -> Option<u64> {
+        self.0.parse().ok()
+    }
+
+    /// As a JSON value.
+    pub fn to_value(self) -> serde_json::Value {
+        serde_json::from_str(self.0).unwrap_or_default()
+    }
+
     /// The id that outlives the request body.
     pub fn to_owned(self) -> OwnedId {
         OwnedId(self.0.into())
@@ -72,6 +82,8 @@ pub enum Message<'a> {
     Response {
         /// The id that we chose.
         id: Id<'a>,
+        /// The result; `None` if the client could not or would not.
+        result: Option<&'a RawValue>,
     },
 }
 
@@ -131,8 +143,8 @@ struct Envelope<'a> {
     method: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     params: Option<&'a RawValue>,
-    #[serde(default, deserialize_with = "present")]
-    result: Option<IgnoredAny>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    result: Option<&'a RawValue>,
     #[serde(default, deserialize_with = "present")]
     error: Option<IgnoredAny>,
 }
@@ -167,7 +179,9 @@ impl<'a> Message<'a> {
         }
         let Some(method) = method else {
             return match (id, result, error) {
-                (Some(id), Some(_), None) | (Some(id), None, Some(_)) => Ok(Self::Response { id }),
+                (Some(id), Some(_), None) | (Some(id), None, Some(_)) => {
+                    Ok(Self::Response { id, result })
+                }
                 (_, None, None) => refuse("the member \"method\" is missing"),
                 (None, ..) => refuse("a response must have an \"id\""),
                 (Some(_), Some(_), Some(_)) => {
@@ -256,6 +270,19 @@ pub fn error(id: Option<Id<'_>>, error: &ErrorObject<'_>) -> Bytes {
     }
     message.push(b'}');
     message.into()
+}
+
+/// A notification of ours.
+pub fn notification(method: &str, params: &serde_json::Value) -> Bytes {
+    let message = serde_json::json!({ "jsonrpc": "2.0", "method": method, "params": params });
+    message.to_string().into()
+}
+
+/// A request of ours to a client.
+pub fn request(id: u64, method: &str, params: &serde_json::Value) -> Bytes {
+    let message =
+        serde_json::json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+    message.to_string().into()
 }
 
 /// JSON text without the white space between its tokens, so that it fits one line of an event stream.

@@ -3,10 +3,91 @@
 //! Owns the `params` this server looks into and the results it composes. Refuses to mirror the whole
 //! schema: what nobody reads is skipped by serde, what never changes is prepared by `mcp::catalogue`.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
+
+/// The `_meta` member by which a request names its revision.
+pub const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+/// The `_meta` member that tags what a subscription delivers.
+pub const META_SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+/// The `_meta` member by which a result names the server.
+pub const META_SERVER: &str = "io.modelcontextprotocol/serverInfo";
+/// The identifier of the tasks extension.
+pub const TASKS_EXTENSION: &str = "io.modelcontextprotocol/tasks";
+
+/// `params._meta`, as far as it is read.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Meta {
+    /// Opts into progress notifications: a string or a number, to be repeated.
+    #[serde(default, rename = "progressToken")]
+    pub progress_token: Option<Value>,
+    /// The revision of this request.
+    #[serde(default, rename = "io.modelcontextprotocol/protocolVersion")]
+    pub version: Option<Value>,
+    /// What the client can do.
+    #[serde(default, rename = "io.modelcontextprotocol/clientCapabilities")]
+    pub capabilities: Option<Value>,
+    /// The least severe log message the client wants for this request.
+    #[serde(default, rename = "io.modelcontextprotocol/logLevel")]
+    pub log_level: Option<Value>,
+    /// W3C trace context.
+    #[serde(default)]
+    pub traceparent: Option<Value>,
+    /// The whole of it, for those who want to see what came.
+    #[serde(flatten)]
+    pub rest: BTreeMap<String, Value>,
+}
+
+/// The part of `params` that every method may have.
+#[derive(Debug, Default, Deserialize)]
+pub struct Common {
+    /// `_meta`
+    #[serde(default, rename = "_meta")]
+    pub meta: Option<Meta>,
+    /// What the client answers to an `input_required` result.
+    #[serde(default, rename = "inputResponses")]
+    pub input_responses: Option<Value>,
+    /// What came with that result.
+    #[serde(default, rename = "requestState")]
+    pub request_state: Option<Value>,
+}
+
+/// What a client can do, as far as it matters here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// `sampling`
+    pub sampling: bool,
+    /// `elicitation`, by form
+    pub elicitation: bool,
+    /// `elicitation.url`
+    pub elicitation_url: bool,
+    /// `roots`
+    pub roots: bool,
+    /// `extensions["io.modelcontextprotocol/tasks"]`
+    pub tasks: bool,
+}
+
+impl Capabilities {
+    /// Reads a `ClientCapabilities` object; `None` if it is no object.
+    pub fn read(value: &Value) -> Option<Self> {
+        let object = value.as_object()?;
+        let elicitation = object.get("elicitation").and_then(Value::as_object);
+        Some(Self {
+            sampling: object.get("sampling").is_some_and(Value::is_object),
+            // An empty object means form mode (2025-11-25, client/elicitation, "Capabilities").
+            elicitation: elicitation
+                .is_some_and(|modes| modes.is_empty() || modes.contains_key("form")),
+            elicitation_url: elicitation.is_some_and(|modes| modes.contains_key("url")),
+            roots: object.get("roots").is_some_and(Value::is_object),
+            tasks: object
+                .get("extensions")
+                .and_then(|extensions| extensions.get(TASKS_EXTENSION))
+                .is_some_and(Value::is_object),
+        })
+    }
+}
 
 /// `params` of `initialize` (schema `InitializeRequestParams`).
 #[derive(Debug, Deserialize)]
@@ -14,6 +95,9 @@ pub struct InitializeParams<'a> {
     /// The newest version the client speaks.
     #[serde(borrow, rename = "protocolVersion")]
     pub protocol_version: Cow<'a, str>,
+    /// What the client can do.
+    #[serde(default)]
+    pub capabilities: Option<Value>,
     /// Who the client is.
     #[serde(borrow, default, rename = "clientInfo")]
     pub client_info: Option<Implementation<'a>>,
@@ -30,15 +114,39 @@ pub struct Implementation<'a> {
     pub version: Cow<'a, str>,
 }
 
-/// `params` of `tools/call` (schema `CallToolRequestParams`).
+/// `params` of `tools/call` and `prompts/get`.
 #[derive(Debug, Deserialize)]
-pub struct CallToolParams<'a> {
-    /// Which tool.
+pub struct NamedParams<'a> {
+    /// Which tool or prompt.
     #[serde(borrow)]
     pub name: Cow<'a, str>,
     /// Its arguments, an object, still unread.
     #[serde(borrow, default)]
     pub arguments: Option<&'a RawValue>,
+}
+
+/// `params` of `resources/read`, `resources/subscribe` and `resources/unsubscribe`.
+#[derive(Debug, Deserialize)]
+pub struct UriParams<'a> {
+    /// Which resource.
+    #[serde(borrow)]
+    pub uri: Cow<'a, str>,
+}
+
+/// `params` of `logging/setLevel`.
+#[derive(Debug, Deserialize)]
+pub struct LevelParams {
+    /// The least severe message wanted.
+    pub level: LogLevel,
+}
+
+/// `params` of `tasks/*`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskParams<'a> {
+    /// Which task.
+    #[serde(borrow)]
+    pub task_id: Cow<'a, str>,
 }
 
 /// `params` of a list request.
@@ -49,12 +157,108 @@ pub struct ListParams<'a> {
     pub cursor: Option<Cow<'a, str>>,
 }
 
+/// `params` of `completion/complete`.
+#[derive(Debug, Deserialize)]
+pub struct CompleteParams<'a> {
+    /// What is being filled in.
+    #[serde(borrow, rename = "ref")]
+    pub reference: Reference<'a>,
+    /// The argument that is being typed.
+    #[serde(borrow)]
+    pub argument: CompleteArgument<'a>,
+    /// Arguments that are filled in already (2025-06-18).
+    #[serde(default)]
+    pub context: Option<CompleteContext>,
+}
+
+/// A prompt or a resource template.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type")]
+pub enum Reference<'a> {
+    /// A prompt by name.
+    #[serde(rename = "ref/prompt")]
+    Prompt {
+        /// Its name.
+        #[serde(borrow)]
+        name: Cow<'a, str>,
+    },
+    /// A resource template by URI.
+    #[serde(rename = "ref/resource")]
+    Resource {
+        /// Its URI template.
+        #[serde(borrow)]
+        uri: Cow<'a, str>,
+    },
+}
+
+/// The argument that is being typed.
+#[derive(Debug, Deserialize)]
+pub struct CompleteArgument<'a> {
+    /// Its name.
+    #[serde(borrow)]
+    pub name: Cow<'a, str>,
+    /// What has been typed.
+    #[serde(borrow)]
+    pub value: Cow<'a, str>,
+}
+
+/// Arguments that are filled in already.
+#[derive(Debug, Default, Deserialize)]
+pub struct CompleteContext {
+    /// By name.
+    #[serde(default)]
+    pub arguments: BTreeMap<String, String>,
+}
+
 /// `params` of `notifications/cancelled`.
 #[derive(Debug, Deserialize)]
 pub struct CancelledParams<'a> {
     /// The request that is no longer wanted.
     #[serde(borrow, rename = "requestId")]
     pub request_id: &'a RawValue,
+}
+
+/// `params.notifications` of `subscriptions/listen`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Filter {
+    /// `notifications/tools/list_changed`
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tools_list_changed: bool,
+    /// `notifications/prompts/list_changed`
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub prompts_list_changed: bool,
+    /// `notifications/resources/list_changed`
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resources_list_changed: bool,
+    /// `notifications/resources/updated` for these
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resource_subscriptions: Vec<String>,
+    /// `notifications/tasks` for these (tasks extension)
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub task_ids: Vec<String>,
+}
+
+/// Severity of a log message (RFC 5424), least severe first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Detail.
+    Debug,
+    /// Progress of an operation.
+    Info,
+    /// Normal but significant.
+    Notice,
+    /// A warning.
+    Warning,
+    /// A failed operation.
+    Error,
+    /// A failed component.
+    Critical,
+    /// Act at once.
+    Alert,
+    /// Nothing works.
+    Emergency,
 }
 
 /// The result of a tool (schema `CallToolResult`).
@@ -71,7 +275,7 @@ pub struct ToolResult {
     pub is_error: bool,
 }
 
-/// One item of a result.
+/// One item of a result or a prompt.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Content {
@@ -80,16 +284,103 @@ pub enum Content {
         /// The text.
         text: String,
     },
+    /// A picture.
+    Image {
+        /// Base64.
+        data: &'static str,
+        /// Its media type.
+        #[serde(rename = "mimeType")]
+        mime_type: &'static str,
+    },
+    /// A sound.
+    Audio {
+        /// Base64.
+        data: &'static str,
+        /// Its media type.
+        #[serde(rename = "mimeType")]
+        mime_type: &'static str,
+    },
+    /// A resource with its contents.
+    Resource {
+        /// The contents.
+        resource: Contents,
+    },
+}
+
+/// The contents of a resource (schema `TextResourceContents`, `BlobResourceContents`).
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Contents {
+    /// Which resource.
+    pub uri: String,
+    /// Its media type.
+    pub mime_type: &'static str,
+    /// If it is text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// If it is not: base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blob: Option<&'static str>,
+}
+
+impl Contents {
+    /// Text.
+    pub fn text(uri: &str, mime_type: &'static str, text: String) -> Self {
+        Self { uri: uri.to_owned(), mime_type, text: Some(text), blob: None }
+    }
+
+    /// Bytes, in base64.
+    pub fn blob(uri: &str, mime_type: &'static str, blob: &'static str) -> Self {
+        Self { uri: uri.to_owned(), mime_type, text: None, blob: Some(blob) }
+    }
+}
+
+/// The result of `prompts/get`.
+#[derive(Clone, Debug, Serialize)]
+pub struct PromptResult {
+    /// What the prompt is for.
+    pub description: &'static str,
+    /// The messages, filled in.
+    pub messages: Vec<PromptMessage>,
+}
+
+/// One message of a prompt.
+#[derive(Clone, Debug, Serialize)]
+pub struct PromptMessage {
+    /// Whose message: `user` or `assistant`.
+    pub role: &'static str,
+    /// What it says.
+    pub content: Content,
+}
+
+impl PromptMessage {
+    /// A message of the user.
+    pub fn user(content: Content) -> Self {
+        Self { role: "user", content }
+    }
+}
+
+impl Content {
+    /// Plain text.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text { text: text.into() }
+    }
 }
 
 impl ToolResult {
     /// A result of text and structure.
     pub fn new(text: String, structured: Box<RawValue>) -> Self {
-        Self {
-            content: vec![Content::Text { text }],
-            structured_content: Some(structured),
-            is_error: false,
-        }
+        Self { structured_content: Some(structured), ..Self::text(text) }
+    }
+
+    /// A result of text alone.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::of(vec![Content::text(text)])
+    }
+
+    /// A result of these items.
+    pub fn of(content: Vec<Content>) -> Self {
+        Self { content, structured_content: None, is_error: false }
     }
 
     /// A result whose text is its structure as JSON.
@@ -103,13 +394,13 @@ impl ToolResult {
     /// A result for people first: the structure as indented JSON.
     pub fn readable(structured: &impl Serialize) -> Self {
         match serde_json::to_string_pretty(structured) {
-            Ok(text) => Self { content: vec![Content::Text { text }], ..Self::json(structured) },
+            Ok(text) => Self { content: vec![Content::text(text)], ..Self::json(structured) },
             Err(error) => Self::error(error.to_string()),
         }
     }
 
     /// A failure that the caller can do something about.
-    pub fn error(text: String) -> Self {
-        Self { content: vec![Content::Text { text }], structured_content: None, is_error: true }
+    pub fn error(text: impl Into<String>) -> Self {
+        Self { is_error: true, ..Self::text(text) }
     }
 }

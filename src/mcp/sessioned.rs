@@ -1,107 +1,119 @@
 //! Revisions 2024-11-05 to 2025-11-25 on Streamable HTTP.
 //!
-//! Owns what a session id means for a request, the handshake, batches, the standalone stream and the end
-//! of a session. Refuses requests of the stateless era. A client that goes away has not cancelled: work
+//! Owns what a session id means for a request, the handshake, batches, streams and their resumption,
+//! the questions to a client, and the end of a session. A client that goes away has not cancelled: work
 //! that takes time belongs to the session and goes on (2025-11-25, basic/transports).
 //! Trap: an unknown id is never answered by making a session; only the absence of an id is.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
-use http::HeaderName;
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use tokio::sync::mpsc;
+use http::{HeaderName, StatusCode};
+use serde_json::{Value, json, value::RawValue};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    failure::{Failure, Misrouted},
-    jsonrpc::{self, Body, EnvelopeError, Id, Message, OwnedId},
-    model::{CallToolParams, CancelledParams, InitializeParams, ListParams, ToolResult},
-    reply::{EventStream, Reply, SESSION_HEADER},
+    VERSION_HEADER,
+    dispatch::{self, Ready, ToolCall, read, require},
+    failure::Failure,
+    jsonrpc::{self, EnvelopeError, Id, Message, OwnedId},
+    model::{
+        CancelledParams, Capabilities, InitializeParams, LevelParams, ListParams, ToolResult,
+        UriParams,
+    },
+    reply::{Reply, SESSION_HEADER},
     sse,
+    stream::{EventLog, EventStream},
     version::{Era, Feature, Method, Notification, ProtocolVersion},
 };
 use crate::{
-    call::{Arguments, Arrival, CallContext, Prepared},
+    call::{Arrival, CallContext, ClientFacts, InputRequest, Inputs, Outcome, Prepared},
     config::ResponseForm,
     http::body::Accepted,
     instance::Instance,
-    session::{
-        Client, EndReason, Handshake, Session, SessionId, SessionRef,
-        store::{Gone, Hold},
-    },
+    resources,
+    session::{Client, EndReason, Handshake, Session, SessionRef, store::Hold},
 };
-
-/// The header that names a revision.
-pub const VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
-
-/// The `_meta` member by which a request of the stateless era names its revision.
-const VERSION_CLAIM: &str = "io.modelcontextprotocol/protocolVersion";
 
 /// `clientInfo` texts are kept as long as the session, so they are bounded. Bytes.
 const MAX_CLIENT_TEXT: usize = 256;
 
-/// Answers a POST.
-pub async fn post(
+/// Where a client says up to which event it has read a stream.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+const ERA: Era = Era::Sessioned;
+
+/// Answers a POST of one message.
+pub async fn one(
     instance: &Arc<Instance>,
     arrival: &Arc<Arrival>,
     accepted: Accepted,
-    bytes: Bytes,
+    message: Message<'_>,
 ) -> Response {
-    let mut binding =
-        Binding { instance, arrival, session: None, version: ProtocolVersion::UNNAMED };
-    let (result, id) = match Body::parse(&bytes) {
-        Ok(Body::One(message)) => {
-            let id = match &message {
-                Message::Request { id, .. } => Some(*id),
-                Message::Notification { .. } | Message::Response { .. } => None,
-            };
-            (binding.one(message, accepted).await, id)
-        }
-        Ok(Body::Batch(messages)) => (binding.batch(messages, accepted).await, None),
-        Err(error) => {
-            let id = match &error {
-                EnvelopeError::NotAMessage { id, .. } => *id,
-                EnvelopeError::NotJson(_) => None,
-            };
-            (Err(error.into()), id)
-        }
-    };
-    match result {
-        Ok(reply) => reply.into_response(binding.session.as_ref().map(|session| session.id)),
-        Err(failure) => {
-            arrival.record.set_outcome(failure.as_str());
-            failure.into_response(id)
-        }
-    }
+    let id = message.id();
+    let mut binding = Binding::new(instance, arrival, accepted);
+    let result = binding.one(message).await;
+    binding.respond(result, id)
 }
 
-/// Answers a GET: the standalone stream on which the server speaks first.
+/// Answers a POST of an array of messages, which only 2025-03-26 has.
+pub async fn batch(
+    instance: &Arc<Instance>,
+    arrival: &Arc<Arrival>,
+    accepted: Accepted,
+    messages: Vec<Result<Message<'_>, EnvelopeError<'_>>>,
+) -> Response {
+    let mut binding = Binding::new(instance, arrival, accepted);
+    let result = binding.batch(messages).await;
+    binding.respond(result, None)
+}
+
+/// Answers a GET: a standalone stream on which the server speaks first, or one that is picked up again.
 pub async fn listen(instance: &Arc<Instance>, arrival: &Arc<Arrival>) -> Result<Response, Failure> {
-    if !Accepted::of(arrival.headers()).events {
+    let accepted = Accepted::of(arrival.headers());
+    if !accepted.events {
         return Err(Failure::NotAcceptable { needed: "text/event-stream" });
     }
-    let session = existing(instance, arrival).await?;
+    let mut binding = Binding::new(instance, arrival, accepted);
+    let session = binding.existing().await?;
     let limit = instance.policy.session.max_streams;
-    let lifecycle = &instance.process.lifecycle;
-    let closed =
-        session.open_stream(limit, lifecycle.closing()).ok_or(Failure::TooManyStreams { limit })?;
+    let closing = instance.process.lifecycle.closing();
+    let (log, closed, after) = match binding.header(&LAST_EVENT_ID, "Last-Event-ID")? {
+        None => {
+            let (log, closed) =
+                session.open_stream(limit, closing).ok_or(Failure::TooManyStreams { limit })?;
+            if binding.version.has(Feature::PrimingEvent) {
+                log.prime(instance.policy.stream.retry_seconds.get());
+            }
+            instance.hub.add(&session);
+            (log, closed, None)
+        }
+        Some(text) => {
+            let unknown = || {
+                let problem = format!("there is no stream to resume at event {text:?}");
+                Failure::NotAMessage(problem.into())
+            };
+            let (stream, number) = sse::parse_id(text).ok_or_else(unknown)?;
+            let (log, closed) =
+                session.resume_stream(stream, limit, closing).ok_or_else(unknown)?;
+            (log, closed, Some(number))
+        }
+    };
     let hold = instance.sessions.hold(&session);
-    let (sender, frames) = mpsc::channel(1);
     let id = session.id;
-    let guard = OpenStream { session, _hold: hold, _sender: sender };
     let keep_alive = instance.policy.stream.keep_alive_seconds.get();
-    Ok(Reply::Stream(EventStream::new(frames, keep_alive, closed, guard)).into_response(Some(id)))
+    let guard = OpenStream { session, _hold: hold };
+    let stream = EventStream::new(log, after, keep_alive, closed, guard);
+    Ok(Reply::Stream(stream).into_response(Some(id)))
 }
 
-/// What an open standalone stream keeps: the session, awake; and the channel, open.
+/// What an open standalone stream keeps: the session, awake.
 struct OpenStream {
     session: Arc<Session>,
     _hold: Hold,
-    _sender: mpsc::Sender<Bytes>,
 }
 
 impl Drop for OpenStream {
@@ -128,27 +140,18 @@ pub async fn terminate(
     instance: &Arc<Instance>,
     arrival: &Arc<Arrival>,
 ) -> Result<Response, Failure> {
-    let session = existing(instance, arrival).await?;
+    let mut binding = Binding::new(instance, arrival, Accepted { json: true, events: true });
+    let session = binding.existing().await?;
     // Gone between the two look-ups is gone as well.
     instance.sessions.end(session.id, EndReason::Client).await;
     Ok(Reply::NoContent.into_response(None))
-}
-
-/// The session that GET and DELETE must name.
-async fn existing(
-    instance: &Arc<Instance>,
-    arrival: &Arc<Arrival>,
-) -> Result<Arc<Session>, Failure> {
-    let mut binding =
-        Binding { instance, arrival, session: None, version: ProtocolVersion::UNNAMED };
-    binding.open().await?;
-    binding.session.ok_or(Failure::SessionRequired)
 }
 
 /// A request and the session it belongs to, once there is one.
 struct Binding<'a> {
     instance: &'a Arc<Instance>,
     arrival: &'a Arc<Arrival>,
+    accepted: Accepted,
     session: Option<Arc<Session>>,
     version: ProtocolVersion,
 }
@@ -157,9 +160,24 @@ struct Binding<'a> {
 enum Started {
     Done(Bytes),
     Later(BoxFuture<'static, Bytes>),
+    Streaming(Arc<EventLog>),
 }
 
-impl Binding<'_> {
+impl<'a> Binding<'a> {
+    fn new(instance: &'a Arc<Instance>, arrival: &'a Arc<Arrival>, accepted: Accepted) -> Self {
+        Self { instance, arrival, accepted, session: None, version: ProtocolVersion::UNNAMED }
+    }
+
+    fn respond(&self, result: Result<Reply, Failure>, id: Option<Id<'_>>) -> Response {
+        match result {
+            Ok(reply) => reply.into_response(self.session.as_ref().map(|session| session.id)),
+            Err(failure) => {
+                self.arrival.record.set_outcome(failure.as_str());
+                failure.into_response(id, ERA)
+            }
+        }
+    }
+
     /// Finds the session that the headers name, if they name one, and the revision that is spoken.
     async fn open(&mut self) -> Result<(), Failure> {
         let served = &self.instance.policy.protocol.versions;
@@ -174,30 +192,26 @@ impl Binding<'_> {
         let Some(id) = self.header(&SESSION_HEADER, "Mcp-Session-Id")? else { return Ok(()) };
         match self.instance.sessions.find(id, self.arrival.caller).await {
             Ok(session) => {
-                self.version = session.handshake.version;
+                self.version = session.handshake.version.unwrap_or(self.version);
                 self.arrival.record.set_session(session.reference);
                 self.session = Some(session);
                 Ok(())
             }
             Err(gone) => {
                 self.arrival.record.set_session(SessionRef::of(id));
-                Err(Failure::SessionGone(self.misrouted(id, gone)))
+                Err(Failure::SessionGone(dispatch::misrouted(self.instance, id, gone)))
             }
         }
     }
 
-    fn misrouted(&self, id: &str, gone: Gone) -> Misrouted {
-        let timeout = self.instance.policy.session.timeout_seconds.get();
-        Misrouted {
-            gone,
-            minted_by: SessionId::parse(id).and_then(|id| Some((id.instance()?, id.origin()))),
-            served_by: (self.instance.id, self.instance.process.origin),
-            timeout_seconds: timeout.as_secs(),
-        }
+    /// The session that GET and DELETE must name.
+    async fn existing(&mut self) -> Result<Arc<Session>, Failure> {
+        self.open().await?;
+        self.session.clone().ok_or(Failure::SessionRequired)
     }
 
     /// A header that may stand once, as visible ASCII.
-    fn header(&self, name: &HeaderName, shown: &'static str) -> Result<Option<&str>, Failure> {
+    fn header(&self, name: &HeaderName, shown: &'static str) -> Result<Option<&'a str>, Failure> {
         let mut values = self.arrival.headers().get_all(name).iter();
         let Some(value) = values.next() else { return Ok(None) };
         match (value.to_str(), values.next()) {
@@ -218,11 +232,10 @@ impl Binding<'_> {
             return Ok(Arc::clone(session));
         }
         self.require_session_or_implicit()?;
-        let version = match self.instance.policy.protocol.versions.contains(&self.version) {
-            true => self.version,
-            false => self.instance.policy.protocol.version,
-        };
-        self.begin(Handshake { version, client: None }).await
+        if !self.instance.policy.protocol.versions.contains(&self.version) {
+            self.version = self.instance.policy.protocol.version;
+        }
+        self.begin(Handshake::implicit(Some(self.version))).await
     }
 
     async fn begin(&mut self, handshake: Handshake) -> Result<Arc<Session>, Failure> {
@@ -231,25 +244,41 @@ impl Binding<'_> {
         Ok(Arc::clone(self.session.insert(session)))
     }
 
-    /// One message by itself.
-    async fn one(&mut self, message: Message<'_>, accepted: Accepted) -> Result<Reply, Failure> {
-        self.check_era(&message)?;
-        let form = Form::choose(self.instance.policy.protocol.response, accepted);
+    /// Whether answers are events rather than one JSON document.
+    fn wants_events(&self) -> bool {
+        match self.instance.policy.protocol.response {
+            ResponseForm::Auto => !self.accepted.json,
+            ResponseForm::Json => false,
+            ResponseForm::Sse => true,
+        }
+    }
+
+    /// Whether something can be said before the answer.
+    fn can_stream(&self) -> bool {
+        match self.instance.policy.protocol.response {
+            ResponseForm::Auto => self.accepted.events,
+            ResponseForm::Json => false,
+            ResponseForm::Sse => true,
+        }
+    }
+
+    async fn one(&mut self, message: Message<'_>) -> Result<Reply, Failure> {
         match message {
             Message::Request { id, method, params } => {
                 let started = match self.request(id, &method, params).await {
                     // In-band: the exchange itself went well.
-                    Err(failure) if failure.status() == http::StatusCode::OK => {
+                    Err(failure) if failure.status(ERA) == StatusCode::OK => {
                         self.arrival.record.set_outcome(failure.as_str());
-                        Started::Done(failure.to_message(Some(id)))
+                        Started::Done(failure.to_message(Some(id), ERA))
                     }
                     other => other?,
                 };
-                Ok(match (started, form) {
-                    (Started::Done(message), Form::Json) => Reply::Json(message),
-                    (Started::Done(message), Form::Events) => Reply::Events(sse::frame(&message)),
-                    (Started::Later(work), Form::Json) => Reply::Json(self.detach(work).await?),
-                    (Started::Later(work), Form::Events) => self.stream(work),
+                Ok(match (started, self.wants_events()) {
+                    (Started::Done(message), false) => Reply::Json(message),
+                    (Started::Done(message), true) => Reply::Events(sse::frame(&message, None)),
+                    (Started::Later(work), false) => Reply::Json(self.detach(work).await?),
+                    (Started::Later(work), true) => self.stream(work),
+                    (Started::Streaming(log), _) => self.follow(log),
                 })
             }
             Message::Notification { method, params } => {
@@ -258,24 +287,20 @@ impl Binding<'_> {
                 self.notice(&method, params);
                 Ok(Reply::Accepted)
             }
-            Message::Response { .. } => {
+            Message::Response { id, result } => {
                 self.open().await?;
                 self.require_session_or_implicit()?;
+                self.answer(id, result);
                 Ok(Reply::Accepted)
             }
         }
     }
 
-    /// An array of messages, which only 2025-03-26 has.
     async fn batch(
         &mut self,
         messages: Vec<Result<Message<'_>, EnvelopeError<'_>>>,
-        accepted: Accepted,
     ) -> Result<Reply, Failure> {
         self.arrival.record.set_method("batch");
-        for message in messages.iter().flatten() {
-            self.check_era(message)?;
-        }
         self.open().await?;
         if !self.version.has(Feature::Batches) {
             let problem = format!(
@@ -284,11 +309,13 @@ impl Binding<'_> {
             );
             return Err(Failure::NotAMessage(problem.into()));
         }
+        // The parts of one answer cannot each be a stream.
+        self.accepted.events = false;
         let mut answers: Vec<BoxFuture<'static, Bytes>> = Vec::new();
         for message in messages {
             match message {
                 Ok(Message::Request { id, method, params }) => {
-                    let started = match Method::parse(&method) {
+                    let started = match Method::parse(&method, self.version) {
                         Some(Method::Initialize) => Err(Failure::NotAMessage(
                             "initialize must not be part of a batch".into(),
                         )),
@@ -297,17 +324,17 @@ impl Binding<'_> {
                     answers.push(match started {
                         Ok(Started::Later(work)) => work,
                         Ok(Started::Done(message)) => ready(message),
-                        Err(failure) => ready(failure.to_message(Some(id))),
+                        Ok(Started::Streaming(_)) => {
+                            ready(Failure::Internal.to_message(Some(id), ERA))
+                        }
+                        Err(failure) => ready(failure.to_message(Some(id), ERA)),
                     });
                 }
                 Ok(Message::Notification { method, params }) => self.notice(&method, params),
-                Ok(Message::Response { .. }) => {}
+                Ok(Message::Response { id, result }) => self.answer(id, result),
                 Err(error) => {
-                    let id = match &error {
-                        EnvelopeError::NotAMessage { id, .. } => *id,
-                        EnvelopeError::NotJson(_) => None,
-                    };
-                    answers.push(ready(Failure::from(error.clone()).to_message(id)));
+                    let id = error.id();
+                    answers.push(ready(Failure::from(error.clone()).to_message(id, ERA)));
                 }
             }
         }
@@ -327,29 +354,10 @@ impl Binding<'_> {
             Bytes::from(array)
         });
         let array = self.detach(work).await?;
-        Ok(match Form::choose(self.instance.policy.protocol.response, accepted) {
-            Form::Json => Reply::Json(array),
-            Form::Events => Reply::Events(sse::frame(&array)),
+        Ok(match self.wants_events() {
+            false => Reply::Json(array),
+            true => Reply::Events(sse::frame(&array, None)),
         })
-    }
-
-    /// Refuses what belongs to the stateless era: an instance that served it half would be taken for one
-    /// that serves it whole.
-    fn check_era(&self, message: &Message<'_>) -> Result<(), Failure> {
-        let (method, params) = match message {
-            Message::Request { method, params, .. } => (&**method, *params),
-            Message::Notification { method, params } => (&**method, *params),
-            Message::Response { .. } => return Ok(()),
-        };
-        let header = self.arrival.header(VERSION_HEADER.as_str());
-        // The body's version decides what an initialize is answered with, whatever its header says.
-        let header = header.filter(|_| method != Method::Initialize.as_str());
-        match Era::of(params.is_some_and(claims_version), header) {
-            Era::Sessioned => Ok(()),
-            Era::Stateless => Err(Failure::UnsupportedVersion {
-                served: self.instance.policy.protocol.versions.clone(),
-            }),
-        }
     }
 
     async fn request(
@@ -358,7 +366,7 @@ impl Binding<'_> {
         name: &str,
         params: Option<&RawValue>,
     ) -> Result<Started, Failure> {
-        if Method::parse(name) == Some(Method::Initialize) {
+        if name == Method::Initialize.as_str() {
             self.arrival.record.set_method(Method::Initialize.as_str());
             return self.initialize(id, params).await;
         }
@@ -374,26 +382,88 @@ impl Binding<'_> {
         params: Option<&RawValue>,
     ) -> Result<Started, Failure> {
         self.require_session_or_implicit()?;
-        let Some(method) = Method::parse(name) else {
+        let Some(method) = Method::parse(name, self.version) else {
             self.arrival.record.set_method("other");
             return Err(Failure::MethodNotFound(name.to_owned()));
         };
         self.arrival.record.set_method(method.as_str());
+        if let Some(list) = dispatch::list_of(method) {
+            let ListParams { cursor } = read(params)?.unwrap_or_default();
+            let page = self.instance.catalogue.page(list, self.version, cursor.as_deref())?;
+            self.session().await?;
+            return Ok(done(id, page));
+        }
+        let closing = self.instance.process.lifecycle.closing();
         match method {
-            // In a batch; by itself it has been answered.
-            Method::Initialize => Err(Failure::Internal),
-            Method::Ping => Ok(Started::Done(jsonrpc::success(id, b"{}"))),
-            Method::ToolsList => {
-                let ListParams { cursor } = read(params)?.unwrap_or_default();
-                if let Some(cursor) = cursor {
-                    let problem =
-                        format!("there is no page at cursor {cursor:?}; the list is one page");
+            Method::Ping => Ok(done(id, b"{}")),
+            Method::ToolsCall => self.call(id, params).await,
+            Method::ResourcesRead => {
+                let contents =
+                    dispatch::read_resource(self.instance, params, self.arrival.caller).await?;
+                self.session().await?;
+                Ok(done(id, json!({ "contents": [contents] }).to_string().as_bytes()))
+            }
+            Method::ResourcesSubscribe => {
+                let UriParams { uri } = require(params, "\"uri\"")?;
+                if resources::read(self.instance, &uri, self.arrival.caller).await.is_none()
+                    && !resources::may_come(self.instance, &uri)
+                {
+                    return Err(Failure::ResourceNotFound(uri.into_owned()));
+                }
+                let session = self.session().await?;
+                if !session.subscribe(&uri, closing) {
+                    let problem = "the session has as many subscriptions as it may".to_owned();
                     return Err(Failure::InvalidParams(problem));
                 }
-                let version = self.session().await?.handshake.version;
-                Ok(Started::Done(jsonrpc::success(id, self.instance.catalogue.tools_list(version))))
+                self.instance.hub.add(&session);
+                Ok(done(id, b"{}"))
             }
-            Method::ToolsCall => self.call(id, params).await,
+            Method::ResourcesUnsubscribe => {
+                let UriParams { uri } = require(params, "\"uri\"")?;
+                self.session().await?.unsubscribe(&uri);
+                Ok(done(id, b"{}"))
+            }
+            Method::PromptsGet => {
+                let outcome = dispatch::get_prompt(self.instance, params, &Inputs::default())?;
+                match outcome {
+                    Outcome::Done(prompt) => {
+                        self.session().await?;
+                        Ok(Started::Done(jsonrpc::success_of(id, &prompt).unwrap_or_else(|_| {
+                            Failure::Internal.to_message(Some(id), ERA)
+                        })))
+                    }
+                    Outcome::NeedInput { .. } => Err(Failure::InvalidParams(
+                        "this prompt asks its user, which a prompt can only from revision 2026-07-28 on"
+                            .to_owned(),
+                    )),
+                    Outcome::Missing(required) => Err(Failure::MissingCapability(required)),
+                    Outcome::Refused { code, message } => Err(Failure::Refused { code, message }),
+                }
+            }
+            Method::Complete => {
+                let own = self.session.as_ref().map(|session| session.id.to_string());
+                let caller = self.arrival.caller;
+                let result =
+                    dispatch::complete(self.instance, params, own.as_deref(), caller).await?;
+                self.session().await?;
+                Ok(done(id, result.to_string().as_bytes()))
+            }
+            Method::SetLevel => {
+                let LevelParams { level } = require(params, "\"level\"")?;
+                self.session().await?.set_log_level(level, closing);
+                Ok(done(id, b"{}"))
+            }
+            // The first has been answered, the lists as well; the others are not of this era.
+            Method::Initialize
+            | Method::Discover
+            | Method::ToolsList
+            | Method::ResourcesList
+            | Method::ResourceTemplatesList
+            | Method::PromptsList
+            | Method::Listen
+            | Method::TasksGet
+            | Method::TasksUpdate
+            | Method::TasksCancel => Err(Failure::MethodNotFound(name.to_owned())),
         }
     }
 
@@ -403,9 +473,8 @@ impl Binding<'_> {
         id: Id<'_>,
         params: Option<&RawValue>,
     ) -> Result<Started, Failure> {
-        let Some(InitializeParams { protocol_version, client_info }) = read(params)? else {
-            return Err(Failure::InvalidParams("initialize needs \"protocolVersion\"".to_owned()));
-        };
+        let InitializeParams { protocol_version, capabilities, client_info } =
+            require(params, "\"protocolVersion\"")?;
         let client = match client_info {
             None => None,
             Some(info) if info.name.len().max(info.version.len()) > MAX_CLIENT_TEXT => {
@@ -415,65 +484,101 @@ impl Binding<'_> {
             }
             Some(info) => Some(Client { name: info.name.into(), version: info.version.into() }),
         };
+        let Some(capabilities) = Capabilities::read(&capabilities.unwrap_or_else(|| json!({})))
+        else {
+            return Err(Failure::InvalidParams("\"capabilities\" must be an object".to_owned()));
+        };
         let protocol = &self.instance.policy.protocol;
-        let wanted = protocol_version.parse().ok().filter(|v| protocol.versions.contains(v));
+        let served =
+            |version: &ProtocolVersion| version.era() == ERA && protocol.versions.contains(version);
+        let wanted = protocol_version.parse().ok().filter(served);
         let version = wanted.unwrap_or(protocol.version);
-        self.begin(Handshake { version, client }).await?;
-        Ok(Started::Done(jsonrpc::success(id, self.instance.catalogue.initialize(version))))
+        let capabilities = Capabilities {
+            // What the negotiated revision does not have, its client cannot mean.
+            elicitation: capabilities.elicitation && version.has(Feature::FormElicitation),
+            elicitation_url: capabilities.elicitation_url && version.has(Feature::UrlElicitation),
+            tasks: false,
+            ..capabilities
+        };
+        let handshake = Handshake { client, capabilities, ..Handshake::implicit(Some(version)) };
+        self.begin(handshake).await?;
+        Ok(done(id, self.instance.catalogue.initialize(version)))
     }
 
     async fn call(&mut self, id: Id<'_>, params: Option<&RawValue>) -> Result<Started, Failure> {
-        let Some(CallToolParams { name, arguments }) = read(params)? else {
-            return Err(Failure::InvalidParams("tools/call needs \"name\"".to_owned()));
-        };
-        let Some(tool) = self.instance.catalogue.tool(&name) else {
-            return Err(Failure::UnknownTool(name.into_owned()));
-        };
-        self.arrival.record.set_tool(tool.name);
-        let prepared = Arguments::read(tool.name, arguments, &self.instance.policy.tools)
-            .and_then(|mut arguments| (tool.prepare)(&mut arguments));
-        let prepared = match prepared {
-            Ok(prepared) => prepared,
+        let common = dispatch::common(params)?;
+        let call = ToolCall::find(self.instance, params)?;
+        self.arrival.record.set_tool(call.tool.name);
+        let Ready { prepared, handle } = match call.prepare(self.instance, &Inputs::default()) {
+            Ok(ready) => ready,
             Err(bad) if self.version.has(Feature::ArgumentErrorsAreResults) => {
                 let result = ToolResult::error(bad.to_string());
-                Prepared::now(move |_| result)
+                Ready { prepared: Prepared::now(move |_| result), handle: None }
             }
             Err(bad) => return Err(Failure::InvalidParams(bad.to_string())),
         };
-
-        let session = self.session().await?;
-        let context = CallContext::new(
-            Arc::clone(self.instance),
-            Arc::clone(&session),
-            Arc::clone(self.arrival),
-        );
-        let finish = move |context: &CallContext, id: Id<'_>, result: &ToolResult| {
-            if tool.counted {
-                context.count();
+        let own = self.session().await?;
+        let (session, prepared) = match handle {
+            None => (Arc::clone(&own), prepared),
+            Some(handle) => {
+                match dispatch::by_handle(self.instance, &handle, self.arrival.caller).await {
+                    Ok(other) => (other, prepared),
+                    Err(result) => (Arc::clone(&own), Prepared::now(move |_| result)),
+                }
             }
-            let outcome = if result.is_error { "tool_error" } else { "ok" };
-            context.arrival.record.set_outcome(outcome);
-            let message = jsonrpc::success_of(id, result);
-            message.unwrap_or_else(|_| Failure::Internal.to_message(Some(id)))
         };
-        match prepared {
-            Prepared::Now(run) => {
-                let result = run(&context);
-                Ok(Started::Done(finish(&context, id, &result)))
+        let meta = common.meta;
+        let client = ClientFacts {
+            capabilities: own.handshake.capabilities,
+            progress_token: meta.as_ref().and_then(|meta| meta.progress_token.clone()),
+            log_level: Some(own.log_level()),
+            meta,
+            progress_messages: self.version.has(Feature::ProgressMessages),
+        };
+        let stream = (call.tool.streams && self.can_stream()).then(|| {
+            let log = own.call_stream(self.instance.process.lifecycle.closing());
+            if self.version.has(Feature::PrimingEvent) {
+                log.prime(self.instance.policy.stream.retry_seconds.get());
             }
-            Prepared::Later(run) => {
-                let cancelled = session.begin_call(id, self.instance.process.lifecycle.closing());
-                let hold = self.instance.sessions.hold(&session);
-                let under_way = UnderWay { session, id: id.to_owned(), _hold: hold };
-                Ok(Started::Later(Box::pin(async move {
-                    let context = Arc::new(context);
-                    let work = run(Arc::clone(&context));
-                    let id = under_way.id.get();
-                    tokio::select! {
-                        result = work => finish(&context, id, &result),
-                        () = cancelled.cancelled() => Failure::Cancelled.to_message(Some(id)),
-                    }
-                })))
+            log
+        });
+        let run = Run {
+            instance: Arc::clone(self.instance),
+            arrival: Arc::clone(self.arrival),
+            own: Arc::clone(&own),
+            session,
+            client,
+            stream: stream.clone(),
+            call,
+            id: id.to_owned(),
+        };
+        if let (Prepared::Now(_), None) = (&prepared, &stream) {
+            return Ok(Started::Done(run.at_once(prepared)));
+        }
+        let cancelled = own.begin_call(id, self.instance.process.lifecycle.closing());
+        let hold = self.instance.sessions.hold(&own);
+        let under_way = UnderWay { session: own, id: id.to_owned(), _hold: hold };
+        let work = async move {
+            let under_way = under_way;
+            let record = Arc::clone(&run.arrival.record);
+            tokio::select! {
+                message = run.to_its_end(prepared) => message,
+                () = cancelled.cancelled() => {
+                    record.set_outcome(Failure::Cancelled.as_str());
+                    Failure::Cancelled.to_message(Some(under_way.id.get()), ERA)
+                }
+            }
+        };
+        match stream {
+            None => Ok(Started::Later(Box::pin(work))),
+            Some(log) => {
+                let writer = Arc::clone(&log);
+                self.instance.process.lifecycle.spawn(async move {
+                    let message = work.await;
+                    writer.send(&message).await;
+                    writer.finish();
+                });
+                Ok(Started::Streaming(log))
             }
         }
     }
@@ -495,6 +600,14 @@ impl Binding<'_> {
         }
     }
 
+    /// A client's answer to a question of ours; to nothing, it is ignored.
+    fn answer(&self, id: Id<'_>, result: Option<&RawValue>) {
+        self.arrival.record.set_method("response");
+        if let (Some(session), Some(id)) = (&self.session, id.as_number()) {
+            session.answer(id, result.and_then(|raw| serde_json::from_str(raw.get()).ok()));
+        }
+    }
+
     /// Runs work to its end although its client may go away, and waits for it.
     async fn detach(&self, work: BoxFuture<'static, Bytes>) -> Result<Bytes, Failure> {
         let task = self.instance.process.lifecycle.spawn(work);
@@ -503,60 +616,171 @@ impl Binding<'_> {
 
     /// Runs work to its end and sends its outcome as the last event of a stream that is open meanwhile.
     fn stream(&self, work: BoxFuture<'static, Bytes>) -> Reply {
-        let (sender, frames) = mpsc::channel(1);
+        let log = EventLog::new(None);
+        let writer = Arc::clone(&log);
         self.instance.process.lifecycle.spawn(async move {
             let message = work.await;
-            // Fails if the client is gone, which is its right.
-            let _ = sender.send(sse::frame(&message)).await;
+            writer.push(&message);
+            writer.finish();
         });
+        self.follow(log)
+    }
+
+    fn follow(&self, log: Arc<EventLog>) -> Reply {
         let keep_alive = self.instance.policy.stream.keep_alive_seconds.get();
         // A call is let finish when the server stops, so its stream does not close with the others.
-        Reply::Stream(EventStream::new(frames, keep_alive, CancellationToken::new(), ()))
+        Reply::Stream(EventStream::new(log, None, keep_alive, CancellationToken::new(), ()))
     }
 }
 
-/// The form that one answer takes.
-#[derive(Clone, Copy)]
-enum Form {
-    Json,
-    Events,
+/// A call and all that it needs, so that it can be made again when the client has answered.
+struct Run {
+    instance: Arc<Instance>,
+    arrival: Arc<Arrival>,
+    /// The session of the connection, which is asked.
+    own: Arc<Session>,
+    /// The session that is worked on.
+    session: Arc<Session>,
+    client: ClientFacts,
+    stream: Option<Arc<EventLog>>,
+    call: ToolCall,
+    id: OwnedId,
 }
 
-impl Form {
-    fn choose(policy: ResponseForm, accepted: Accepted) -> Self {
-        match policy {
-            ResponseForm::Auto if accepted.json => Self::Json,
-            ResponseForm::Auto => Self::Events,
-            ResponseForm::Json => Self::Json,
-            ResponseForm::Sse => Self::Events,
+impl Run {
+    fn context(&self) -> CallContext {
+        CallContext::new(
+            Arc::clone(&self.instance),
+            Some(Arc::clone(&self.session)),
+            Arc::clone(&self.arrival),
+            self.client.clone(),
+            self.stream.clone(),
+        )
+    }
+
+    /// A call that needs neither time nor a stream.
+    fn at_once(&self, prepared: Prepared) -> Bytes {
+        let context = self.context();
+        match prepared {
+            Prepared::Now(run) => {
+                let outcome = run(&context);
+                self.finish(&context, outcome)
+            }
+            Prepared::Later(_) | Prepared::Task { .. } => {
+                Failure::Internal.to_message(Some(self.id.get()), ERA)
+            }
         }
     }
+
+    async fn to_its_end(self, mut prepared: Prepared) -> Bytes {
+        loop {
+            let context = Arc::new(self.context());
+            let outcome = match prepared {
+                Prepared::Now(run) => run(&context),
+                Prepared::Later(run) => run(Arc::clone(&context)).await,
+                Prepared::Task { required: true, .. } => Outcome::Done(ToolResult::error(
+                    "this tool runs as a task, which only revision 2026-07-28 and later have",
+                )),
+                Prepared::Task { required: false, run } => {
+                    // Nobody can be asked where there is no task to ask for.
+                    let nobody = Box::new(|_| -> BoxFuture<'static, BTreeMap<String, Value>> {
+                        Box::pin(std::future::ready(BTreeMap::new()))
+                    });
+                    run(Arc::clone(&context), nobody).await
+                }
+            };
+            let (requests, state) = match outcome {
+                Outcome::NeedInput { requests, state } if self.stream.is_some() => {
+                    (requests, state)
+                }
+                outcome => return self.finish(&context, outcome),
+            };
+            let unable =
+                requests.iter().find(|(_, r)| !r.kind.supported_by(self.client.capabilities));
+            if let Some((_, InputRequest { kind, .. })) = unable {
+                return self.finish(&context, Outcome::Missing(kind.required()));
+            }
+            let inputs = match self.ask(requests).await {
+                Ok(responses) => Inputs { responses, state },
+                Err(result) => return self.finish(&context, Outcome::Done(result)),
+            };
+            prepared = match self.call.prepare(&self.instance, &inputs) {
+                Ok(ready) => ready.prepared,
+                Err(bad) => {
+                    return self
+                        .finish(&context, Outcome::Done(ToolResult::error(bad.to_string())));
+                }
+            };
+        }
+    }
+
+    /// Puts questions to the client on the call's stream and waits for all answers.
+    async fn ask(
+        &self,
+        requests: Vec<(&'static str, InputRequest)>,
+    ) -> Result<BTreeMap<String, Value>, ToolResult> {
+        let Some(stream) = &self.stream else {
+            return Err(ToolResult::error(
+                "the client takes no event stream, so it cannot be asked",
+            ));
+        };
+        let closing = self.instance.process.lifecycle.closing();
+        let mut waiting = Vec::with_capacity(requests.len());
+        for (key, InputRequest { kind, params }) in requests {
+            let (id, answer) = self.own.ask(closing);
+            stream.send(&jsonrpc::request(id, kind.method(), &params)).await;
+            waiting.push(async move { (key, kind, answer.await) });
+        }
+        let patience = self.instance.policy.session.answer_timeout_seconds.get();
+        let Ok(answers) = timeout(patience, join_all(waiting)).await else {
+            let seconds = patience.as_secs_f64();
+            let text = format!(
+                "the client did not answer within {seconds} seconds (session.answer_timeout_seconds)"
+            );
+            return Err(ToolResult::error(text));
+        };
+        let mut responses = BTreeMap::new();
+        for (key, kind, answer) in answers {
+            match answer {
+                Ok(Some(answer)) if answer.is_object() => responses.insert(key.to_owned(), answer),
+                _ => {
+                    let text = format!("the client answered {} with an error", kind.method());
+                    return Err(ToolResult::error(text));
+                }
+            };
+        }
+        Ok(responses)
+    }
+
+    fn finish(&self, context: &CallContext, outcome: Outcome<ToolResult>) -> Bytes {
+        let id = self.id.get();
+        let result = match outcome {
+            Outcome::Done(result) => result,
+            Outcome::NeedInput { .. } => ToolResult::error(
+                "this tool asks its client, and the client takes no event stream: see its Accept header",
+            ),
+            Outcome::Missing(required) => ToolResult::error(format!(
+                "the client has not declared a capability that this tool needs: {required}"
+            )),
+            Outcome::Refused { code, message } => {
+                let failure = Failure::Refused { code, message };
+                self.arrival.record.set_outcome(failure.as_str());
+                return failure.to_message(Some(id), ERA);
+            }
+        };
+        if self.call.tool.counted {
+            context.count();
+        }
+        self.arrival.record.set_outcome(if result.is_error { "tool_error" } else { "ok" });
+        let message = jsonrpc::success_of(id, &result);
+        message.unwrap_or_else(|_| Failure::Internal.to_message(Some(id), ERA))
+    }
+}
+
+fn done(id: Id<'_>, result: &[u8]) -> Started {
+    Started::Done(jsonrpc::success(id, result))
 }
 
 fn ready(message: Bytes) -> BoxFuture<'static, Bytes> {
     Box::pin(std::future::ready(message))
-}
-
-/// Whether `params._meta` names a revision itself.
-fn claims_version(params: &RawValue) -> bool {
-    #[derive(Deserialize)]
-    struct WithMeta<'a> {
-        #[serde(borrow, rename = "_meta")]
-        meta: std::collections::HashMap<Cow<'a, str>, serde::de::IgnoredAny>,
-    }
-    // Most requests do not so much as mention it, and need no second reading.
-    params.get().contains(VERSION_CLAIM)
-        && serde_json::from_str::<WithMeta<'_>>(params.get())
-            .is_ok_and(|WithMeta { meta }| meta.contains_key(VERSION_CLAIM))
-}
-
-/// `params` as a method wants them.
-fn read<'a, T: Deserialize<'a>>(params: Option<&'a RawValue>) -> Result<Option<T>, Failure> {
-    match params {
-        None => Ok(None),
-        Some(raw) => match serde_json::from_str(raw.get()) {
-            Ok(params) => Ok(Some(params)),
-            Err(error) => Err(Failure::InvalidParams(error.to_string())),
-        },
-    }
 }

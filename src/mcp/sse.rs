@@ -1,7 +1,10 @@
 //! Server-sent events: frames as bytes.
 //!
-//! Owns the framing (HTML Living Standard, "Server-sent events"). Refuses messages that span lines:
-//! ours are compact JSON, so one `data:` line holds one.
+//! Owns the framing (HTML Living Standard, "Server-sent events") and the form of event ids:
+//! `<stream>-<number>`, so that an id alone names the stream it belongs to. Refuses messages that span
+//! lines: ours are compact JSON, so one `data:` line holds one.
+
+use std::{io::Write as _, time::Duration};
 
 use bytes::Bytes;
 
@@ -11,16 +14,51 @@ pub const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 /// The last thing on a stream that the server ends.
 pub const CLOSING: Bytes = Bytes::from_static(b": closing\n\n");
 
+/// The stream and the number of an event.
+pub type EventId = (u32, u64);
+
 /// One JSON-RPC message as an event.
-pub fn frame(message: &[u8]) -> Bytes {
-    let mut frame = Vec::with_capacity(message.len() + 24);
-    push(&mut frame, message);
+pub fn frame(message: &[u8], id: Option<EventId>) -> Bytes {
+    let mut frame = Vec::with_capacity(message.len() + 48);
+    if let Some((stream, number)) = id {
+        // Writing into a vector does not fail.
+        let _ = writeln!(frame, "id: {stream}-{number}");
+    }
+    frame.extend_from_slice(b"event: message\ndata: ");
+    frame.extend_from_slice(message);
+    frame.extend_from_slice(b"\n\n");
     frame.into()
 }
 
-/// Appends one JSON-RPC message as an event.
-pub fn push(frames: &mut Vec<u8>, message: &[u8]) {
-    frames.extend_from_slice(b"event: message\ndata: ");
-    frames.extend_from_slice(message);
-    frames.extend_from_slice(b"\n\n");
+/// An event with an id and no data: from here a client can resume (SEP-1699).
+pub fn priming((stream, number): EventId, retry: Duration) -> Bytes {
+    format!("id: {stream}-{number}\nretry: {}\ndata: \n\n", retry.as_millis()).into()
+}
+
+/// Reads an id that came back in `Last-Event-ID`.
+pub fn parse_id(text: &str) -> Option<EventId> {
+    let (stream, number) = text.split_once('-')?;
+    Some((stream.parse().ok()?, number.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_id_comes_back_as_it_went(stream: u32, number: u64) {
+            let frame = frame(b"{}", Some((stream, number)));
+            let text = std::str::from_utf8(&frame).expect("text");
+            let line = text.lines().next().and_then(|line| line.strip_prefix("id: ")).expect("an id");
+            prop_assert_eq!(parse_id(line), Some((stream, number)));
+        }
+
+        #[test]
+        fn any_last_event_id_is_read_or_refused(text in "\\PC{0,40}") {
+            let _ = parse_id(&text);
+        }
+    }
 }

@@ -9,10 +9,10 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use moka::{notification::RemovalCause, policy::EvictionPolicy, sync::Cache};
+use moka::{Expiry, notification::RemovalCause, policy::EvictionPolicy, sync::Cache};
 
 use super::{
     EndReason, Handshake, Session, SessionId,
@@ -22,6 +22,7 @@ use crate::{
     auth::Caller,
     config::SessionConfig,
     instance::{InstanceId, Process},
+    mcp::version::ProtocolVersion,
 };
 
 /// How many ended sessions are remembered, and for how long, so that a 404 can say how they ended.
@@ -73,6 +74,31 @@ impl Ledger {
     }
 }
 
+/// Sessions that were told to live shorter than the instance's timeout.
+struct ShorterLife;
+
+impl Expiry<SessionId, Arc<Session>> for ShorterLife {
+    fn expire_after_create(
+        &self,
+        _: &SessionId,
+        session: &Arc<Session>,
+        _: Instant,
+    ) -> Option<Duration> {
+        session.handshake.timeout
+    }
+
+    fn expire_after_read(
+        &self,
+        _: &SessionId,
+        session: &Arc<Session>,
+        _: Instant,
+        _: Option<Duration>,
+        _: Instant,
+    ) -> Option<Duration> {
+        session.handshake.timeout
+    }
+}
+
 impl MemoryStore {
     /// An empty store.
     pub(super) fn new(
@@ -101,6 +127,7 @@ impl MemoryStore {
             .max_capacity(config.capacity.saturating_mul(2))
             .eviction_policy(EvictionPolicy::lru())
             .time_to_idle(timeout)
+            .expire_after(ShorterLife)
             .eviction_listener(listener)
             .build();
         Self {
@@ -142,7 +169,7 @@ impl MemoryStore {
         tracing::debug!(
             instance = %self.instance,
             session = %session.reference,
-            version = %session.handshake.version,
+            version = session.handshake.version.map(ProtocolVersion::as_str),
             "session created"
         );
         Ok(session)

@@ -8,7 +8,7 @@ use http::header;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Tool, no_arguments, object};
+use super::{TOOL, Tool, object};
 use crate::{
     auth::{self, Claims, Unauthorized},
     call::{Arguments, Arrival, BadArguments, CallContext, Prepared},
@@ -40,8 +40,7 @@ pub(super) const TOOLS: &[Tool] = &[
         name: "printHeader",
         title: "Print request headers",
         description: "Shows every HTTP header of this request in the order it came, repeated ones included, and which were added by proxies. Credentials are redacted.",
-        input_schema: no_arguments,
-        output_schema: || {
+        output_schema: Some(|| {
             object(json!({
                 "http_version": { "type": "string" },
                 "method": { "type": "string" },
@@ -52,11 +51,9 @@ pub(super) const TOOLS: &[Tool] = &[
                     "name": { "type": "string" }, "value": { "type": "string" } } } },
                 "forwarded": { "type": "object", "additionalProperties": { "type": "string" } },
             }))
-        },
-        read_only: true,
-        idempotent: true,
-        counted: true,
+        }),
         prepare: |arguments| without_arguments(arguments, print_header),
+        ..TOOL
     },
     Tool {
         name: "bearerDecode",
@@ -73,7 +70,7 @@ pub(super) const TOOLS: &[Tool] = &[
                 "additionalProperties": false,
             })
         },
-        output_schema: || {
+        output_schema: Some(|| {
             json!({
                 "type": "object",
                 "properties": {
@@ -91,10 +88,7 @@ pub(super) const TOOLS: &[Tool] = &[
                 },
                 "required": ["present", "is_jwt", "verified", "note"],
             })
-        },
-        read_only: true,
-        idempotent: true,
-        counted: true,
+        }),
         prepare: |arguments| {
             let include_raw = arguments.flag("includeRaw")?;
             arguments.finish()?;
@@ -102,51 +96,45 @@ pub(super) const TOOLS: &[Tool] = &[
                 ToolResult::readable(&bearer_decode(&context.arrival, include_raw))
             }))
         },
+        ..TOOL
     },
     Tool {
         name: "authContext",
         title: "Show who is calling",
         description: "Shows everything in this request that speaks of identity: the bearer token (decoded, not verified), the headers of an authenticating proxy and whether they count, and the check that this instance makes.",
-        input_schema: no_arguments,
-        output_schema: || {
+        output_schema: Some(|| {
             object(json!({
                 "mode": { "type": "string", "enum": ["off", "passthrough", "tokens"] },
                 "identity_known": { "type": "boolean", "description": "Whether this session is bound to an identity" },
                 "bearer": { "type": "object" },
                 "proxy_identity": { "type": "object" },
             }))
-        },
-        read_only: true,
-        idempotent: true,
-        counted: true,
+        }),
         prepare: |arguments| without_arguments(arguments, auth_context),
+        ..TOOL
     },
     Tool {
         name: "requestTiming",
         title: "Show request timing",
         description: "Shows when this request arrived, how long it took to reach the tool, and the age of the session.",
-        input_schema: no_arguments,
-        output_schema: || {
+        output_schema: Some(|| {
             object(json!({
                 "request_id": { "type": "string" },
                 "received_at": { "type": "string", "format": "date-time" },
                 "now": { "type": "string", "format": "date-time" },
                 "elapsed_ms": { "type": "number", "minimum": 0 },
-                "session_age_seconds": { "type": "number", "minimum": 0 },
+                "session_age_seconds": { "type": ["number", "null"], "minimum": 0 },
                 "rating": { "type": "string", "enum": ["excellent", "good", "acceptable", "slow"] },
             }))
-        },
-        read_only: true,
-        idempotent: true,
-        counted: true,
+        }),
         prepare: |arguments| without_arguments(arguments, request_timing),
+        ..TOOL
     },
     Tool {
         name: "corsAnalysis",
         title: "Analyse CORS",
         description: "Shows the Origin of this request, whether this instance allows it and why, and the CORS headers that every answer carries.",
-        input_schema: no_arguments,
-        output_schema: || {
+        output_schema: Some(|| {
             object(json!({
                 "origin": { "type": ["string", "null"] },
                 "verdict": { "type": "string" },
@@ -155,11 +143,9 @@ pub(super) const TOOLS: &[Tool] = &[
                 "allowed_origins": { "type": "array", "items": { "type": "string" } },
                 "request_headers": { "type": "object", "additionalProperties": { "type": "string" } },
             }))
-        },
-        read_only: true,
-        idempotent: true,
-        counted: true,
+        }),
         prepare: |arguments| without_arguments(arguments, cors_analysis),
+        ..TOOL
     },
     Tool {
         name: "environmentDump",
@@ -176,26 +162,23 @@ pub(super) const TOOLS: &[Tool] = &[
                 "additionalProperties": false,
             })
         },
-        output_schema: || {
+        output_schema: Some(|| {
             object(json!({
                 "variables": { "type": "object", "additionalProperties": { "type": ["string", "null"] } },
             }))
-        },
-        read_only: true,
-        idempotent: true,
-        counted: true,
+        }),
         prepare: |arguments| {
             let show_secrets = arguments.flag("showSecrets")?;
             arguments.finish()?;
             Ok(Prepared::now(move |_| ToolResult::readable(&environment(show_secrets))))
         },
+        ..TOOL
     },
     Tool {
         name: "healthProbe",
         title: "Probe health",
         description: "Shows the server's name, version and protocol versions, its uptime, and this instance's sessions against their capacity.",
-        input_schema: no_arguments,
-        output_schema: || {
+        output_schema: Some(|| {
             object(json!({
                 "status": { "type": "string", "enum": ["healthy", "full", "draining"] },
                 "server": { "type": "object" },
@@ -203,29 +186,24 @@ pub(super) const TOOLS: &[Tool] = &[
                 "uptime_seconds": { "type": "number", "minimum": 0 },
                 "sessions": { "type": "object" },
             }))
-        },
-        read_only: true,
-        idempotent: true,
-        counted: true,
+        }),
         prepare: |arguments| without_arguments(arguments, health_probe),
+        ..TOOL
     },
     Tool {
         name: "whoIStheGOAT",
         title: "Who is the G.O.A.T.?",
         description: "Employs cutting-edge artificial intelligence to find the greatest programmer of all time among everyone who is calling right now.",
-        input_schema: no_arguments,
-        output_schema: || {
+        output_schema: Some(|| {
             object(json!({
                 "identified": { "type": "boolean" },
                 "subject": { "type": ["string", "null"] },
                 "confidence": { "type": "number" },
                 "conclusion": { "type": "string" },
             }))
-        },
-        read_only: true,
-        idempotent: true,
-        counted: true,
+        }),
         prepare: |arguments| without_arguments(arguments, who_is_the_goat),
+        ..TOOL
     },
 ];
 
@@ -260,7 +238,7 @@ fn present(arrival: &Arrival, names: &[&str]) -> Value {
     Value::Object(found.collect())
 }
 
-fn print_header(context: &CallContext) -> Value {
+pub(super) fn print_header(context: &CallContext) -> Value {
     let arrival = &context.arrival;
     let headers: Vec<_> = arrival
         .headers()
@@ -374,8 +352,9 @@ fn request_timing(context: &CallContext) -> Value {
         "received_at": context.arrival.received_at,
         "now": Timestamp::now(),
         "elapsed_ms": elapsed_ms,
-        "session_age_seconds":
-            context.instance.process.clock.now().since(context.session.created).as_secs_f64(),
+        "session_age_seconds": context.session.as_ref().map(|session| {
+            context.instance.process.clock.now().since(session.created).as_secs_f64()
+        }),
         "rating": rating,
     })
 }

@@ -3,7 +3,7 @@
 //! Owns their rows and what they do. Refuses a delay or a value beyond what configuration allows.
 //! Trap: `echo` reports a count that includes itself, so it counts before it composes its answer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -12,12 +12,15 @@ use serde_json::{
     value::{RawValue, to_raw_value},
 };
 
-use super::{Tool, no_arguments, object, place_schema};
+use super::{TOOL, Tool, object, place_schema};
 use crate::{
     call::{Arguments, BadArguments, CallContext, Prepared},
+    clock::Moment,
     config::ToolsConfig,
-    mcp::{failure::place, jsonrpc::compact, model::ToolResult},
-    session::Tally,
+    hub::Change,
+    mcp::{failure::place, jsonrpc::compact, model::ToolResult, version::ProtocolVersion},
+    resources,
+    session::{EndReason, Handshake, Session, Tally},
 };
 
 pub(super) const TOOLS: &[Tool] = &[
@@ -26,20 +29,21 @@ pub(super) const TOOLS: &[Tool] = &[
         title: "Echo",
         description: "Echoes the message back. The answer's structured content tracks the session: how many calls it has completed and when. Can wait before it answers.",
         input_schema: echo_arguments,
-        output_schema: || {
+        output_schema: Some(|| {
             object(json!({
                 "message": { "type": "string" },
                 "format": { "type": "string", "enum": ["plain", "json", "markdown"] },
-                "session_id": { "type": "string" },
-                "request_count": { "type": "integer", "minimum": 1 },
-                "first_request_at": { "type": "string", "format": "date-time" },
-                "last_request_at": { "type": "string", "format": "date-time" },
+                "session_id": { "type": ["string", "null"], "description": "null without a session" },
+                "request_count": { "type": ["integer", "null"], "minimum": 1 },
+                "first_request_at": { "type": ["string", "null"], "format": "date-time" },
+                "last_request_at": { "type": ["string", "null"], "format": "date-time" },
             }))
-        },
+        }),
         read_only: false,
         idempotent: false,
-        counted: true,
         prepare: echo,
+        stateful: true,
+        ..TOOL
     },
     Tool {
         name: "set_session_data",
@@ -56,7 +60,7 @@ pub(super) const TOOLS: &[Tool] = &[
                 "additionalProperties": false,
             })
         },
-        output_schema: || {
+        output_schema: Some(|| {
             object(json!({
                 "key": { "type": "string" },
                 "stored": { "type": "boolean" },
@@ -64,11 +68,11 @@ pub(super) const TOOLS: &[Tool] = &[
                 "data_keys": { "type": "array", "items": { "type": "string" } },
                 "data_bytes": { "type": "integer", "minimum": 0 },
             }))
-        },
+        }),
         read_only: false,
-        idempotent: true,
-        counted: true,
         prepare: set_session_data,
+        stateful: true,
+        ..TOOL
     },
     Tool {
         name: "get_session_data",
@@ -83,7 +87,7 @@ pub(super) const TOOLS: &[Tool] = &[
                 "additionalProperties": false,
             })
         },
-        output_schema: || {
+        output_schema: Some(|| {
             json!({
                 "type": "object",
                 "properties": {
@@ -94,51 +98,48 @@ pub(super) const TOOLS: &[Tool] = &[
                     "data_keys": { "type": "array", "items": { "type": "string" } },
                 },
             })
-        },
-        read_only: true,
-        idempotent: true,
-        counted: true,
+        }),
         prepare: get_session_data,
+        stateful: true,
+        ..TOOL
     },
     Tool {
         name: "get_session_info",
         title: "Describe the session",
         description: "Tells the session's id, age, count of completed calls, time until it expires, the keys of its data, and which instance, replica and boot minted and served it. Is not counted itself.",
-        input_schema: no_arguments,
-        output_schema: info_schema,
-        read_only: true,
-        idempotent: true,
+        output_schema: Some(info_schema),
         counted: false,
         prepare: |arguments| {
             arguments.finish()?;
-            Ok(Prepared::now(|context| ToolResult::json(&SessionInfo::of(context))))
+            Ok(Prepared::now(|context| {
+                on_session(context, |session| ToolResult::json(&SessionInfo::of(session, context)))
+            }))
         },
+        stateful: true,
+        ..TOOL
     },
     Tool {
         name: "replayLastEcho",
         title: "Replay the last echo",
         description: "Repeats the message that echo was last called with in this session.",
-        input_schema: no_arguments,
-        output_schema: || {
+        output_schema: Some(|| {
             object(json!({
                 "found": { "type": "boolean", "description": "Whether echo was called before" },
                 "message": { "type": ["string", "null"] },
                 "session_id": { "type": "string" },
             }))
-        },
-        read_only: true,
-        idempotent: true,
-        counted: true,
+        }),
         prepare: replay_last_echo,
+        stateful: true,
+        ..TOOL
     },
     Tool {
         name: "sessionInfo",
         title: "Session and server statistics",
         description: "Tells about the current session, as get_session_info does, and how many sessions this instance has begun and ended.",
-        input_schema: no_arguments,
-        output_schema: || {
+        output_schema: Some(|| {
             object(json!({
-                "session": info_schema(),
+                "session": { "anyOf": [info_schema(), { "type": "null" }] },
                 "instance": {
                     "type": "object",
                     "properties": {
@@ -150,14 +151,60 @@ pub(super) const TOOLS: &[Tool] = &[
                     },
                 },
             }))
-        },
-        read_only: true,
-        idempotent: true,
-        counted: true,
+        }),
         prepare: |arguments| {
             arguments.finish()?;
             Ok(Prepared::now(session_statistics))
         },
+        stateful: true,
+        ..TOOL
+    },
+    Tool {
+        name: "create_session",
+        title: "Create a session",
+        description: "Creates a session and returns its handle. Pass the handle as \"session\" to the other tools, from any connection and in any revision.",
+        input_schema: |_| {
+            json!({
+                "type": "object",
+                "properties": {
+                    "label": { "type": "string", "description": "A name for people", "maxLength": MAX_LABEL },
+                    "timeout_seconds": {
+                        "type": "number",
+                        "description": "Idle seconds until it expires; never more than the server's own timeout",
+                        "minimum": 1,
+                    },
+                },
+                "additionalProperties": false,
+            })
+        },
+        output_schema: Some(|| {
+            object(json!({
+                "session": { "type": "string", "description": "The handle" },
+                "label": { "type": ["string", "null"] },
+                "idle_timeout_seconds": { "type": "number" },
+                "expires_at": { "type": "string", "format": "date-time", "description": "If it is not used before" },
+                "minted_by": place_schema("Where it lives"),
+            }))
+        }),
+        read_only: false,
+        idempotent: false,
+        prepare: create_session,
+        ..TOOL
+    },
+    Tool {
+        name: "end_session",
+        title: "End a session",
+        description: "Ends the session of a handle and forgets its data; without a handle, the session of the connection.",
+        output_schema: Some(|| {
+            object(json!({
+                "session": { "type": "string" },
+                "ended": { "type": "boolean", "description": "False if it had ended already" },
+            }))
+        }),
+        read_only: false,
+        prepare: end_session,
+        stateful: true,
+        ..TOOL
     },
 ];
 
@@ -228,22 +275,25 @@ fn echoed(context: &CallContext, message: String, format: Format) -> ToolResult 
     struct Echo<'a> {
         message: &'a str,
         format: Format,
-        session_id: String,
-        request_count: u64,
+        session_id: Option<String>,
+        request_count: Option<u64>,
         first_request_at: Option<Timestamp>,
         last_request_at: Option<Timestamp>,
     }
 
-    context.session.set_last_echo(&message);
-    let Tally { requests, first, last } = context.count();
+    if let Some(session) = &context.session {
+        session.set_last_echo(&message);
+    }
+    let tally = context.count();
     let clock = context.instance.process.clock;
+    let time = |moment: Option<Moment>| moment.map(|moment| clock.time(moment));
     let echo = Echo {
         message: &message,
         format,
-        session_id: context.session.id.to_string(),
-        request_count: requests,
-        first_request_at: first.map(|moment| clock.time(moment)),
-        last_request_at: last.map(|moment| clock.time(moment)),
+        session_id: context.session.as_ref().map(|session| session.id.to_string()),
+        request_count: tally.map(|tally| tally.requests),
+        first_request_at: tally.and_then(|tally| time(tally.first)),
+        last_request_at: tally.and_then(|tally| time(tally.last)),
     };
     let structured = match to_raw_value(&echo) {
         Ok(raw) => raw,
@@ -251,10 +301,12 @@ fn echoed(context: &CallContext, message: String, format: Format) -> ToolResult 
     };
     let text = match format {
         Format::Json => structured.get().to_owned(),
-        Format::Markdown => format!(
-            "## Echo\n\n{message}\n\n- **Session:** `{}`\n- **Request count:** {requests}\n",
-            echo.session_id
-        ),
+        Format::Markdown => match (&echo.session_id, echo.request_count) {
+            (Some(id), Some(count)) => format!(
+                "## Echo\n\n{message}\n\n- **Session:** `{id}`\n- **Request count:** {count}\n"
+            ),
+            _ => format!("## Echo\n\n{message}\n"),
+        },
         Format::Plain => message,
     };
     ToolResult::new(text, structured)
@@ -271,12 +323,17 @@ fn set_session_data(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArgume
     let value =
         RawValue::from_string(compact(value)).map_err(|error| arguments.bad(error.to_string()))?;
     Ok(Prepared::now(move |context| {
-        let quota = &context.instance.policy.session;
-        let replaced = match context.session.set_data(&key, value, quota) {
+        let session = match context.session() {
+            Ok(session) => session,
+            Err(none) => return none,
+        };
+        let replaced = match session.set_data(&key, value, &context.instance.policy.session) {
             Ok(replaced) => replaced,
             Err(exceeded) => return ToolResult::error(exceeded.to_string()),
         };
-        let (data_keys, data_bytes) = context.session.with_data(|data| (data.keys(), data.bytes()));
+        let uri = resources::data_uri(&session.id.to_string(), &key);
+        context.instance.hub.publish(&Change::Resource { uri });
+        let (data_keys, data_bytes) = session.with_data(|data| (data.keys(), data.bytes()));
         ToolResult::json(&json!({
             "key": key,
             "stored": true,
@@ -303,12 +360,14 @@ fn get_session_data(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArgume
     let key = arguments.optional_string("key")?.map(String::from);
     arguments.finish()?;
     Ok(Prepared::now(move |context| {
-        context.session.with_data(|data| match &key {
-            Some(key) => {
-                let value = data.get(key);
-                ToolResult::json(&One { key, found: value.is_some(), value })
-            }
-            None => ToolResult::json(&All { data: data.values(), data_keys: data.keys() }),
+        on_session(context, |session| {
+            session.with_data(|data| match &key {
+                Some(key) => {
+                    let value = data.get(key);
+                    ToolResult::json(&One { key, found: value.is_some(), value })
+                }
+                None => ToolResult::json(&All { data: data.values(), data_keys: data.keys() }),
+            })
         })
     }))
 }
@@ -316,20 +375,77 @@ fn get_session_data(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArgume
 fn replay_last_echo(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
     arguments.finish()?;
     Ok(Prepared::now(|context| {
-        let message = context.session.last_echo();
-        let text = match &message {
-            Some(message) => message.to_string(),
-            None => "Nothing has been echoed in this session yet; call echo first.".to_owned(),
+        on_session(context, |session| {
+            let message = session.last_echo();
+            let text = match &message {
+                Some(message) => message.to_string(),
+                None => "Nothing has been echoed in this session yet; call echo first.".to_owned(),
+            };
+            let structured = json!({
+                "found": message.is_some(),
+                "message": message,
+                "session_id": session.id.to_string(),
+            });
+            match to_raw_value(&structured) {
+                Ok(raw) => ToolResult::new(text, raw),
+                Err(error) => ToolResult::error(error.to_string()),
+            }
+        })
+    }))
+}
+
+/// Runs on the call's session, or says that there is none.
+fn on_session(context: &CallContext, run: impl FnOnce(&Arc<Session>) -> ToolResult) -> ToolResult {
+    context.session().map_or_else(|none| none, run)
+}
+
+/// Longest label. Bytes.
+const MAX_LABEL: usize = 100;
+
+fn create_session(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
+    let label = arguments.optional_string("label")?.map(String::from);
+    let lifetime = arguments.optional_number("timeout_seconds")?;
+    arguments.finish()?;
+    if label.as_ref().is_some_and(|label| label.len() > MAX_LABEL) {
+        return Err(arguments
+            .bad(format!("the argument \"label\" must not be longer than {MAX_LABEL} bytes")));
+    }
+    if lifetime.is_some_and(|seconds| !(1.0..=31_536_000.0).contains(&seconds)) {
+        let problem = "the argument \"timeout_seconds\" must be at least 1".to_owned();
+        return Err(arguments.bad(problem));
+    }
+    Ok(Prepared::later(move |context| async move {
+        let instance = &context.instance;
+        let handshake = Handshake {
+            label: label.map(String::into_boxed_str),
+            timeout: lifetime.map(Duration::from_secs_f64),
+            ..Handshake::implicit(None)
         };
-        let structured = json!({
-            "found": message.is_some(),
-            "message": message,
-            "session_id": context.session.id.to_string(),
-        });
-        match to_raw_value(&structured) {
-            Ok(raw) => ToolResult::new(text, raw),
-            Err(error) => ToolResult::error(error.to_string()),
-        }
+        let session = match instance.sessions.create(handshake, context.arrival.caller).await {
+            Ok(session) => session,
+            Err(refused) => return ToolResult::error(format!("no session was created: {refused}")),
+        };
+        let timeout = session.timeout(&instance.policy.session);
+        let clock = instance.process.clock;
+        ToolResult::json(&json!({
+            "session": session.id.to_string(),
+            "label": session.handshake.label,
+            "idle_timeout_seconds": timeout.as_secs_f64(),
+            "expires_at": clock.time(session.created.plus(timeout)),
+            "minted_by": place((instance.id, instance.process.origin)),
+        }))
+    }))
+}
+
+fn end_session(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
+    arguments.finish()?;
+    Ok(Prepared::later(|context| async move {
+        let session = match context.session() {
+            Ok(session) => session,
+            Err(none) => return none,
+        };
+        let ended = context.instance.sessions.end(session.id, EndReason::Client).await;
+        ToolResult::json(&json!({ "session": session.id.to_string(), "ended": ended }))
     }))
 }
 
@@ -349,19 +465,20 @@ struct SessionInfo {
     data_keys: Vec<Box<str>>,
     data_bytes: usize,
     client: Option<crate::session::Client>,
-    protocol_version: &'static str,
+    label: Option<Box<str>>,
+    protocol_version: Option<&'static str>,
     initialized: bool,
     minted_by: Value,
     served_by: Value,
 }
 
 impl SessionInfo {
-    fn of(context: &CallContext) -> Self {
-        let (session, instance) = (&context.session, &context.instance);
+    fn of(session: &Session, context: &CallContext) -> Self {
+        let instance = &context.instance;
         let clock = instance.process.clock;
         let now = clock.now();
         let Tally { requests, first, last } = session.tally();
-        let timeout = instance.policy.session.timeout_seconds.get();
+        let timeout = session.timeout(&instance.policy.session);
         let idle = now.since(session.touched());
         let (data_keys, data_bytes) = session.with_data(|data| (data.keys(), data.bytes()));
         let minted_by = session.id.instance().unwrap_or(instance.id);
@@ -381,7 +498,8 @@ impl SessionInfo {
             data_keys,
             data_bytes,
             client: session.handshake.client.clone(),
-            protocol_version: session.handshake.version.as_str(),
+            label: session.handshake.label.clone(),
+            protocol_version: session.handshake.version.map(ProtocolVersion::as_str),
             initialized: session.is_initialized(),
             minted_by: place((minted_by, session.id.origin())),
             served_by,
@@ -408,7 +526,8 @@ fn info_schema() -> Value {
             "description": "clientInfo of initialize; null for a session that began without it",
             "properties": { "name": { "type": "string" }, "version": { "type": "string" } },
         },
-        "protocol_version": { "type": "string" },
+        "label": { "type": ["string", "null"], "description": "What create_session was told to call it" },
+        "protocol_version": { "type": ["string", "null"], "description": "The negotiated revision; null for a handle" },
         "initialized": { "type": "boolean", "description": "Whether notifications/initialized has come" },
         "minted_by": place_schema("Where the id was minted, as its digits say"),
         "served_by": place_schema("Where this answer comes from"),
@@ -420,7 +539,7 @@ fn session_statistics(context: &CallContext) -> ToolResult {
     let counts = instance.sessions.counts();
     context.count();
     ToolResult::readable(&json!({
-        "session": SessionInfo::of(context),
+        "session": context.session.as_deref().map(|session| SessionInfo::of(session, context)),
         "instance": {
             "live_sessions": counts.live,
             "created_sessions": counts.created,

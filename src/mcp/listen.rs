@@ -1,0 +1,77 @@
+//! `subscriptions/listen`: a stream of the changes that a client asked for (2026-07-28,
+//! basic/patterns/subscriptions).
+//!
+//! Owns the acknowledgement, which comes first and says what is honoured, and the graceful end. Refuses
+//! one subscription more than `stream.max_subscriptions`.
+//! Trap: everything on the stream is tagged with the id of the request that opened it, in its own type.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{json, value::RawValue};
+
+use super::{
+    catalogue::Catalogue,
+    dispatch::require,
+    failure::Failure,
+    jsonrpc::{self, Id},
+    model::{Filter, META_SUBSCRIPTION},
+    sse,
+    stream::{EventLog, EventStream},
+};
+use crate::{call::Arrival, hub::Subscription, instance::Instance};
+
+#[derive(Deserialize)]
+struct ListenParams {
+    notifications: Filter,
+}
+
+/// Opens the stream.
+pub fn open(
+    instance: &Arc<Instance>,
+    arrival: &Arc<Arrival>,
+    id: Id<'_>,
+    params: Option<&RawValue>,
+    knows_tasks: bool,
+) -> Result<EventStream, Failure> {
+    let ListenParams { notifications: wanted } = require(params, "\"notifications\"")?;
+    let filter = Filter {
+        // The list of resources never changes here.
+        resources_list_changed: false,
+        task_ids: match knows_tasks {
+            true => {
+                let own = |id: &String| instance.tasks.find(id, arrival.caller).is_some();
+                wanted.task_ids.into_iter().filter(own).collect()
+            }
+            false => Vec::new(),
+        },
+        ..wanted
+    };
+    let acknowledged = json!({ "notifications": filter });
+    let log = EventLog::new(None);
+    let subscription = Arc::new(Subscription { id: id.to_value(), filter, log: Arc::clone(&log) });
+    subscription.deliver("notifications/subscriptions/acknowledged", acknowledged);
+    let limit = instance.policy.stream.max_subscriptions;
+    if !instance.hub.subscribe(&subscription, limit) {
+        return Err(Failure::TooManySubscriptions { limit });
+    }
+    let farewell = farewell(&instance.catalogue, id);
+    let keep_alive = instance.policy.stream.keep_alive_seconds.get();
+    let closing = instance.process.lifecycle.closing().clone();
+    Ok(EventStream::new(log, None, keep_alive, closing, subscription).with_farewell(farewell))
+}
+
+/// What ends a subscription from this side: that it is cancelled, and the response to its request.
+fn farewell(catalogue: &Catalogue, id: Id<'_>) -> bytes::Bytes {
+    let cancelled = jsonrpc::notification(
+        "notifications/cancelled",
+        &json!({
+            "requestId": id.to_value(),
+            "reason": "the server is shutting down",
+            "_meta": { META_SUBSCRIPTION: id.to_value() },
+        }),
+    );
+    let result = json!({ "resultType": "complete", "_meta": catalogue.meta(META_SUBSCRIPTION, id.to_value()) });
+    let response = jsonrpc::success(id, result.to_string().as_bytes());
+    [sse::frame(&cancelled, None), sse::frame(&response, None)].concat().into()
+}

@@ -1,0 +1,727 @@
+//! Revision 2026-07-28: every request stands for itself.
+//!
+//! Owns the checks of headers against body, `_meta`, `server/discover`, `input_required` results and the
+//! tasks extension. Refuses anything that would need an earlier request to be understood; a session is
+//! reached only by a handle among the arguments. A client that goes away has cancelled: the work is
+//! dropped with the answer (2026-07-28, basic/patterns/cancellation).
+//! Trap: the order of the checks is what a client that speaks both eras falls back on.
+
+use std::{borrow::Cow, sync::Arc};
+
+use axum::response::Response;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use http::HeaderName;
+use serde_json::{Map, Value, json, value::RawValue};
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    VERSION_HEADER, catalogue,
+    dispatch::{self, Ready, ToolCall, read, require},
+    failure::Failure,
+    jsonrpc::{self, Id, Message, OwnedId},
+    listen,
+    model::{
+        Capabilities, Common, InitializeParams, ListParams, LogLevel, Meta, TASKS_EXTENSION,
+        TaskParams, ToolResult,
+    },
+    reply::Reply,
+    sse,
+    stream::{EventLog, EventStream},
+    version::{Era, Method, ProtocolVersion},
+};
+use crate::{
+    auth::Caller,
+    call::{Arrival, CallContext, ClientFacts, InputRequest, Inputs, Outcome, Prepared},
+    config::ResponseForm,
+    http::body::Accepted,
+    instance::Instance,
+    tasks::Task,
+};
+
+const ERA: Era = Era::Stateless;
+const VERSION: ProtocolVersion = ProtocolVersion::V2026_07_28;
+
+const METHOD_HEADER: HeaderName = HeaderName::from_static("mcp-method");
+const NAME_HEADER: HeaderName = HeaderName::from_static("mcp-name");
+
+/// How long a read resource may be considered fresh: whatever a session stored may change at once.
+const RESOURCE_TTL_MS: u64 = 0;
+
+/// Answers a POST of one message.
+pub async fn one(
+    instance: &Arc<Instance>,
+    arrival: &Arc<Arrival>,
+    accepted: Accepted,
+    message: Message<'_>,
+) -> Response {
+    let exchange = Exchange { instance, arrival, accepted };
+    let (result, id) = match message {
+        Message::Request { id, method, params } => {
+            (exchange.request(id, &method, params).await, Some(id))
+        }
+        // This revision defines none from client to server; accepted all the same.
+        Message::Notification { .. } => {
+            arrival.record.set_method("notification");
+            (Ok(Reply::Accepted), None)
+        }
+        Message::Response { .. } => {
+            let problem = "this revision asks by results, so there is nothing to respond to";
+            (Err(Failure::NotAMessage(problem.into())), None)
+        }
+    };
+    match result {
+        Ok(reply) => reply.into_response(None),
+        Err(failure) => {
+            arrival.record.set_outcome(failure.as_str());
+            failure.into_response(id, ERA)
+        }
+    }
+}
+
+/// One HTTP exchange.
+struct Exchange<'a> {
+    instance: &'a Arc<Instance>,
+    arrival: &'a Arc<Arrival>,
+    accepted: Accepted,
+}
+
+impl Exchange<'_> {
+    async fn request(
+        &self,
+        id: Id<'_>,
+        name: &str,
+        params: Option<&RawValue>,
+    ) -> Result<Reply, Failure> {
+        let common = dispatch::common(params)
+            .map_err(|_| Failure::BadMeta("\"_meta\" must be an object"))?;
+        let client = self.check_meta(name, params, &common)?;
+        let method = self.check_method(name)?;
+        self.check_name(method, params)?;
+        let Some(method) = method else {
+            self.arrival.record.set_method("other");
+            return Err(Failure::MethodNotFound(name.to_owned()));
+        };
+        self.arrival.record.set_method(method.as_str());
+        if let Some(list) = dispatch::list_of(method) {
+            let ListParams { cursor } = read(params)?.unwrap_or_default();
+            let page = self.instance.catalogue.page(list, VERSION, cursor.as_deref())?;
+            return Ok(self.whole(jsonrpc::success(id, page)));
+        }
+        let caller = self.arrival.caller;
+        match method {
+            Method::Discover => {
+                Ok(self.whole(jsonrpc::success(id, self.instance.catalogue.discover())))
+            }
+            Method::ToolsCall => self.call(id, params, common, client).await,
+            Method::ResourcesRead => {
+                let contents = dispatch::read_resource(self.instance, params, caller).await?;
+                let result = json!({
+                    "contents": [contents],
+                    "ttlMs": RESOURCE_TTL_MS,
+                    "cacheScope": "private",
+                });
+                Ok(self.complete(id, result.to_string().as_bytes()))
+            }
+            Method::PromptsGet => self.prompt(id, params, &common, &client),
+            Method::Complete => {
+                let result = dispatch::complete(self.instance, params, None, caller).await?;
+                Ok(self.complete(id, result.to_string().as_bytes()))
+            }
+            Method::Listen => {
+                if !self.accepted.events {
+                    return Err(Failure::NotAcceptable { needed: "text/event-stream" });
+                }
+                let tasks = client.capabilities.tasks;
+                let stream = listen::open(self.instance, self.arrival, id, params, tasks)?;
+                Ok(Reply::Stream(stream))
+            }
+            Method::TasksGet | Method::TasksUpdate | Method::TasksCancel => {
+                self.task(method, id, params, &client)
+            }
+            // The lists have been answered; the others are not of this era.
+            Method::Initialize
+            | Method::Ping
+            | Method::ToolsList
+            | Method::ResourcesList
+            | Method::ResourceTemplatesList
+            | Method::ResourcesSubscribe
+            | Method::ResourcesUnsubscribe
+            | Method::PromptsList
+            | Method::SetLevel => Err(Failure::MethodNotFound(name.to_owned())),
+        }
+    }
+
+    /// A header that may stand once, as visible ASCII.
+    fn header(&self, name: &HeaderName) -> Result<Option<&str>, Failure> {
+        let mut values = self.arrival.headers().get_all(name).iter();
+        let Some(value) = values.next() else { return Ok(None) };
+        match (value.to_str(), values.next()) {
+            (Ok(text), None) => Ok(Some(text.trim())),
+            _ => Err(Failure::HeaderMismatch(format!(
+                "the header {name} must stand once and be visible ASCII"
+            ))),
+        }
+    }
+
+    /// The revision and what must come with it (basic/index, "_meta"; streamable-http, "Protocol Version
+    /// Header").
+    fn check_meta(
+        &self,
+        method: &str,
+        params: Option<&RawValue>,
+        common: &Common,
+    ) -> Result<ClientFacts, Failure> {
+        let header = self.header(&VERSION_HEADER)?;
+        let claim = common.meta.as_ref().and_then(|meta| meta.version.as_ref());
+        let served = || catalogue::stateless(&self.instance.policy.protocol.versions);
+        let Some(header) = header else {
+            if let (None, "initialize") = (claim, method) {
+                // Legacy clients cannot fall forward; this may be all that their user sees.
+                let requested = match read::<InitializeParams<'_>>(params) {
+                    Ok(Some(params)) => params.protocol_version.into_owned(),
+                    _ => String::new(),
+                };
+                return Err(Failure::UnsupportedRevision { requested, served: served() });
+            }
+            let body = claim.map_or_else(|| "nothing".to_owned(), Value::to_string);
+            return Err(Failure::HeaderMismatch(format!(
+                "MCP-Protocol-Version header is missing, the body says {body}"
+            )));
+        };
+        let meta = common.meta.as_ref().ok_or(Failure::BadMeta("\"_meta\" is required"))?;
+        let claim = claim.and_then(Value::as_str).ok_or(Failure::BadMeta(
+            "\"_meta\" must have \"io.modelcontextprotocol/protocolVersion\", a string",
+        ))?;
+        let capabilities = meta.capabilities.as_ref().and_then(Capabilities::read);
+        let capabilities = capabilities.ok_or(Failure::BadMeta(
+            "\"_meta\" must have \"io.modelcontextprotocol/clientCapabilities\", an object",
+        ))?;
+        if header != claim {
+            return Err(Failure::HeaderMismatch(format!(
+                "MCP-Protocol-Version header value {header:?} does not match body value {claim:?}"
+            )));
+        }
+        if !served().contains(&claim) {
+            return Err(Failure::UnsupportedRevision {
+                requested: claim.to_owned(),
+                served: served(),
+            });
+        }
+        let log_level = match &meta.log_level {
+            None => None,
+            Some(level) => match LogLevel::read(level) {
+                Some(level) => Some(level),
+                None => {
+                    return Err(Failure::InvalidParams(format!("{level} is no log level")));
+                }
+            },
+        };
+        let token = meta.progress_token.as_ref();
+        if token.is_some_and(|token| !token.is_string() && !token.is_number()) {
+            return Err(Failure::InvalidParams(
+                "\"progressToken\" must be a string or a number".to_owned(),
+            ));
+        }
+        Ok(ClientFacts {
+            capabilities,
+            progress_token: token.cloned(),
+            log_level,
+            meta: Some(meta.clone()),
+            progress_messages: true,
+        })
+    }
+
+    /// `Mcp-Method` must say what the body says, and the method must exist.
+    fn check_method(&self, name: &str) -> Result<Option<Method>, Failure> {
+        match self.header(&METHOD_HEADER)? {
+            Some(header) if header == name => Ok(Method::parse(name, VERSION)),
+            Some(header) => Err(Failure::HeaderMismatch(format!(
+                "Mcp-Method header value {header:?} does not match body value {name:?}"
+            ))),
+            None => Err(Failure::HeaderMismatch(format!(
+                "Mcp-Method header is missing, the body says {name:?}"
+            ))),
+        }
+    }
+
+    /// `Mcp-Name` must say what the body says, where a method has a name.
+    fn check_name(&self, method: Option<Method>, params: Option<&RawValue>) -> Result<(), Failure> {
+        let member = match method {
+            Some(Method::ToolsCall | Method::PromptsGet) => "name",
+            Some(Method::ResourcesRead) => "uri",
+            Some(Method::TasksGet | Method::TasksUpdate | Method::TasksCancel) => "taskId",
+            _ => return Ok(()),
+        };
+        let params: Map<String, Value> = read(params)?.unwrap_or_default();
+        let Some(body) = params.get(member).and_then(Value::as_str) else {
+            return Err(Failure::InvalidParams(format!("{member:?} is required, a string")));
+        };
+        match self.header(&NAME_HEADER)? {
+            None => Err(Failure::HeaderMismatch(format!(
+                "Mcp-Name header is missing, the body says {body:?}"
+            ))),
+            Some(header) => match decode(header) {
+                Some(value) if value == body => Ok(()),
+                Some(value) => Err(Failure::HeaderMismatch(format!(
+                    "Mcp-Name header value {value:?} does not match body value {body:?}"
+                ))),
+                None => Err(Failure::HeaderMismatch(format!(
+                    "Mcp-Name header value {header:?} is not valid Base64"
+                ))),
+            },
+        }
+    }
+
+    /// `Mcp-Param-*` must say what the arguments say (streamable-http, "Server Behavior for Custom
+    /// Headers").
+    fn check_mirrored(&self, call: &ToolCall) -> Result<(), Failure> {
+        let arguments: Map<String, Value> = read(call.arguments.as_deref())?.unwrap_or_default();
+        for (argument, header) in call.tool.mirrored() {
+            let name = format!("Mcp-Param-{header}");
+            let Ok(header_name) = HeaderName::try_from(name.as_str()) else { continue };
+            let body = arguments.get(argument).filter(|value| !value.is_null());
+            let value = match self.header(&header_name)? {
+                None => None,
+                Some(text) => Some(decode(text).ok_or_else(|| {
+                    Failure::HeaderMismatch(format!(
+                        "{name} header value {text:?} is not valid Base64"
+                    ))
+                })?),
+            };
+            match (value, body) {
+                (None, None) => {}
+                (Some(value), Some(body)) if same(&value, body) => {}
+                (Some(value), Some(body)) => {
+                    return Err(Failure::HeaderMismatch(format!(
+                        "{name} header value {value:?} does not match body value {body}"
+                    )));
+                }
+                (None, Some(body)) => {
+                    return Err(Failure::HeaderMismatch(format!(
+                        "{name} header is missing, the body says {body}"
+                    )));
+                }
+                (Some(value), None) => {
+                    return Err(Failure::HeaderMismatch(format!(
+                        "{name} header value {value:?} has no value in the body"
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the client has answered so far; what it carried for us must be what we gave it.
+    fn inputs(&self, common: &Common, binding: &[&[u8]]) -> Result<Inputs, Failure> {
+        let responses = match &common.input_responses {
+            None | Some(Value::Null) => Map::new(),
+            Some(Value::Object(responses)) => responses.clone(),
+            Some(_) => {
+                return Err(Failure::InvalidParams(
+                    "\"inputResponses\" must be an object".to_owned(),
+                ));
+            }
+        };
+        let state = match &common.request_state {
+            None => None,
+            Some(Value::String(sealed)) => {
+                let opened = self.instance.process.sealer.open(sealed, binding);
+                Some(opened.map_err(|refused| Failure::InvalidParams(refused.to_string()))?)
+            }
+            Some(_) => {
+                return Err(Failure::InvalidParams("\"requestState\" must be a string".to_owned()));
+            }
+        };
+        Ok(Inputs { responses: responses.into_iter().collect(), state })
+    }
+
+    /// An `input_required` result, or why it cannot be asked for.
+    fn ask(
+        &self,
+        requests: Vec<(&'static str, InputRequest)>,
+        state: Option<Value>,
+        capabilities: Capabilities,
+        binding: &[&[u8]],
+    ) -> Result<Value, Failure> {
+        let unable = requests.iter().find(|(_, request)| !request.kind.supported_by(capabilities));
+        if let Some((_, InputRequest { kind, .. })) = unable {
+            return Err(Failure::MissingCapability(kind.required()));
+        }
+        let questions = requests.into_iter().map(|(key, InputRequest { kind, mut params })| {
+            if let Some(params) = params.as_object_mut() {
+                // Gone in this revision: the outcome is learned by trying again.
+                params.remove("elicitationId");
+            }
+            (key.to_owned(), json!({ "method": kind.method(), "params": params }))
+        });
+        let mut result = json!({
+            "resultType": "input_required",
+            "inputRequests": Value::Object(questions.collect()),
+            "_meta": self.instance.catalogue.server_meta(),
+        });
+        if let Some(state) = state {
+            result["requestState"] = self.instance.process.sealer.seal(state, binding).into();
+        }
+        Ok(result)
+    }
+
+    fn prompt(
+        &self,
+        id: Id<'_>,
+        params: Option<&RawValue>,
+        common: &Common,
+        client: &ClientFacts,
+    ) -> Result<Reply, Failure> {
+        let named: super::model::NamedParams<'_> = require(params, "\"name\" of a prompt")?;
+        let caller = caller_bytes(self.arrival.caller);
+        let digest = digest(named.arguments);
+        let binding: [&[u8]; 4] = [b"prompts/get", named.name.as_bytes(), &digest, &caller];
+        let inputs = self.inputs(common, &binding)?;
+        match dispatch::get_prompt(self.instance, params, &inputs)? {
+            Outcome::Done(prompt) => {
+                let result = serde_json::to_vec(&prompt).map_err(|_| Failure::Internal)?;
+                Ok(self.complete(id, &result))
+            }
+            Outcome::NeedInput { requests, state } => {
+                let result = self.ask(requests, state, client.capabilities, &binding)?;
+                Ok(self.whole(jsonrpc::success(id, result.to_string().as_bytes())))
+            }
+            Outcome::Missing(required) => Err(Failure::MissingCapability(required)),
+            Outcome::Refused { code, message } => Err(Failure::Refused { code, message }),
+        }
+    }
+
+    async fn call(
+        &self,
+        id: Id<'_>,
+        params: Option<&RawValue>,
+        common: Common,
+        client: ClientFacts,
+    ) -> Result<Reply, Failure> {
+        let call = ToolCall::find(self.instance, params)?;
+        self.arrival.record.set_tool(call.tool.name);
+        self.check_mirrored(&call)?;
+        let caller = caller_bytes(self.arrival.caller);
+        let digest = digest(call.arguments.as_deref());
+        let binding: [&[u8]; 4] = [b"tools/call", call.tool.name.as_bytes(), &digest, &caller];
+        let inputs = self.inputs(&common, &binding)?;
+        let (prepared, session) = match call.prepare(self.instance, &inputs) {
+            Err(bad) => {
+                let result = ToolResult::error(bad.to_string());
+                (Prepared::now(move |_| result), None)
+            }
+            Ok(Ready { prepared, handle: None }) => (prepared, None),
+            Ok(Ready { prepared, handle: Some(handle) }) => {
+                match dispatch::by_handle(self.instance, &handle, self.arrival.caller).await {
+                    Ok(session) => (prepared, Some(session)),
+                    Err(result) => (Prepared::now(move |_| result), None),
+                }
+            }
+        };
+        if let Some(session) = &session {
+            self.arrival.record.set_session(session.reference);
+        }
+        let stream = (call.tool.streams && self.can_stream()).then(|| EventLog::new(None));
+        let capabilities = client.capabilities;
+        let context = Arc::new(CallContext::new(
+            Arc::clone(self.instance),
+            session,
+            Arc::clone(self.arrival),
+            client,
+            stream.clone(),
+        ));
+        let work = match prepared {
+            Prepared::Now(run) => {
+                let outcome = run(&context);
+                let message = self.finish(id, &call, &context, outcome, capabilities, &binding)?;
+                return Ok(self.whole(message));
+            }
+            Prepared::Later(run) => run(Arc::clone(&context)),
+            Prepared::Task { run, .. } if capabilities.tasks => {
+                let task =
+                    self.instance.tasks.create(self.arrival.caller).ok_or(Failure::TooManyTasks)?;
+                let work = run(Arc::clone(&context), task.asker());
+                self.instance.process.lifecycle.spawn(run_task(
+                    Arc::clone(&task),
+                    context,
+                    call,
+                    work,
+                ));
+                let mut result = task.summary();
+                result["resultType"] = "task".into();
+                result["_meta"] = self.instance.catalogue.server_meta();
+                return Ok(self.whole(jsonrpc::success(id, result.to_string().as_bytes())));
+            }
+            Prepared::Task { required: true, .. } => {
+                let required = json!({ "extensions": { TASKS_EXTENSION: {} } });
+                return Err(Failure::MissingCapability(required));
+            }
+            Prepared::Task { required: false, run } => {
+                // Nobody can be asked where there is no task to ask for.
+                let nobody = Box::new(|_| -> futures_util::future::BoxFuture<'static, _> {
+                    Box::pin(std::future::ready(std::collections::BTreeMap::new()))
+                });
+                run(Arc::clone(&context), nobody)
+            }
+        };
+        // The session, if there is one, stays awake while the call runs.
+        let hold = context.session.as_ref().map(|session| self.instance.sessions.hold(session));
+        let Some(log) = stream else {
+            // Dropped with the request if the client goes away.
+            let outcome = work.await;
+            drop(hold);
+            let message = self.finish(id, &call, &context, outcome, capabilities, &binding)?;
+            return Ok(self.whole(message));
+        };
+        let gone = CancellationToken::new();
+        let (writer, cancelled) = (Arc::clone(&log), gone.clone());
+        let (instance, arrival, accepted) =
+            (Arc::clone(self.instance), Arc::clone(self.arrival), self.accepted);
+        let owned: Vec<Vec<u8>> = binding.iter().map(|part| part.to_vec()).collect();
+        let id: OwnedId = id.to_owned();
+        self.instance.process.lifecycle.spawn(async move {
+            let exchange = Exchange { instance: &instance, arrival: &arrival, accepted };
+            let _hold = hold;
+            tokio::select! {
+                outcome = work => {
+                    let binding: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
+                    let message = exchange
+                        .finish(id.get(), &call, &context, outcome, capabilities, &binding)
+                        .unwrap_or_else(|failure| failure.to_message(Some(id.get()), ERA));
+                    writer.send(&message).await;
+                    writer.finish();
+                }
+                () = cancelled.cancelled() => arrival.record.set_outcome("cancelled"),
+            }
+        });
+        let keep_alive = self.instance.policy.stream.keep_alive_seconds.get();
+        // A call is let finish when the server stops; it ends with its reader.
+        let never = CancellationToken::new();
+        Ok(Reply::Stream(EventStream::new(log, None, keep_alive, never, gone.drop_guard())))
+    }
+
+    fn finish(
+        &self,
+        id: Id<'_>,
+        call: &ToolCall,
+        context: &CallContext,
+        outcome: Outcome<ToolResult>,
+        capabilities: Capabilities,
+        binding: &[&[u8]],
+    ) -> Result<Bytes, Failure> {
+        match outcome {
+            Outcome::Done(result) => {
+                if call.tool.counted {
+                    context.count();
+                }
+                let outcome = if result.is_error { "tool_error" } else { "ok" };
+                self.arrival.record.set_outcome(outcome);
+                let result = serde_json::to_vec(&result).map_err(|_| Failure::Internal)?;
+                Ok(jsonrpc::success(id, &self.instance.catalogue.complete(&result)))
+            }
+            Outcome::NeedInput { requests, state } => {
+                self.arrival.record.set_outcome("input_required");
+                let result = self.ask(requests, state, capabilities, binding)?;
+                Ok(jsonrpc::success(id, result.to_string().as_bytes()))
+            }
+            Outcome::Missing(required) => Err(Failure::MissingCapability(required)),
+            Outcome::Refused { code, message } => Err(Failure::Refused { code, message }),
+        }
+    }
+
+    /// `tasks/get`, `tasks/update`, `tasks/cancel`.
+    fn task(
+        &self,
+        method: Method,
+        id: Id<'_>,
+        params: Option<&RawValue>,
+        client: &ClientFacts,
+    ) -> Result<Reply, Failure> {
+        if !client.capabilities.tasks {
+            let required = json!({ "extensions": { TASKS_EXTENSION: {} } });
+            return Err(Failure::MissingCapability(required));
+        }
+        let TaskParams { task_id } = require(params, "\"taskId\"")?;
+        let Some(task) = self.instance.tasks.find(&task_id, self.arrival.caller) else {
+            return Err(Failure::InvalidParams(self.unknown_task(&task_id)));
+        };
+        let result = match method {
+            Method::TasksUpdate => {
+                let Common { input_responses, .. } = dispatch::common(params)?;
+                match input_responses {
+                    Some(Value::Object(answers)) => task.update(&answers),
+                    _ => {
+                        let problem = "\"inputResponses\" is required, an object".to_owned();
+                        return Err(Failure::InvalidParams(problem));
+                    }
+                }
+                json!({})
+            }
+            Method::TasksCancel => {
+                task.cancel();
+                json!({})
+            }
+            _ => task.describe(),
+        };
+        Ok(self.complete(id, result.to_string().as_bytes()))
+    }
+
+    /// What a task id that leads nowhere tells.
+    fn unknown_task(&self, task_id: &str) -> String {
+        use crate::session::SessionId;
+        let ours = self.instance.process.origin;
+        let Some(id) = SessionId::parse(task_id) else { return "there is no such task".to_owned() };
+        match id.instance() {
+            Some(other) if other != self.instance.id => {
+                format!(
+                    "there is no such task here: instance {other} made it, and instance {} answers",
+                    self.instance.id
+                )
+            }
+            _ if id.origin().tag != ours.tag => {
+                format!(
+                    "there is no such task here: replica {} made it, and replica {} answers",
+                    id.origin().tag,
+                    ours.tag
+                )
+            }
+            _ if id.origin().boot != ours.boot => {
+                "there is no such task: it was made before this server was last started".to_owned()
+            }
+            _ => "there is no such task; its time may be over (tasks.ttl_seconds)".to_owned(),
+        }
+    }
+
+    fn complete(&self, id: Id<'_>, result: &[u8]) -> Reply {
+        self.whole(jsonrpc::success(id, &self.instance.catalogue.complete(result)))
+    }
+
+    /// An answer that is all there, in the form that the client takes.
+    fn whole(&self, message: Bytes) -> Reply {
+        let events = match self.instance.policy.protocol.response {
+            ResponseForm::Auto => !self.accepted.json,
+            ResponseForm::Json => false,
+            ResponseForm::Sse => true,
+        };
+        if events { Reply::Events(sse::frame(&message, None)) } else { Reply::Json(message) }
+    }
+
+    /// Whether something can be said before the answer.
+    fn can_stream(&self) -> bool {
+        match self.instance.policy.protocol.response {
+            ResponseForm::Auto => self.accepted.events,
+            ResponseForm::Json => false,
+            ResponseForm::Sse => true,
+        }
+    }
+}
+
+/// Runs a task to its end, or until it is cancelled.
+async fn run_task(
+    task: Arc<Task>,
+    context: Arc<CallContext>,
+    call: ToolCall,
+    work: futures_util::future::BoxFuture<'static, Outcome<ToolResult>>,
+) {
+    let failed =
+        |failure: &Failure| serde_json::to_value(failure.to_object(ERA)).unwrap_or_default();
+    let outcome = tokio::select! {
+        outcome = work => outcome,
+        () = task.cancelled.cancelled() => return,
+    };
+    match outcome {
+        Outcome::Done(result) => {
+            if call.tool.counted {
+                context.count();
+            }
+            match serde_json::to_value(&result) {
+                Ok(result) => task.complete(result),
+                Err(_) => task.fail(failed(&Failure::Internal)),
+            }
+        }
+        // A task asks through itself, so this is a fault of ours.
+        Outcome::NeedInput { .. } => task.fail(failed(&Failure::Internal)),
+        Outcome::Missing(required) => task.fail(failed(&Failure::MissingCapability(required))),
+        Outcome::Refused { code, message } => {
+            task.fail(failed(&Failure::Refused { code, message }))
+        }
+    }
+}
+
+/// The value of a mirrored header; `None` if it is marked as Base64 and is not
+/// (streamable-http, "Value Encoding").
+fn decode(header: &str) -> Option<Cow<'_, str>> {
+    match header.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) {
+        None => Some(Cow::Borrowed(header)),
+        Some(encoded) => {
+            let bytes = STANDARD.decode(encoded).ok()?;
+            String::from_utf8(bytes).ok().map(Cow::Owned)
+        }
+    }
+}
+
+/// Whether a header says what a value of the body says; numbers are compared as numbers.
+fn same(header: &str, body: &Value) -> bool {
+    match body {
+        Value::String(text) => header == text,
+        Value::Bool(flag) => header == if *flag { "true" } else { "false" },
+        Value::Number(number) => header.parse::<f64>().ok() == number.as_f64(),
+        Value::Null | Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
+fn caller_bytes(caller: Caller) -> Vec<u8> {
+    match caller {
+        Caller::Anonymous => Vec::new(),
+        Caller::Known(identity) => identity.to_vec(),
+    }
+}
+
+/// Stands for the arguments that a state belongs to.
+fn digest(arguments: Option<&RawValue>) -> [u8; 32] {
+    let text = arguments.map(jsonrpc::compact).filter(|text| text != "{}" && text != "null");
+    Sha256::digest(text.unwrap_or_default().as_bytes()).into()
+}
+
+impl LogLevel {
+    fn read(value: &Value) -> Option<Self> {
+        serde_json::from_value(value.clone()).ok()
+    }
+}
+
+impl Meta {
+    /// W3C trace context of the request.
+    pub fn trace(&self) -> Option<&str> {
+        self.traceparent.as_ref()?.as_str()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn header_values_are_decoded_by_their_mark() {
+        assert_eq!(decode("=?base64?SGVsbG8=?=").as_deref(), Some("Hello"));
+        assert_eq!(decode("SGVsbG8=").as_deref(), Some("SGVsbG8="));
+        assert_eq!(decode("=?base64?SGVsbG8=").as_deref(), Some("=?base64?SGVsbG8="));
+        for wrong in ["=?base64?SGVsbG8?=", "=?base64?SGVs!!!bG8=?=", "=?base64?/w==?="] {
+            assert_eq!(decode(wrong), None, "{wrong}");
+        }
+        assert!(
+            same("42.0", &json!(42)) && same("true", &json!(true)) && !same("True", &json!(true))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_survives_its_header(value in "\\PC{0,30}") {
+            let header = format!("=?base64?{}?=", STANDARD.encode(&value));
+            prop_assert_eq!(decode(&header).as_deref(), Some(value.as_str()));
+        }
+    }
+}

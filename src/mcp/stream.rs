@@ -1,0 +1,299 @@
+//! Event streams: a bounded log that one reader follows.
+//!
+//! Owns [`EventLog`] (what was sent, as frames encoded once) and [`EventStream`] (the HTTP body that
+//! reads it: keep-alive comments, its end). A log outlives its reader, which is what makes a stream
+//! resumable; a log without event ids keeps nothing that was read. Refuses to grow: a writer that can
+//! wait does while a slow reader catches up, one that cannot cuts the reader off.
+//! Trap: a reader that is gone is only noticed when the body is dropped, so what must happen then hangs
+//! on a guard inside the body.
+
+use std::{
+    any::Any,
+    collections::VecDeque,
+    convert::Infallible,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::Frame;
+use tokio::{
+    sync::Notify,
+    time::{Instant, Sleep, sleep},
+};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::sse;
+
+/// Frames and bytes a log keeps at the most.
+const MAX_FRAMES: usize = 256;
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Frames that wait for a reader before a writer does.
+const HIGH_WATER: usize = 32;
+
+/// What was sent on one stream.
+#[derive(Debug)]
+pub struct EventLog {
+    /// The stream's number in its session; `None` if it cannot be resumed.
+    pub stream: Option<u32>,
+    state: Mutex<LogState>,
+    room: Notify,
+}
+
+#[derive(Debug, Default)]
+struct LogState {
+    frames: VecDeque<Bytes>,
+    bytes: usize,
+    /// Number of the first frame that is kept.
+    first: u64,
+    /// Number of the next frame to be read.
+    cursor: u64,
+    finished: bool,
+    primed: bool,
+    /// Which reader may read; 0 while there is none.
+    reader: u64,
+    readers: u64,
+    waker: Option<Waker>,
+}
+
+impl LogState {
+    fn next(&self) -> u64 {
+        self.first + self.frames.len() as u64
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(frame) = self.frames.pop_front() {
+            self.bytes -= frame.len();
+            self.first += 1;
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl EventLog {
+    /// An empty log. With a stream number its events get ids, and it can be resumed.
+    pub fn new(stream: Option<u32>) -> Arc<Self> {
+        Arc::new(Self { stream, state: Mutex::default(), room: Notify::new() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, LogState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends the event that makes a stream resumable before anything has happened on it.
+    pub fn prime(&self, retry: Duration) {
+        let mut state = self.state();
+        if let Some(stream) = self.stream {
+            let frame = sse::priming((stream, state.next()), retry);
+            state.primed = true;
+            self.append(&mut state, frame);
+        }
+    }
+
+    /// Appends a message at once. A reader that is too far behind is cut off.
+    pub fn push(&self, message: &[u8]) {
+        let mut state = self.state();
+        let id = self.stream.map(|stream| (stream, state.next()));
+        let frame = sse::frame(message, id);
+        self.append(&mut state, frame);
+    }
+
+    fn append(&self, state: &mut LogState, frame: Bytes) {
+        if state.finished {
+            return;
+        }
+        state.bytes += frame.len();
+        state.frames.push_back(frame);
+        while state.frames.len() > MAX_FRAMES || (state.bytes > MAX_BYTES && state.frames.len() > 1)
+        {
+            if state.first >= state.cursor && state.reader != 0 {
+                state.reader = 0;
+            }
+            state.drop_first();
+        }
+        state.cursor = state.cursor.max(state.first);
+        state.wake();
+    }
+
+    /// Appends a message, waiting while a reader is far behind.
+    pub async fn send(&self, message: &[u8]) {
+        loop {
+            let room = self.room.notified();
+            let mut room = std::pin::pin!(room);
+            room.as_mut().enable();
+            {
+                let state = self.state();
+                let unread = state.next() - state.cursor;
+                if state.reader == 0 || unread < HIGH_WATER as u64 {
+                    break;
+                }
+            }
+            room.await;
+        }
+        self.push(message);
+    }
+
+    /// Nothing more will be sent.
+    pub fn finish(&self) {
+        let mut state = self.state();
+        state.finished = true;
+        state.wake();
+    }
+
+    /// Whether nothing more will be sent.
+    pub fn is_finished(&self) -> bool {
+        self.state().finished
+    }
+
+    /// Whether its reader has been told how to come back.
+    pub fn is_primed(&self) -> bool {
+        self.state().primed
+    }
+
+    /// Whether someone is reading.
+    pub fn has_reader(&self) -> bool {
+        self.state().reader != 0
+    }
+
+    /// Ends the connection that reads, not the stream: its reader is to come back.
+    pub fn hang_up(&self) {
+        let mut state = self.state();
+        state.reader = 0;
+        state.wake();
+    }
+
+    /// Begins to read after the event of that number, or where the last reader stopped. Whoever was
+    /// reading is cut off.
+    fn attach(&self, after: Option<u64>) -> u64 {
+        let mut state = self.state();
+        state.readers += 1;
+        state.reader = state.readers;
+        if let Some(after) = after {
+            state.cursor = (after + 1).clamp(state.first, state.next());
+        }
+        state.wake();
+        self.room.notify_waiters();
+        state.reader
+    }
+
+    fn detach(&self, reader: u64) {
+        let mut state = self.state();
+        if state.reader == reader {
+            state.reader = 0;
+        }
+        self.room.notify_waiters();
+    }
+
+    /// The next frame for that reader; `None` at the end, or when it has been cut off.
+    fn poll_next(&self, reader: u64, cx: &Context<'_>) -> Poll<Option<Bytes>> {
+        let mut state = self.state();
+        if state.reader != reader {
+            return Poll::Ready(None);
+        }
+        let index = usize::try_from(state.cursor - state.first).unwrap_or(usize::MAX);
+        let Some(frame) = state.frames.get(index).cloned() else {
+            if state.finished {
+                return Poll::Ready(None);
+            }
+            state.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        state.cursor += 1;
+        if self.stream.is_none() {
+            state.drop_first();
+        }
+        drop(state);
+        self.room.notify_waiters();
+        Poll::Ready(Some(frame))
+    }
+}
+
+/// The body of an open event stream.
+#[derive(Debug)]
+pub struct EventStream {
+    log: Arc<EventLog>,
+    reader: u64,
+    keep_alive: Duration,
+    quiet: Pin<Box<Sleep>>,
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    farewell: Bytes,
+    closed: bool,
+    _guard: Box<dyn Any + Send>,
+}
+
+impl EventStream {
+    /// Reads a log until it is finished or `closing` is cancelled. `guard` is dropped with the body.
+    pub fn new(
+        log: Arc<EventLog>,
+        after: Option<u64>,
+        keep_alive: Duration,
+        closing: CancellationToken,
+        guard: impl Any + Send,
+    ) -> Self {
+        Self {
+            reader: log.attach(after),
+            log,
+            keep_alive,
+            quiet: Box::pin(sleep(keep_alive)),
+            closing: Box::pin(closing.cancelled_owned()),
+            farewell: sse::CLOSING,
+            closed: false,
+            _guard: Box::new(guard),
+        }
+    }
+
+    /// What goes out last when the stream is closed from this side.
+    pub fn with_farewell(mut self, farewell: Bytes) -> Self {
+        self.farewell = farewell;
+        self
+    }
+}
+
+impl Drop for EventStream {
+    fn drop(&mut self) {
+        self.log.detach(self.reader);
+    }
+}
+
+impl http_body::Body for EventStream {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.closed {
+            return Poll::Ready(None);
+        }
+        // Frames first: what was sent before the end still goes out.
+        match self.log.poll_next(self.reader, cx) {
+            Poll::Ready(Some(frame)) => {
+                let next = Instant::now() + self.keep_alive;
+                self.quiet.as_mut().reset(next);
+                return Poll::Ready(Some(Ok(Frame::data(frame))));
+            }
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => {}
+        }
+        if self.closing.as_mut().poll(cx).is_ready() {
+            self.closed = true;
+            return Poll::Ready(Some(Ok(Frame::data(self.farewell.clone()))));
+        }
+        if self.quiet.as_mut().poll(cx).is_ready() {
+            let next = Instant::now() + self.keep_alive;
+            self.quiet.as_mut().reset(next);
+            // Asks to be woken for the next one.
+            let _ = self.quiet.as_mut().poll(cx);
+            return Poll::Ready(Some(Ok(Frame::data(sse::KEEP_ALIVE))));
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,276 @@
+//! Resources: what can be read by URI.
+//!
+//! Owns the tables of resources and templates, reading, and the completion of template variables.
+//! Refuses URIs that are in no table, and a session's data to anyone but its owner.
+//! Trap: lists must not vary by session or caller (2026-07-28), so a session's data is a template.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::{
+    auth::Caller,
+    config::ToolSet,
+    instance::Instance,
+    mcp::{
+        model::Contents,
+        version::{Feature, ProtocolVersion},
+    },
+};
+
+/// A resource that is always there.
+#[derive(Debug)]
+pub struct Resource {
+    uri: &'static str,
+    name: &'static str,
+    title: &'static str,
+    description: &'static str,
+    mime_type: &'static str,
+    read: fn(&Instance, &str) -> Contents,
+}
+
+/// Resources that share the form of their URIs.
+#[derive(Debug)]
+pub struct Template {
+    uri: &'static str,
+    name: &'static str,
+    title: &'static str,
+    description: &'static str,
+    mime_type: &'static str,
+}
+
+/// A picture of one red pixel.
+pub const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg==";
+
+const SESSION_DATA: &str = "session://{session}/data/{key}";
+const TEST_TEMPLATE: &str = "test://template/{id}/data";
+
+const RESOURCES: &[Resource] = &[
+    Resource {
+        uri: "echo://server",
+        name: "server",
+        title: "Server facts",
+        description: "Which instance of which replica this is, since when it runs, and how long sessions live.",
+        mime_type: "application/json",
+        read: |instance, uri| {
+            let process = &instance.process;
+            let facts = json!({
+                "name": process.server_name,
+                "version": process.server_version,
+                "instance": instance.id,
+                "replica": process.replica,
+                "replica_tag": process.origin.tag.to_string(),
+                "boot": process.origin.boot.to_string(),
+                "idle_timeout_seconds": instance.policy.session.timeout_seconds.get().as_secs_f64(),
+            });
+            Contents::text(uri, "application/json", facts.to_string())
+        },
+    },
+    Resource {
+        uri: "echo://pixel.png",
+        name: "pixel",
+        title: "One red pixel",
+        description: "A binary resource, for clients that need one to test with.",
+        mime_type: "image/png",
+        read: |_, uri| Contents::blob(uri, "image/png", PNG),
+    },
+];
+
+const TEMPLATES: &[Template] = &[Template {
+    uri: SESSION_DATA,
+    name: "session_data",
+    title: "A value of a session",
+    description: "What set_session_data stored under a key; {session} is a session id or handle of yours. Subscribe to it to be told when it changes.",
+    mime_type: "application/json",
+}];
+
+const TEST_RESOURCES: &[Resource] = &[
+    Resource {
+        uri: "test://static-text",
+        name: "static-text",
+        title: "Static text",
+        description: "A static text resource for testing.",
+        mime_type: "text/plain",
+        read: |_, uri| {
+            let text = "This is the content of the static text resource.";
+            Contents::text(uri, "text/plain", text.to_owned())
+        },
+    },
+    Resource {
+        uri: "test://static-binary",
+        name: "static-binary",
+        title: "Static bytes",
+        description: "A static binary resource for testing.",
+        mime_type: "image/png",
+        read: |_, uri| Contents::blob(uri, "image/png", PNG),
+    },
+    Resource {
+        uri: "test://watched-resource",
+        name: "watched-resource",
+        title: "Watched resource",
+        description: "A resource to subscribe to; test_trigger_resource_update says that it changed.",
+        mime_type: "text/plain",
+        read: |_, uri| Contents::text(uri, "text/plain", "This resource is watched.".to_owned()),
+    },
+];
+
+const TEST_TEMPLATES: &[Template] = &[Template {
+    uri: TEST_TEMPLATE,
+    name: "template",
+    title: "Template",
+    description: "A resource template for testing.",
+    mime_type: "application/json",
+}];
+
+/// The resources of a set.
+pub const fn of_set(set: ToolSet) -> &'static [Resource] {
+    match set {
+        ToolSet::Session => RESOURCES,
+        ToolSet::Conformance => TEST_RESOURCES,
+        ToolSet::Diagnostics | ToolSet::Streaming => &[],
+    }
+}
+
+/// The templates of a set.
+pub const fn templates_of_set(set: ToolSet) -> &'static [Template] {
+    match set {
+        ToolSet::Session => TEMPLATES,
+        ToolSet::Conformance => TEST_TEMPLATES,
+        ToolSet::Diagnostics | ToolSet::Streaming => &[],
+    }
+}
+
+impl Resource {
+    /// As `resources/list` shows it.
+    pub fn describe(&self, version: ProtocolVersion) -> Value {
+        let Self { uri, name, title, description, mime_type, read: _ } = *self;
+        let about =
+            json!({ "uri": uri, "name": name, "description": description, "mimeType": mime_type });
+        titled(about, title, version)
+    }
+}
+
+impl Template {
+    /// As `resources/templates/list` shows it.
+    pub fn describe(&self, version: ProtocolVersion) -> Value {
+        let Self { uri, name, title, description, mime_type } = *self;
+        let about = json!({ "uriTemplate": uri, "name": name, "description": description, "mimeType": mime_type });
+        titled(about, title, version)
+    }
+}
+
+/// Adds the title where the revision has titles.
+pub fn titled(mut about: Value, title: &str, version: ProtocolVersion) -> Value {
+    if version.has(Feature::Titles) {
+        about["title"] = title.into();
+    }
+    about
+}
+
+/// The URI of a session's value.
+pub fn data_uri(session: &str, key: &str) -> String {
+    format!("session://{session}/data/{}", encode(key))
+}
+
+/// Percent-encodes what may not stand in a path segment (RFC 3986 §3.3).
+fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            other => encoded.push_str(&format!("%{other:02X}")),
+        }
+    }
+    encoded
+}
+
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'%' => {
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
+                bytes.push((high * 16 + low) as u8);
+            }
+            byte => bytes.push(byte),
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Reads a resource; `None` if there is none of that URI for this caller.
+pub async fn read(instance: &Arc<Instance>, uri: &str, caller: Caller) -> Option<Contents> {
+    let sets = &instance.policy.tools.sets;
+    if let Some(found) = sets.iter().flat_map(|set| of_set(*set)).find(|known| known.uri == uri) {
+        return Some((found.read)(instance, uri));
+    }
+    if sets.contains(&ToolSet::Session)
+        && let Some(rest) = uri.strip_prefix("session://")
+    {
+        let (session, key) = rest.split_once("/data/")?;
+        let session = instance.sessions.find(session, caller).await.ok()?;
+        let value = session.with_data(|data| Some(data.get(&decode(key)?)?.get().to_owned()))?;
+        return Some(Contents::text(uri, "application/json", value));
+    }
+    if sets.contains(&ToolSet::Conformance)
+        && let Some(rest) = uri.strip_prefix("test://template/")
+    {
+        let id = rest.strip_suffix("/data").filter(|id| !id.is_empty() && !id.contains('/'))?;
+        let data = json!({ "id": id, "templateTest": true, "data": format!("Data for ID: {id}") });
+        return Some(Contents::text(uri, "application/json", data.to_string()));
+    }
+    None
+}
+
+/// Whether a resource may come to be under this URI, so that it makes sense to wait for it.
+pub fn may_come(instance: &Instance, uri: &str) -> bool {
+    let session = instance.policy.tools.sets.contains(&ToolSet::Session);
+    session && uri.strip_prefix("session://").is_some_and(|rest| rest.contains("/data/"))
+}
+
+/// Proposes values for a variable of a template; `None` if there is no such template or variable.
+pub async fn complete(
+    instance: &Arc<Instance>,
+    template: &str,
+    variable: &str,
+    session: Option<&str>,
+    caller: Caller,
+) -> Option<Vec<String>> {
+    let sets = &instance.policy.tools.sets;
+    sets.iter().flat_map(|set| templates_of_set(*set)).find(|known| known.uri == template)?;
+    match (template, variable) {
+        (SESSION_DATA, "key") => {
+            let Some(session) = session else { return Some(Vec::new()) };
+            let Ok(session) = instance.sessions.find(session, caller).await else {
+                return Some(Vec::new());
+            };
+            Some(session.with_data(|data| data.keys().iter().map(ToString::to_string).collect()))
+        }
+        (SESSION_DATA, "session") => Some(session.map(str::to_owned).into_iter().collect()),
+        (TEST_TEMPLATE, "id") => Some(vec!["1".to_owned(), "123".to_owned()]),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_key_survives_its_uri(key in "\\PC{1,20}") {
+            prop_assert_eq!(decode(&encode(&key)), Some(key));
+        }
+
+        #[test]
+        fn any_segment_is_decoded_or_refused(text in "\\PC{0,20}") {
+            let _ = decode(&text);
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Tasks: calls that outlive their request (extension `io.modelcontextprotocol/tasks`, SEP-2663).
+//!
+//! Owns one instance's tasks: their states, their questions, their time to live, their bound. Refuses a
+//! task to anyone but the caller who made it, and one more than `tasks.capacity`.
+//! Traps: a terminal state never changes again, whatever the work does afterwards; a task must be found
+//! by the time its id goes out; the id explains itself as a session's does.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    auth::Caller,
+    call::{Ask, InputRequest},
+    clock::{Clock, Moment},
+    config::TasksConfig,
+    hub::{Change, Hub},
+    instance::{InstanceId, Process},
+    session::SessionId,
+};
+
+/// How often a client should look, in milliseconds.
+const POLL_INTERVAL_MS: u64 = 500;
+
+/// One instance's tasks.
+#[derive(Debug)]
+pub struct Tasks {
+    instance: InstanceId,
+    process: Arc<Process>,
+    hub: Arc<Hub>,
+    ttl: Duration,
+    capacity: usize,
+    tasks: Mutex<HashMap<String, Arc<Task>>>,
+}
+
+/// One call that outlives its request.
+#[derive(Debug)]
+pub struct Task {
+    /// What its client holds.
+    pub id: String,
+    /// Cancelled when the client asks the task to stop.
+    pub cancelled: CancellationToken,
+    owner: Caller,
+    clock: Clock,
+    created: Moment,
+    ttl: Duration,
+    hub: Weak<Hub>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    status: Status,
+    updated: Moment,
+    /// Makes the keys of questions unique over the task's life.
+    rounds: usize,
+    waiter: Option<oneshot::Sender<BTreeMap<String, Value>>>,
+    answers: BTreeMap<String, Value>,
+}
+
+#[derive(Debug)]
+enum Status {
+    Working,
+    /// Keys as the client sees them, with the tool's own keys and the questions.
+    InputRequired(Vec<(String, &'static str, Value)>),
+    Completed(Value),
+    Failed(Value),
+    Cancelled,
+}
+
+impl Status {
+    const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Working => "working",
+            Self::InputRequired(_) => "input_required",
+            Self::Completed(_) => "completed",
+            Self::Failed(_) => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    const fn is_terminal(&self) -> bool {
+        match self {
+            Self::Working | Self::InputRequired(_) => false,
+            Self::Completed(_) | Self::Failed(_) | Self::Cancelled => true,
+        }
+    }
+}
+
+impl Tasks {
+    /// No tasks yet.
+    pub fn new(
+        id: InstanceId,
+        config: &TasksConfig,
+        process: &Arc<Process>,
+        hub: &Arc<Hub>,
+    ) -> Self {
+        Self {
+            instance: id,
+            process: Arc::clone(process),
+            hub: Arc::clone(hub),
+            ttl: config.ttl_seconds.get(),
+            capacity: config.capacity,
+            tasks: Mutex::default(),
+        }
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, HashMap<String, Arc<Task>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A task that works; `None` if there are as many as may be.
+    pub fn create(&self, owner: Caller) -> Option<Arc<Task>> {
+        self.sweep();
+        let id = SessionId::mint(self.instance, self.process.origin).ok()?.to_string();
+        let now = self.process.clock.now();
+        let task = Arc::new(Task {
+            id: id.clone(),
+            cancelled: CancellationToken::new(),
+            owner,
+            clock: self.process.clock,
+            created: now,
+            ttl: self.ttl,
+            hub: Arc::downgrade(&self.hub),
+            state: Mutex::new(State {
+                status: Status::Working,
+                updated: now,
+                rounds: 0,
+                waiter: None,
+                answers: BTreeMap::new(),
+            }),
+        });
+        let mut tasks = self.tasks();
+        if tasks.len() >= self.capacity {
+            return None;
+        }
+        tasks.insert(id, Arc::clone(&task));
+        Some(task)
+    }
+
+    /// The task of that id, if this caller made it.
+    pub fn find(&self, id: &str, caller: Caller) -> Option<Arc<Task>> {
+        self.tasks().get(id).filter(|task| task.owner == caller && !task.is_over()).cloned()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.tasks().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets tasks whose time is over, and stops their work.
+    pub fn sweep(&self) {
+        self.tasks().retain(|_, task| {
+            let over = task.is_over();
+            if over {
+                task.cancelled.cancel();
+            }
+            !over
+        });
+    }
+}
+
+impl Task {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_over(&self) -> bool {
+        self.clock.now().since(self.created) > self.ttl
+    }
+
+    /// Moves on to another state, unless the last has been reached.
+    fn become_(&self, status: Status) {
+        {
+            let mut state = self.state();
+            if state.status.is_terminal() {
+                return;
+            }
+            state.status = status;
+            state.updated = self.clock.now();
+        }
+        if let Some(hub) = self.hub.upgrade() {
+            hub.publish(&Change::Task { id: self.id.clone(), state: self.describe() });
+        }
+    }
+
+    /// The work is done: what the request would have returned.
+    pub fn complete(&self, result: Value) {
+        self.become_(Status::Completed(result));
+    }
+
+    /// The request could not be served: a JSON-RPC error.
+    pub fn fail(&self, error: Value) {
+        self.become_(Status::Failed(error));
+    }
+
+    /// The client no longer wants it.
+    pub fn cancel(&self) {
+        self.cancelled.cancel();
+        self.become_(Status::Cancelled);
+    }
+
+    /// The task without what its state carries: what a `CreateTaskResult` says.
+    pub fn summary(&self) -> Value {
+        let state = self.state();
+        json!({
+            "taskId": self.id,
+            "status": state.status.as_str(),
+            "createdAt": self.clock.time(self.created),
+            "lastUpdatedAt": self.clock.time(state.updated),
+            "ttlMs": u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX),
+            "pollIntervalMs": POLL_INTERVAL_MS,
+        })
+    }
+
+    /// The task as `tasks/get` shows it.
+    pub fn describe(&self) -> Value {
+        let mut task = self.summary();
+        match &self.state().status {
+            Status::Working | Status::Cancelled => {}
+            Status::InputRequired(questions) => {
+                let open =
+                    questions.iter().map(|(key, _, question)| (key.clone(), question.clone()));
+                task["inputRequests"] = Value::Object(open.collect());
+            }
+            Status::Completed(result) => task["result"] = result.clone(),
+            Status::Failed(error) => task["error"] = error.clone(),
+        }
+        task
+    }
+
+    /// How this task's work asks its client.
+    pub fn asker(self: &Arc<Self>) -> Ask {
+        let task = Arc::clone(self);
+        Box::new(move |questions| {
+            let task = Arc::clone(&task);
+            Box::pin(async move { task.ask(questions).await })
+        })
+    }
+
+    async fn ask(&self, questions: Vec<(&'static str, InputRequest)>) -> BTreeMap<String, Value> {
+        let (sender, answers) = oneshot::channel();
+        let round = {
+            let mut state = self.state();
+            state.rounds += 1;
+            state.waiter = Some(sender);
+            state.rounds
+        };
+        let questions = questions.into_iter().map(|(key, InputRequest { kind, params })| {
+            let unique = match round {
+                1 => key.to_owned(),
+                round => format!("{key}-{round}"),
+            };
+            (unique, key, json!({ "method": kind.method(), "params": params }))
+        });
+        self.become_(Status::InputRequired(questions.collect()));
+        // Fails if the task is forgotten, and then nobody waits for the work.
+        answers.await.unwrap_or_default()
+    }
+
+    /// Takes answers; what nobody asked is ignored. Goes on when the last question is answered.
+    pub fn update(&self, answers: &serde_json::Map<String, Value>) {
+        let done = {
+            let mut guard = self.state();
+            let state = &mut *guard;
+            let Status::InputRequired(questions) = &mut state.status else { return };
+            questions.retain(|(key, own, _)| match answers.get(key).filter(|a| a.is_object()) {
+                Some(answer) => {
+                    state.answers.insert((*own).to_owned(), answer.clone());
+                    false
+                }
+                None => true,
+            });
+            state.updated = self.clock.now();
+            questions.is_empty().then(|| (state.waiter.take(), std::mem::take(&mut state.answers)))
+        };
+        if let Some((waiter, answers)) = done {
+            self.become_(Status::Working);
+            if let Some(waiter) = waiter {
+                let _ = waiter.send(answers);
+            }
+        }
+    }
+}

@@ -1,0 +1,544 @@
+//! The tools that the official conformance suite calls, for people who run it through their gateway.
+//!
+//! Owns their rows and what they do; names and texts are the suite's. Refuses to stand in anyone's list
+//! unless configuration turns the set on.
+//! Trap: the suite calls the first tool of the list without arguments, and mirrors headers for the first
+//! that has any; the order of the rows matters.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::{TOOL, Tool};
+use crate::{
+    call::{
+        Arguments, BadArguments, CallContext, InputKind, InputRequest, Inputs, Outcome, Prepared,
+    },
+    config::ToolsConfig,
+    hub::Change,
+    mcp::{
+        failure::{INTERNAL_ERROR, INVALID_PARAMS},
+        model::{Content, Contents, LogLevel, ToolResult},
+    },
+    resources::PNG,
+};
+
+/// A sound of no length.
+const WAV: &str = "UklGRiQAAABXQVZFZm10IBAAAAABAAEARKwAAIhYAQACABAAZGF0YQAAAAA=";
+
+/// Between two things that a tool says.
+const PAUSE: Duration = Duration::from_millis(50);
+
+macro_rules! rows {
+    ($($name:literal, $title:literal, $description:literal $(, $field:ident: $value:expr)+;)+) => {
+        &[$(Tool {
+            name: $name,
+            title: $title,
+            description: $description,
+            $($field: $value,)+
+            ..TOOL
+        }),+]
+    };
+}
+
+pub(super) const TOOLS: &[Tool] = rows![
+    "test_simple_text", "Text", "Returns a simple text.", prepare: |arguments| {
+        fixed(arguments, |_| ToolResult::text("This is a simple text response for testing."))
+    };
+    "test_image_content", "Picture", "Returns a picture.", prepare: |arguments| {
+        fixed(arguments, |_| ToolResult::of(vec![image()]))
+    };
+    "test_audio_content", "Sound", "Returns a sound.", prepare: |arguments| {
+        fixed(arguments, |_| ToolResult::of(vec![Content::Audio { data: WAV, mime_type: "audio/wav" }]))
+    };
+    "test_embedded_resource", "Embedded resource", "Returns an embedded resource.", prepare: |arguments| {
+        fixed(arguments, |_| {
+            let text = "This is an embedded resource content.".to_owned();
+            ToolResult::of(vec![resource("test://embedded-resource", "text/plain", text)])
+        })
+    };
+    "test_multiple_content_types", "Mixed content", "Returns a text, a picture and a resource.",
+    prepare: |arguments| {
+        fixed(arguments, |_| {
+            let text = json!({ "test": "data", "value": 123 }).to_string();
+            ToolResult::of(vec![
+                Content::text("Multiple content types test:"),
+                image(),
+                resource("test://mixed-content-resource", "application/json", text),
+            ])
+        })
+    };
+    "test_error_handling", "Error", "Always fails.", prepare: |arguments| {
+        fixed(arguments, |_| ToolResult::error("This tool intentionally returns an error for testing"))
+    };
+    "test_tool_with_progress", "Progress", "Reports its progress three times.",
+    streams: true, prepare: with_progress;
+    "test_tool_with_logging", "Logging", "Sends three log messages.",
+    streams: true, prepare: with_logging;
+    "test_sampling", "Sampling", "Asks the client's model to answer a prompt.",
+    streams: true, input_schema: |_| text_argument("prompt"), prepare: sampling;
+    "test_elicitation", "Elicitation", "Asks the user for a name and an address.",
+    streams: true, input_schema: |_| text_argument("message"), prepare: elicitation;
+    "test_elicitation_sep1034_defaults", "Elicitation with defaults", "Asks the user with a form that has defaults.",
+    streams: true, prepare: |arguments| asks(arguments, "Please review and update the form fields with defaults", DEFAULTS);
+    "test_elicitation_sep1330_enums", "Elicitation with choices", "Asks the user with a form that has choices.",
+    streams: true, prepare: |arguments| asks(arguments, "Please select options from the enum fields", CHOICES);
+    "test_elicitation_url", "Elicitation by URL", "Asks the user to open a page.",
+    streams: true, prepare: elicitation_url;
+    "test_list_roots", "Roots", "Asks the client for its roots.", streams: true, prepare: list_roots;
+    "test_reconnection", "Reconnection", "Hangs up before it is done; its answer waits on the resumed stream.",
+    streams: true, prepare: reconnection;
+    "json_schema_2020_12_tool", "JSON Schema 2020-12", "Has an input schema that uses what JSON Schema 2020-12 has.",
+    input_schema: schema_2020_12, prepare: |_| {
+        Ok(Prepared::now(|_| ToolResult::text("The schema is what matters here.")))
+    };
+    "test_missing_capability", "Missing capability", "Needs a client that can sample.", prepare: |arguments| {
+        arguments.finish()?;
+        Ok(Prepared::now(|context: &CallContext| match context.client.capabilities.sampling {
+            true => Outcome::Done(ToolResult::text("The client can sample.")),
+            false => Outcome::Missing(InputKind::Sampling.required()),
+        }))
+    };
+    "test_streaming_elicitation", "Elicitation by result", "Asks by its result, never by a request.",
+    streams: true, prepare: |arguments| asks(arguments, "Please confirm", CONFIRM);
+    "test_logging_tool", "Logging on request", "Sends one log message if the request asks for them.",
+    streams: true, prepare: |arguments| {
+        arguments.finish()?;
+        Ok(Prepared::later(|context| async move {
+            context.log(LogLevel::Error, json!("One log message")).await;
+            ToolResult::text("Logged, if that was wanted.")
+        }))
+    };
+    "test_trigger_tool_change", "Tools changed", "Says that the list of tools has changed.",
+    read_only: false, prepare: |arguments| publishes(arguments, Change::Tools);
+    "test_trigger_prompt_change", "Prompts changed", "Says that the list of prompts has changed.",
+    read_only: false, prepare: |arguments| publishes(arguments, Change::Prompts);
+    "test_trigger_resource_update", "Resource updated", "Says that test://watched-resource has changed.",
+    read_only: false, prepare: |arguments| {
+        publishes(arguments, Change::Resource { uri: "test://watched-resource".to_owned() })
+    };
+    "test_custom_header", "Mirrored arguments", "Has arguments that are mirrored into headers.",
+    mirrored: &[("value", "Value"), ("count", "Count"), ("flag", "Flag")],
+    input_schema: |_| json!({
+        "type": "object",
+        "properties": {
+            "value": { "type": "string", "x-mcp-header": "Value" },
+            "count": { "type": "integer", "x-mcp-header": "Count" },
+            "flag": { "type": "boolean", "x-mcp-header": "Flag" },
+        },
+        "required": ["value"],
+    }),
+    prepare: |arguments| {
+        let value = arguments.string("value")?.into_owned();
+        arguments.optional_number("count")?;
+        arguments.flag("flag")?;
+        fixed(arguments, move |_| ToolResult::text(value.clone()))
+    };
+    "test_input_required_result_elicitation", "Asks for a name", "Asks the user for a name.",
+    streams: true, prepare: |arguments| asks_name(arguments, "Hello, ");
+    "test_input_required_result_sampling", "Asks for a completion", "Asks the client's model.",
+    streams: true, prepare: |arguments| staged(arguments, |inputs, _| match inputs.get("capital_question") {
+        Some(answer) => Outcome::Done(ToolResult::text(model_text(answer))),
+        None => ask(vec![("capital_question", sample("What is the capital of France?"))], None),
+    });
+    "test_input_required_result_list_roots", "Asks for roots", "Asks the client for its roots.",
+    streams: true, prepare: |arguments| staged(arguments, |inputs, _| match inputs.get("client_roots") {
+        Some(answer) => Outcome::Done(ToolResult::text(root_names(answer))),
+        None => ask(vec![("client_roots", roots())], None),
+    });
+    "test_input_required_result_request_state", "Keeps state", "Has the client carry a state.",
+    streams: true, prepare: |arguments| staged(arguments, confirmed);
+    "test_input_required_result_multiple_inputs", "Asks three things", "Asks the user, the model and for roots at once.",
+    streams: true, prepare: |arguments| staged(arguments, |inputs, _| {
+        let answers = (inputs.get("user_name"), inputs.get("greeting"), inputs.get("client_roots"));
+        match (answers, &inputs.state) {
+            ((Some(_), Some(greeting), Some(roots)), Some(_)) => {
+                let name = inputs.filled("user_name", "name").unwrap_or("nobody");
+                let text = format!("{name}: {}; {}", model_text(greeting), root_names(roots));
+                Outcome::Done(ToolResult::text(text))
+            }
+            _ => ask(
+                vec![
+                    ("user_name", form("What is your name?", NAME)),
+                    ("greeting", sample("Write a short greeting.")),
+                    ("client_roots", roots()),
+                ],
+                Some(json!("multiple")),
+            ),
+        }
+    });
+    "test_input_required_result_multi_round", "Asks twice", "Asks for a name, then for a colour.",
+    streams: true, prepare: |arguments| staged(arguments, multi_round);
+    "test_input_required_result_tampered_state", "Seals state", "Has the client carry a state that it cannot change.",
+    streams: true, prepare: |arguments| staged(arguments, confirmed);
+    "test_input_required_result_capabilities", "Asks what can be asked", "Asks only what the client can answer.",
+    streams: true, prepare: |arguments| staged(arguments, |inputs, context| {
+        if !inputs.responses.is_empty() {
+            return Outcome::Done(ToolResult::text("Thank you."));
+        }
+        let all = [
+            ("user_name", form("What is your name?", NAME)),
+            ("greeting", sample("Write a short greeting.")),
+            ("client_roots", roots()),
+        ];
+        let capabilities = context.client.capabilities;
+        let can: Vec<_> = all.into_iter().filter(|(_, r)| r.kind.supported_by(capabilities)).collect();
+        match can.is_empty() {
+            true => Outcome::Done(ToolResult::text("The client can answer nothing.")),
+            false => ask(can, None),
+        }
+    });
+    "greet", "Greet", "Greets, at once.", input_schema: |_| text_argument("name"), prepare: |arguments| {
+        let name = arguments.string("name")?.into_owned();
+        fixed(arguments, move |_| ToolResult::text(format!("Hello, {name}!")))
+    };
+    "slow_compute", "Slow computation", "Takes its time; a task for a client that knows tasks.",
+    input_schema: |_| json!({
+        "type": "object",
+        "properties": { "seconds": { "type": "number", "minimum": 0 }, "label": { "type": "string" } },
+    }),
+    prepare: slow_compute;
+    "failing_job", "Failing job", "A task that ends with a tool error.", prepare: |arguments| {
+        arguments.finish()?;
+        Ok(Prepared::task(true, |_, _| async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            ToolResult::error("The job failed, as it was meant to.")
+        }))
+    };
+    "protocol_error_job", "Job with a protocol error", "A task that ends with a JSON-RPC error.",
+    prepare: |arguments| {
+        arguments.finish()?;
+        Ok(Prepared::task(true, |_, _| async {
+            tokio::time::sleep(PAUSE).await;
+            let message = "The job ended with a protocol error, as it was meant to.".to_owned();
+            Outcome::<ToolResult>::Refused { code: INTERNAL_ERROR, message }
+        }))
+    };
+    "confirm_delete", "Confirm a deletion", "A task that asks before it goes on.",
+    read_only: false, input_schema: |_| text_argument("filename"), prepare: |arguments| {
+        let filename = arguments.string("filename")?.into_owned();
+        arguments.finish()?;
+        Ok(Prepared::task(true, move |_, ask| async move {
+            let question = format!("Delete {filename}?");
+            let answers = ask(vec![("confirm", form(&question, CONFIRM))]).await;
+            let confirmed = accepted(&answers, "confirm").is_some_and(|c| c["confirm"] == true);
+            let done = if confirmed { "was deleted" } else { "was kept" };
+            ToolResult::text(format!("{filename} {done}."))
+        }))
+    };
+    "multi_input", "Two questions", "A task that asks two things at once.", prepare: |arguments| {
+        arguments.finish()?;
+        Ok(Prepared::task(true, |_, ask| async move {
+            let questions = vec![
+                ("first", form("The first question", NAME)),
+                ("second", form("The second question", NAME)),
+            ];
+            let answers = ask(questions).await;
+            ToolResult::text(format!("Got {} answers.", answers.len()))
+        }))
+    };
+    "test_tool_with_task", "Question, then task", "Asks for a name first, and becomes a task then.",
+    streams: true, prepare: |arguments| {
+        arguments.finish()?;
+        let Some(name) = arguments.inputs.filled("user_name", "name").map(str::to_owned) else {
+            return Ok(Prepared::now(|_: &CallContext| {
+                ask(vec![("user_name", form("What is your name?", NAME))], None)
+            }));
+        };
+        Ok(Prepared::task(false, move |_, _| async move {
+            tokio::time::sleep(PAUSE).await;
+            ToolResult::text(format!("Hello, {name}!"))
+        }))
+    };
+];
+
+fn fixed(
+    arguments: &mut Arguments<'_>,
+    run: impl Fn(&CallContext) -> ToolResult + Send + 'static,
+) -> Result<Prepared, BadArguments> {
+    arguments.finish()?;
+    Ok(Prepared::now(move |context: &CallContext| run(context)))
+}
+
+/// A tool that looks at the client's answers so far.
+fn staged(
+    arguments: &mut Arguments<'_>,
+    run: fn(&Inputs, &CallContext) -> Outcome<ToolResult>,
+) -> Result<Prepared, BadArguments> {
+    arguments.finish()?;
+    let inputs = arguments.inputs.clone();
+    Ok(Prepared::now(move |context: &CallContext| run(&inputs, context)))
+}
+
+fn publishes(arguments: &mut Arguments<'_>, change: Change) -> Result<Prepared, BadArguments> {
+    fixed(arguments, move |context| {
+        context.instance.hub.publish(&change);
+        ToolResult::text("Those who asked to be told have been told.")
+    })
+}
+
+fn ask(requests: Vec<(&'static str, InputRequest)>, state: Option<Value>) -> Outcome<ToolResult> {
+    Outcome::NeedInput { requests, state }
+}
+
+fn image() -> Content {
+    Content::Image { data: PNG, mime_type: "image/png" }
+}
+
+fn resource(uri: &str, mime_type: &'static str, text: String) -> Content {
+    Content::Resource { resource: Contents::text(uri, mime_type, text) }
+}
+
+fn text_argument(name: &str) -> Value {
+    json!({ "type": "object", "properties": { name: { "type": "string" } }, "required": [name] })
+}
+
+/// The schema of a form, as JSON text.
+type Form = &'static str;
+
+const NAME: Form =
+    r#"{"type":"object","properties":{"name":{"type":"string"}},"required":["name"]}"#;
+const COLOR: Form =
+    r#"{"type":"object","properties":{"color":{"type":"string"}},"required":["color"]}"#;
+const OK: Form = r#"{"type":"object","properties":{"ok":{"type":"boolean"}},"required":["ok"]}"#;
+const CONFIRM: Form =
+    r#"{"type":"object","properties":{"confirm":{"type":"boolean"}},"required":["confirm"]}"#;
+const PERSON: Form = r#"{"type":"object","properties":{"username":{"type":"string"},"email":{"type":"string","format":"email"}},"required":["username","email"]}"#;
+const DEFAULTS: Form = r#"{"type":"object","properties":{
+    "name":{"type":"string","default":"John Doe"},
+    "age":{"type":"integer","default":30},
+    "score":{"type":"number","default":95.5},
+    "status":{"type":"string","enum":["active","inactive","pending"],"default":"active"},
+    "verified":{"type":"boolean","default":true}}}"#;
+const CHOICES: Form = r#"{"type":"object","properties":{
+    "untitledSingle":{"type":"string","enum":["option1","option2","option3"]},
+    "titledSingle":{"type":"string","oneOf":[{"const":"value1","title":"First"},{"const":"value2","title":"Second"},{"const":"value3","title":"Third"}]},
+    "legacyEnum":{"type":"string","enum":["opt1","opt2","opt3"],"enumNames":["Option One","Option Two","Option Three"]},
+    "untitledMulti":{"type":"array","items":{"type":"string","enum":["option1","option2","option3"]}},
+    "titledMulti":{"type":"array","items":{"anyOf":[{"const":"value1","title":"First"},{"const":"value2","title":"Second"},{"const":"value3","title":"Third"}]}}}}"#;
+
+fn form(message: &str, schema: Form) -> InputRequest {
+    // The schemas above are JSON; a test reads them all.
+    let schema: Value = serde_json::from_str(schema).unwrap_or_default();
+    let params = json!({ "mode": "form", "message": message, "requestedSchema": schema });
+    InputRequest { kind: InputKind::Form, params }
+}
+
+fn sample(prompt: &str) -> InputRequest {
+    let message = json!({ "role": "user", "content": { "type": "text", "text": prompt } });
+    let params = json!({ "messages": [message], "maxTokens": 100 });
+    InputRequest { kind: InputKind::Sampling, params }
+}
+
+fn roots() -> InputRequest {
+    InputRequest { kind: InputKind::Roots, params: json!({}) }
+}
+
+/// What the client's model said.
+fn model_text(answer: &Value) -> String {
+    let content = &answer["content"];
+    let item = content.as_array().and_then(|items| items.first()).unwrap_or(content);
+    item["text"].as_str().unwrap_or_default().to_owned()
+}
+
+fn root_names(answer: &Value) -> String {
+    let roots = answer["roots"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let names: Vec<_> = roots.iter().filter_map(|root| root["uri"].as_str()).collect();
+    format!("{} roots: {}", roots.len(), names.join(", "))
+}
+
+/// What was filled into a form, if it was accepted.
+fn accepted<'a>(answers: &'a BTreeMap<String, Value>, key: &str) -> Option<&'a Value> {
+    let answer = answers.get(key)?;
+    (answer["action"] == "accept").then(|| &answer["content"])
+}
+
+fn with_progress(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
+    arguments.finish()?;
+    Ok(Prepared::later(|context| async move {
+        for step in [0.0, 50.0, 100.0] {
+            context.progress(step, Some(100.0), Some("working")).await;
+            tokio::time::sleep(PAUSE).await;
+        }
+        ToolResult::text("Done, with progress.")
+    }))
+}
+
+fn with_logging(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
+    arguments.finish()?;
+    Ok(Prepared::later(|context| async move {
+        for text in ["Tool execution started", "Tool processing data", "Tool execution completed"] {
+            context.log(LogLevel::Info, json!(text)).await;
+            tokio::time::sleep(PAUSE).await;
+        }
+        ToolResult::text("Done, with log messages.")
+    }))
+}
+
+fn sampling(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
+    let prompt = arguments.string("prompt")?.into_owned();
+    arguments.finish()?;
+    let inputs = arguments.inputs.clone();
+    Ok(Prepared::now(move |_: &CallContext| match inputs.get("sample") {
+        Some(answer) => {
+            Outcome::Done(ToolResult::text(format!("LLM response: {}", model_text(answer))))
+        }
+        None => ask(vec![("sample", sample(&prompt))], None),
+    }))
+}
+
+fn elicitation(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
+    let message = arguments.string("message")?.into_owned();
+    asks(arguments, &message, PERSON)
+}
+
+/// Asks with a form and shows the answer.
+fn asks(
+    arguments: &mut Arguments<'_>,
+    message: &str,
+    schema: Form,
+) -> Result<Prepared, BadArguments> {
+    arguments.finish()?;
+    let inputs = arguments.inputs.clone();
+    let question = form(message, schema);
+    Ok(Prepared::now(move |_: &CallContext| match inputs.get("answer") {
+        Some(answer) => Outcome::Done(ToolResult::text(format!("User response: {answer}"))),
+        None => ask(vec![("answer", question)], None),
+    }))
+}
+
+fn asks_name(
+    arguments: &mut Arguments<'_>,
+    greeting: &'static str,
+) -> Result<Prepared, BadArguments> {
+    arguments.finish()?;
+    let inputs = arguments.inputs.clone();
+    Ok(Prepared::now(move |_: &CallContext| match inputs.get("user_name") {
+        Some(answer) => {
+            let name = inputs.filled("user_name", "name");
+            Outcome::Done(ToolResult::text(match name {
+                Some(name) => format!("{greeting}{name}!"),
+                None => format!("The user answered: {}", answer["action"]),
+            }))
+        }
+        None => ask(vec![("user_name", form("What is your name?", NAME))], None),
+    }))
+}
+
+fn elicitation_url(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
+    arguments.finish()?;
+    let inputs = arguments.inputs.clone();
+    Ok(Prepared::now(move |_: &CallContext| match inputs.get("page") {
+        Some(answer) => Outcome::Done(ToolResult::text(format!("User response: {answer}"))),
+        None => {
+            let params = json!({
+                "mode": "url",
+                "message": "Please open this page",
+                "url": "https://example.com/consent",
+                "elicitationId": "consent-1",
+            });
+            ask(vec![("page", InputRequest { kind: InputKind::Url, params })], None)
+        }
+    }))
+}
+
+fn list_roots(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
+    staged(arguments, |inputs, _| match inputs.get("roots") {
+        Some(answer) => Outcome::Done(ToolResult::text(root_names(answer))),
+        None => ask(vec![("roots", roots())], None),
+    })
+}
+
+fn reconnection(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
+    arguments.finish()?;
+    Ok(Prepared::later(|context| async move {
+        tokio::time::sleep(PAUSE * 2).await;
+        context.hang_up();
+        tokio::time::sleep(PAUSE * 4).await;
+        ToolResult::text("The stream was closed and picked up again.")
+    }))
+}
+
+/// Asks for a confirmation and checks that the state comes back with it.
+fn confirmed(inputs: &Inputs, _: &CallContext) -> Outcome<ToolResult> {
+    match (inputs.get("confirm"), &inputs.state) {
+        (Some(_), Some(state)) if *state == json!("confirming") => {
+            Outcome::Done(ToolResult::text("state-ok"))
+        }
+        (Some(_), Some(_)) => Outcome::Refused {
+            code: INVALID_PARAMS,
+            message: "requestState belongs to another step".to_owned(),
+        },
+        _ => ask(vec![("confirm", form("Please confirm", OK))], Some(json!("confirming"))),
+    }
+}
+
+fn multi_round(inputs: &Inputs, _: &CallContext) -> Outcome<ToolResult> {
+    let name = inputs.state.as_ref().and_then(|state| state["name"].as_str());
+    match (name, inputs.filled("step2", "color"), inputs.filled("step1", "name")) {
+        (Some(name), Some(color), _) => {
+            Outcome::Done(ToolResult::text(format!("{name} likes {color}.")))
+        }
+        (Some(name), None, None) => ask(
+            vec![("step2", form("What is your favourite colour?", COLOR))],
+            Some(json!({ "name": name })),
+        ),
+        (None, _, Some(name)) => ask(
+            vec![("step2", form("What is your favourite colour?", COLOR))],
+            Some(json!({ "name": name })),
+        ),
+        _ => ask(vec![("step1", form("What is your name?", NAME))], Some(json!({ "step": 1 }))),
+    }
+}
+
+fn slow_compute(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
+    let seconds = arguments.optional_number("seconds")?.unwrap_or(1.0);
+    let label = arguments.optional_string("label")?.map_or_else(|| "job".to_owned(), String::from);
+    arguments.finish()?;
+    let longest = arguments.limits.max_delay_seconds.get().as_secs_f64();
+    if !(0.0..=longest).contains(&seconds) {
+        return Err(arguments.bad(format!("the argument \"seconds\" must be 0 to {longest}")));
+    }
+    Ok(Prepared::task(false, move |_, _| async move {
+        tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+        ToolResult::text(format!("{label} took {seconds} seconds."))
+    }))
+}
+
+fn schema_2020_12(_: &ToolsConfig) -> Value {
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "$defs": {
+            "address": {
+                "$anchor": "addressDef",
+                "type": "object",
+                "properties": { "street": { "type": "string" }, "city": { "type": "string" } },
+            },
+        },
+        "properties": {
+            "name": { "type": "string" },
+            "address": { "$ref": "#/$defs/address" },
+            "contactMethod": { "type": "string", "enum": ["phone", "email"] },
+            "phone": { "type": "string" },
+            "email": { "type": "string" },
+        },
+        "allOf": [{ "anyOf": [{ "required": ["phone"] }, { "required": ["email"] }] }],
+        "if": { "properties": { "contactMethod": { "const": "phone" } }, "required": ["contactMethod"] },
+        "then": { "required": ["phone"] },
+        "else": { "required": ["email"] },
+        "additionalProperties": false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_is_a_schema() {
+        for schema in [NAME, COLOR, OK, CONFIRM, PERSON, DEFAULTS, CHOICES] {
+            assert_eq!(form("x", schema).params["requestedSchema"]["type"], "object");
+        }
+    }
+}

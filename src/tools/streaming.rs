@@ -1,0 +1,174 @@
+//! The tools for people who test proxies: timed events, large answers, what arrived byte by byte.
+//!
+//! Owns their rows and what they do. Refuses more time or bytes than configuration allows.
+//! Trap: buffering on the way shows only if every event says when it was sent.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{TOOL, Tool, diagnostics, object};
+use crate::{
+    call::{Arguments, BadArguments, CallContext, Prepared},
+    mcp::model::{LogLevel, ToolResult},
+};
+
+/// Events of one call at the most.
+const MAX_TICKS: u64 = 10_000;
+
+pub(super) const TOOLS: &[Tool] = &[
+    Tool {
+        name: "stream_ticks",
+        title: "Stream ticks",
+        description: "Sends timed events before its result: a progress notification each, if the request has a progressToken, and a log message each at level debug. Every event says its number and when it was sent, so that buffering on the way can be measured.",
+        input_schema: |config| {
+            json!({
+                "type": "object",
+                "properties": {
+                    "count": { "type": "integer", "description": "How many events", "minimum": 1, "maximum": MAX_TICKS, "default": 5 },
+                    "interval_ms": {
+                        "type": "integer",
+                        "description": "Milliseconds between them",
+                        "minimum": 0,
+                        "maximum": config.max_delay_seconds.get().as_millis() as u64,
+                        "default": 200,
+                    },
+                },
+                "additionalProperties": false,
+            })
+        },
+        output_schema: Some(|| {
+            object(json!({
+                "count": { "type": "integer" },
+                "interval_ms": { "type": "integer" },
+                "started_at": { "type": "string", "format": "date-time" },
+                "finished_at": { "type": "string", "format": "date-time" },
+                "streamed": { "type": "boolean", "description": "Whether the answer was an event stream" },
+            }))
+        }),
+        streams: true,
+        prepare: stream_ticks,
+        ..TOOL
+    },
+    Tool {
+        name: "big_response",
+        title: "Large response",
+        description: "Answers with a text of exactly so many bytes, and with its SHA-256.",
+        input_schema: |config| {
+            json!({
+                "type": "object",
+                "properties": {
+                    "bytes": { "type": "integer", "description": "Length of the text", "minimum": 1, "maximum": config.max_response_bytes },
+                },
+                "required": ["bytes"],
+                "additionalProperties": false,
+            })
+        },
+        output_schema: Some(|| {
+            object(json!({ "bytes": { "type": "integer" }, "sha256": { "type": "string" } }))
+        }),
+        prepare: big_response,
+        ..TOOL
+    },
+    Tool {
+        name: "request_echo",
+        title: "Echo the request",
+        description: "Shows this request as it arrived: HTTP method, path, version, every header in order with duplicates, peer, _meta, trace context, and a digest of the body. Credentials are redacted.",
+        output_schema: Some(|| {
+            object(json!({
+                "http": { "type": "object" },
+                "body": { "type": "object", "description": "Length and SHA-256 of the body" },
+                "meta": { "type": ["object", "null"] },
+                "trace": { "type": "object" },
+                "received_at": { "type": "string", "format": "date-time" },
+            }))
+        }),
+        prepare: |arguments| {
+            arguments.finish()?;
+            Ok(Prepared::now(|context| ToolResult::readable(&request_echo(context))))
+        },
+        ..TOOL
+    },
+];
+
+fn stream_ticks(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
+    let longest = arguments.limits.max_delay_seconds.get();
+    let most = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+    let count = arguments.optional_integer("count", 1..=MAX_TICKS)?.unwrap_or(5);
+    let interval_ms = arguments.optional_integer("interval_ms", 0..=most)?.unwrap_or(200);
+    arguments.finish()?;
+    if count * interval_ms > most {
+        let problem = format!(
+            "\"count\" times \"interval_ms\" must not be more than {most} ms (tools.max_delay_seconds)"
+        );
+        return Err(arguments.bad(problem));
+    }
+    Ok(Prepared::later(move |context| async move {
+        let started_at = Timestamp::now();
+        for number in 1..=count {
+            tokio::time::sleep(Duration::from_millis(interval_ms)).await;
+            let sent_at = Timestamp::now();
+            let text = format!("tick {number} of {count}, sent at {sent_at}");
+            context.progress(number as f64, Some(count as f64), Some(&text)).await;
+            context.log(LogLevel::Debug, json!({ "tick": number, "sent_at": sent_at })).await;
+        }
+        ToolResult::json(&json!({
+            "count": count,
+            "interval_ms": interval_ms,
+            "started_at": started_at,
+            "finished_at": Timestamp::now(),
+            "streamed": context.stream.is_some(),
+        }))
+    }))
+}
+
+fn big_response(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
+    let most = arguments.limits.max_response_bytes;
+    let bytes = arguments.optional_integer("bytes", 1..=most)?;
+    arguments.finish()?;
+    let Some(bytes) = bytes else {
+        return Err(arguments.bad("the argument \"bytes\" is required".to_owned()));
+    };
+    Ok(Prepared::now(move |_| {
+        // Lines that tell where one is, so that a piece that is missing shows.
+        let length = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let mut text = String::with_capacity(length + 16);
+        while text.len() < length {
+            text.push_str(&format!("{:015}\n", text.len()));
+        }
+        text.truncate(length);
+        let structured = json!({ "bytes": bytes, "sha256": hex(&Sha256::digest(text.as_bytes())) });
+        match serde_json::value::to_raw_value(&structured) {
+            Ok(raw) => ToolResult::new(text, raw),
+            Err(error) => ToolResult::error(error.to_string()),
+        }
+    }))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn request_echo(context: &CallContext) -> Value {
+    let arrival = &context.arrival;
+    let trace = |name: &str| {
+        let in_meta = context.client.meta.as_ref().and_then(|meta| match name {
+            "traceparent" => meta.traceparent.clone(),
+            name => meta.rest.get(name).cloned(),
+        });
+        json!({ "header": arrival.header(name), "meta": in_meta })
+    };
+    json!({
+        "http": diagnostics::print_header(context),
+        "body": { "bytes": arrival.body.len(), "sha256": hex(&Sha256::digest(&arrival.body)) },
+        "meta": context.client.meta.as_ref().map(|meta| json!(meta.rest)),
+        "trace": {
+            "traceparent": trace("traceparent"),
+            "tracestate": trace("tracestate"),
+            "baggage": trace("baggage"),
+        },
+        "received_at": arrival.received_at,
+    })
+}
