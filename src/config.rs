@@ -319,7 +319,7 @@ impl Layers {
     /// Merges the layers, with the environment as an argument.
     pub fn merge(flags: &Flags, variables: &[(String, String)]) -> Result<Self, ConfigError> {
         let mut figment = Figment::from(Toml::string(DEFAULTS));
-        let defaults: Dict = figment.extract().map_err(|error| describe(&error))?;
+        let defaults: Dict = figment.extract().map_err(|error| describe(&error, None))?;
 
         let from_variable = variables.iter().find(|(name, _)| name == CONFIG_VARIABLE);
         let file = flags.file.clone().or_else(|| from_variable.map(|(_, path)| path.into()));
@@ -348,7 +348,7 @@ impl Layers {
 
     /// Every key in force as a line of TOML with its origin, secrets redacted.
     pub fn print(&self) -> Result<String, ConfigError> {
-        let tree: Dict = self.0.extract().map_err(|error| describe(&error))?;
+        let tree: Dict = self.0.extract().map_err(|error| self.describe(&error, &error.path))?;
         let mut leaves = Vec::new();
         collect_leaves("", &tree, &mut leaves);
         let mut lines = String::new();
@@ -361,7 +361,8 @@ impl Layers {
 
     /// Checks everything and gives the configuration.
     pub fn check(&self) -> Result<Config, ConfigError> {
-        let written: Written = self.0.extract().map_err(|error| describe(&error))?;
+        let written: Written =
+            self.0.extract().map_err(|error| self.describe(&error, &error.path))?;
         let mut instances = Vec::with_capacity(InstanceId::COUNT);
         for id in InstanceId::all() {
             instances.push(self.policy(id)?);
@@ -388,17 +389,39 @@ impl Layers {
             Ok(dict) if !dict.is_empty() => self.0.clone().merge(own),
             Ok(_) | Err(_) => self.0.clone(),
         };
-        let error = |error: figment::Error| describe(&error);
         let policy = PolicyConfig {
-            protocol: merged.extract_inner("protocol").map_err(error)?,
-            session: merged.extract_inner("session").map_err(error)?,
-            stream: merged.extract_inner("stream").map_err(error)?,
-            auth: merged.extract_inner("auth").map_err(error)?,
-            origin: merged.extract_inner("origin").map_err(error)?,
-            tools: merged.extract_inner("tools").map_err(error)?,
+            protocol: self.section(&merged, &prefix, "protocol")?,
+            session: self.section(&merged, &prefix, "session")?,
+            stream: self.section(&merged, &prefix, "stream")?,
+            auth: self.section(&merged, &prefix, "auth")?,
+            origin: self.section(&merged, &prefix, "origin")?,
+            tools: self.section(&merged, &prefix, "tools")?,
         };
         self.check_policy(&prefix, &policy)?;
         Ok(policy)
+    }
+
+    fn section<'de, T: Deserialize<'de>>(
+        &self,
+        merged: &Figment,
+        prefix: &str,
+        name: &str,
+    ) -> Result<T, ConfigError> {
+        merged.extract_inner(name).map_err(|error| {
+            // In a focused figment the section comes last.
+            let rest = error.path.iter().filter(|part| *part != name).cloned();
+            let path: Vec<String> = std::iter::once(name.to_owned()).chain(rest).collect();
+            let own: Vec<String> =
+                prefix.split('.').map(str::to_owned).chain(path.clone()).collect();
+            let is_own = self.0.contains(&key_of(&own));
+            self.describe(&error, if is_own { &own } else { &path })
+        })
+    }
+
+    fn describe(&self, error: &figment::Error, path: &[String]) -> ConfigError {
+        let key = key_of(path);
+        let value = self.0.find_value(&key).ok().map(|value| display(&key, &value));
+        describe(error, Some((key, value)))
     }
 
     fn check_process(&self, config: &Config) -> Result<(), ConfigError> {
@@ -554,24 +577,34 @@ fn origin_name(metadata: &Metadata) -> String {
     }
 }
 
-/// figment's error in one line: the key, what is wrong, where it was written.
-fn describe(error: &figment::Error) -> ConfigError {
+/// A path as a key; an element of a list is told by the list.
+fn key_of(path: &[String]) -> String {
+    let end =
+        path.len() - usize::from(path.last().is_some_and(|part| part.parse::<usize>().is_ok()));
+    path[..end].join(".")
+}
+
+/// figment's error in one line: the key, its value, what is wrong, where it was written.
+fn describe(error: &figment::Error, at: Option<(String, Option<String>)>) -> ConfigError {
     use figment::error::Kind;
     let origin = error.metadata.as_ref().map_or_else(|| "configuration".to_owned(), origin_name);
-    let mut key = error.path.join(".");
+    let (mut key, value) = at.unwrap_or_default();
+    let value = value.unwrap_or_default();
     let problem = match &error.kind {
         Kind::UnknownField(name, known) => {
-            if error.path.last().map(String::as_str) != Some(name) {
+            if error.path.iter().all(|part| part != name) {
                 key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
             }
             format!("there is no such key; here are: {}", known.join(", "))
         }
-        Kind::InvalidType(actual, expected) => match is_secret(&key) {
-            true => format!("expected {expected}"),
-            false => format!("{actual} is not {expected}"),
-        },
-        Kind::InvalidValue(actual, expected) => format!("{actual} is not {expected}"),
-        kind => kind.to_string().replace('\n', " "),
+        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) => {
+            format!("{value} is not {expected}")
+        }
+        // The lines between the first and the text show the file, which may hold secrets.
+        Kind::Message(text) if key.is_empty() => {
+            text.lines().filter(|line| !line.contains('|')).collect::<Vec<_>>().join(": ")
+        }
+        kind => format!("{value} {}", kind.to_string().replace('\n', " ")),
     };
     ConfigError::new(&key, &origin, problem)
 }
@@ -594,6 +627,9 @@ fn collect_leaves(prefix: &str, tree: &Dict, leaves: &mut Vec<(String, Value)>) 
 fn display(key: &str, value: &Value) -> String {
     match value {
         Value::String(_, text) if is_secret(key) && !text.is_empty() => "\"***\"".to_owned(),
+        _ if is_secret(key) && !matches!(value, Value::Array(..) | Value::String(..)) => {
+            "\"***\"".to_owned()
+        }
         Value::String(_, text) => format!("{text:?}"),
         Value::Char(_, char) => format!("{:?}", char.to_string()),
         Value::Bool(_, flag) => flag.to_string(),
@@ -607,6 +643,7 @@ fn display(key: &str, value: &Value) -> String {
             let items: Vec<_> = items.iter().map(|item| display(key, item)).collect();
             format!("[{}]", items.join(", "))
         }
-        Value::Dict(..) | Value::Empty(..) => "\"\"".to_owned(),
+        Value::Dict(..) => "a table".to_owned(),
+        Value::Empty(..) => "\"\"".to_owned(),
     }
 }

@@ -192,10 +192,16 @@ impl Connection {
     async fn run(self, stream: TcpStream) {
         // An answer is one small write; without this it would wait for the next one.
         let _ = stream.set_nodelay(true);
-        let Ok(Some(http2)) = timeout(self.header_timeout, speaks_http2(&stream)).await else {
-            return;
-        };
         let Self { process, stack, header_timeout, peer } = self;
+        let draining = process.lifecycle.is_draining();
+        let http2 = tokio::select! {
+            opening = timeout(header_timeout, speaks_http2(&stream)) => match opening {
+                Ok(Some(http2)) => http2,
+                Ok(None) | Err(_) => return,
+            },
+            // Nothing has been asked on it, so there is nothing to finish.
+            () = process.lifecycle.closing().cancelled(), if !draining => return,
+        };
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(Peer(peer));

@@ -16,7 +16,7 @@ pub struct InitializeParams<'a> {
     pub protocol_version: Cow<'a, str>,
     /// Who the client is.
     #[serde(borrow, default, rename = "clientInfo")]
-    pub client_info: Option<Implementation<'a>>,
+    pub client_info: Option<&'a RawValue>,
 }
 
 /// `clientInfo`, as far as it is read.

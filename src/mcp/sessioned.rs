@@ -406,7 +406,11 @@ impl Binding<'_> {
         let Some(InitializeParams { protocol_version, client_info }) = read(params)? else {
             return Err(Failure::InvalidParams("initialize needs \"protocolVersion\"".to_owned()));
         };
-        let client = match client_info {
+        let client_info = client_info.filter(|raw| raw.get() != "null");
+        if client_info.is_some_and(|raw| !raw.get().starts_with('{')) {
+            return Err(Failure::InvalidParams("clientInfo must be an object".to_owned()));
+        }
+        let client = match read::<super::model::Implementation<'_>>(client_info)? {
             None => None,
             Some(info) if info.name.len().max(info.version.len()) > MAX_CLIENT_TEXT => {
                 let problem =
@@ -430,6 +434,10 @@ impl Binding<'_> {
             return Err(Failure::UnknownTool(name.into_owned()));
         };
         self.arrival.record.set_tool(tool.name);
+        let arguments = arguments.filter(|raw| raw.get() != "null");
+        if arguments.is_some_and(|raw| !raw.get().starts_with('{')) {
+            return Err(Failure::InvalidParams("\"arguments\" must be an object".to_owned()));
+        }
         let prepared = Arguments::read(tool.name, arguments, &self.instance.policy.tools)
             .and_then(|mut arguments| (tool.prepare)(&mut arguments));
         let prepared = match prepared {
