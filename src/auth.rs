@@ -157,7 +157,7 @@ pub fn bearer(header: Option<&[u8]>) -> Result<&str, Unauthorized> {
 }
 
 /// RFC 6750's `b64token`.
-fn is_token(text: &str) -> bool {
+pub fn is_token(text: &str) -> bool {
     let body = text.trim_end_matches('=');
     !body.is_empty()
         && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte))

@@ -389,7 +389,7 @@ impl<'a> Arguments<'a> {
 
     /// Takes a number that may be missing.
     pub fn optional_number(&mut self, name: &str) -> Result<Option<f64>, BadArguments> {
-        self.optional(name, "a number")
+        self.optional(name, "a number of ordinary size")
     }
 
     /// Takes a whole number in that range that may be missing.

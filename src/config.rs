@@ -16,12 +16,12 @@ use figment::{
     providers::{Format, Toml},
     value::{Dict, Value},
 };
-use ipnet::IpNet;
 use serde::Deserialize;
+use serde_json::json;
 
 pub use self::{
     source::{CONFIG_VARIABLE, PLAIN_NAMES},
-    value::{FrontDoor, LogLevel, Seconds, Secret, Tag},
+    value::{FrontDoor, LogLevel, Network, Seconds, Secret, Tag},
 };
 use crate::{
     instance::InstanceId,
@@ -131,7 +131,7 @@ section! {
         /// Bytes of a body at the most.
         max_body_bytes: usize,
         /// Peers whose forwarding headers are believed.
-        trusted_proxies: Vec<IpNet>,
+        trusted_proxies: Vec<Network>,
     }
 }
 section! {
@@ -348,7 +348,7 @@ impl Layers {
     /// Merges the layers, with the environment as an argument.
     pub fn merge(flags: &Flags, variables: &[(String, String)]) -> Result<Self, ConfigError> {
         let mut figment = Figment::from(Toml::string(DEFAULTS));
-        let defaults: Dict = figment.extract().map_err(|error| describe(&error))?;
+        let defaults: Dict = figment.extract().map_err(|error| describe(&error, None))?;
 
         let from_variable = variables.iter().find(|(name, _)| name == CONFIG_VARIABLE);
         let file = flags.file.clone().or_else(|| from_variable.map(|(_, path)| path.into()));
@@ -377,7 +377,7 @@ impl Layers {
 
     /// Every key in force as a line of TOML with its origin, secrets redacted.
     pub fn print(&self) -> Result<String, ConfigError> {
-        let tree: Dict = self.0.extract().map_err(|error| describe(&error))?;
+        let tree: Dict = self.0.extract().map_err(|error| self.describe(&error, &error.path))?;
         let mut leaves = Vec::new();
         collect_leaves("", &tree, &mut leaves);
         let mut lines = String::new();
@@ -390,7 +390,8 @@ impl Layers {
 
     /// Checks everything and gives the configuration.
     pub fn check(&self) -> Result<Config, ConfigError> {
-        let written: Written = self.0.extract().map_err(|error| describe(&error))?;
+        let written: Written =
+            self.0.extract().map_err(|error| self.describe(&error, &error.path))?;
         let mut instances = Vec::with_capacity(InstanceId::COUNT);
         for id in InstanceId::all() {
             instances.push(self.policy(id)?);
@@ -417,18 +418,50 @@ impl Layers {
             Ok(dict) if !dict.is_empty() => self.0.clone().merge(own),
             Ok(_) | Err(_) => self.0.clone(),
         };
-        let error = |error: figment::Error| describe(&error);
-        let policy = PolicyConfig {
-            protocol: merged.extract_inner("protocol").map_err(error)?,
-            session: merged.extract_inner("session").map_err(error)?,
-            stream: merged.extract_inner("stream").map_err(error)?,
-            auth: merged.extract_inner("auth").map_err(error)?,
-            origin: merged.extract_inner("origin").map_err(error)?,
-            tools: merged.extract_inner("tools").map_err(error)?,
-            tasks: merged.extract_inner("tasks").map_err(error)?,
+        let mut policy = PolicyConfig {
+            protocol: self.section(&merged, &prefix, "protocol")?,
+            session: self.section(&merged, &prefix, "session")?,
+            stream: self.section(&merged, &prefix, "stream")?,
+            auth: self.section(&merged, &prefix, "auth")?,
+            origin: self.section(&merged, &prefix, "origin")?,
+            tools: self.section(&merged, &prefix, "tools")?,
+            tasks: self.section(&merged, &prefix, "tasks")?,
         };
+        // An operator who narrows the versions need not name the default as well.
+        let protocol = &mut policy.protocol;
+        let newest = protocol.versions.iter().filter(|v| v.era() == Era::Sessioned).max();
+        if let Some(newest) = newest.copied()
+            && !protocol.versions.contains(&protocol.version)
+            && self.origin("protocol.version") == "default"
+            && !self.0.contains(&format!("{prefix}.protocol.version"))
+        {
+            protocol.version = newest;
+        }
         self.check_policy(&prefix, &policy)?;
         Ok(policy)
+    }
+
+    fn section<'de, T: Deserialize<'de>>(
+        &self,
+        merged: &Figment,
+        prefix: &str,
+        name: &str,
+    ) -> Result<T, ConfigError> {
+        merged.extract_inner(name).map_err(|error| {
+            // In a focused figment the section comes last.
+            let rest = error.path.iter().filter(|part| *part != name).cloned();
+            let path: Vec<String> = std::iter::once(name.to_owned()).chain(rest).collect();
+            let own: Vec<String> =
+                prefix.split('.').map(str::to_owned).chain(path.clone()).collect();
+            let is_own = self.0.contains(&key_of(&own));
+            self.describe(&error, if is_own { &own } else { &path })
+        })
+    }
+
+    fn describe(&self, error: &figment::Error, path: &[String]) -> ConfigError {
+        let key = key_of(path);
+        let value = self.0.find_value(&key).ok().map(|value| display(&key, &value));
+        describe(error, Some((key, value)))
     }
 
     fn check_process(&self, config: &Config) -> Result<(), ConfigError> {
@@ -447,6 +480,10 @@ impl Layers {
             let fine = names.iter().all(|name| crate::http::vhost::is_host_name(name));
             self.require(key, fine, "must be host names without scheme, port or path")?;
         }
+        let token = config.admin.token.expose();
+        let usable = token.is_empty() || crate::auth::is_token(token);
+        let problem = "cannot be sent as a bearer token: use letters, digits and -._~+/";
+        self.require("admin.token", usable, problem)?;
         if let Err(problem) = config.replica.tag() {
             return self.require("replica.tag", false, problem);
         }
@@ -471,8 +508,7 @@ impl Layers {
             let key = if self.0.contains(&own) { own.as_str() } else { key };
             self.require(key, fine, problem)
         };
-        let PolicyConfig { protocol, session, stream, auth, origin: _, tools: _, tasks: _ } =
-            policy;
+        let PolicyConfig { protocol, session, stream, auth, origin, tools: _, tasks: _ } = policy;
         require(
             "protocol.versions",
             !protocol.versions.is_empty(),
@@ -489,6 +525,10 @@ impl Layers {
         require("session.timeout_seconds", enough, "must be at least 0.1")?;
         require("session.capacity", session.capacity >= 1, "must be at least 1")?;
         require("session.max_streams", session.max_streams >= 1, "must be at least 1")?;
+        let listable =
+            |allowed: &String| matches!(allowed.as_str(), "*" | "null") || allowed.contains("://");
+        let fine = origin.allowed.iter().all(listable);
+        require("origin.allowed", fine, "must be origins such as https://app.example.com, or *")?;
         let enough = stream.keep_alive_seconds.get().as_millis() >= 100;
         require("stream.keep_alive_seconds", enough, "must be at least 0.1")?;
         let pairs = auth.tokens.iter().all(|pair| crate::auth::split_pair(pair.expose()).is_some());
@@ -594,24 +634,34 @@ fn origin_name(metadata: &Metadata) -> String {
     }
 }
 
-/// figment's error in one line: the key, what is wrong, where it was written.
-fn describe(error: &figment::Error) -> ConfigError {
+/// A path as a key; an element of a list is told by the list.
+fn key_of(path: &[String]) -> String {
+    let end =
+        path.len() - usize::from(path.last().is_some_and(|part| part.parse::<usize>().is_ok()));
+    path[..end].join(".")
+}
+
+/// figment's error in one line: the key, its value, what is wrong, where it was written.
+fn describe(error: &figment::Error, at: Option<(String, Option<String>)>) -> ConfigError {
     use figment::error::Kind;
     let origin = error.metadata.as_ref().map_or_else(|| "configuration".to_owned(), origin_name);
-    let mut key = error.path.join(".");
+    let (mut key, value) = at.unwrap_or_default();
+    let value = value.unwrap_or_default();
     let problem = match &error.kind {
         Kind::UnknownField(name, known) => {
-            if error.path.last().map(String::as_str) != Some(name) {
+            if error.path.iter().all(|part| part != name) {
                 key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
             }
             format!("there is no such key; here are: {}", known.join(", "))
         }
-        Kind::InvalidType(actual, expected) => match is_secret(&key) {
-            true => format!("expected {expected}"),
-            false => format!("{actual} is not {expected}"),
-        },
-        Kind::InvalidValue(actual, expected) => format!("{actual} is not {expected}"),
-        kind => kind.to_string().replace('\n', " "),
+        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) => {
+            format!("{value} is not {expected}")
+        }
+        // The lines between the first and the text show the file, which may hold secrets.
+        Kind::Message(text) if key.is_empty() => {
+            text.lines().filter(|line| !line.contains('|')).collect::<Vec<_>>().join(": ")
+        }
+        kind => format!("{value} {}", kind.to_string().replace('\n', " ")),
     };
     ConfigError::new(&key, &origin, problem)
 }
@@ -634,8 +684,12 @@ fn collect_leaves(prefix: &str, tree: &Dict, leaves: &mut Vec<(String, Value)>) 
 fn display(key: &str, value: &Value) -> String {
     match value {
         Value::String(_, text) if is_secret(key) && !text.is_empty() => "\"***\"".to_owned(),
-        Value::String(_, text) => format!("{text:?}"),
-        Value::Char(_, char) => format!("{:?}", char.to_string()),
+        _ if is_secret(key) && !matches!(value, Value::Array(..) | Value::String(..)) => {
+            "\"***\"".to_owned()
+        }
+        // A JSON string is a TOML string.
+        Value::String(_, text) => json!(text).to_string(),
+        Value::Char(_, char) => json!(char).to_string(),
         Value::Bool(_, flag) => flag.to_string(),
         Value::Num(_, number) => match (number.to_i128(), number.to_u128(), number.to_f64()) {
             (Some(integer), ..) => integer.to_string(),
@@ -647,6 +701,7 @@ fn display(key: &str, value: &Value) -> String {
             let items: Vec<_> = items.iter().map(|item| display(key, item)).collect();
             format!("[{}]", items.join(", "))
         }
-        Value::Dict(..) | Value::Empty(..) => "\"\"".to_owned(),
+        Value::Dict(..) => "a table".to_owned(),
+        Value::Empty(..) => "\"\"".to_owned(),
     }
 }

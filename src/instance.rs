@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use crate::{
     auth::AuthMode,
     clock::Clock,
-    config::{Config, PolicyConfig, Tag},
+    config::{Config, Network, PolicyConfig, Tag},
     http::origin::Origins,
     hub::Hub,
     lifecycle::Lifecycle,
@@ -130,7 +130,7 @@ impl Process {
             },
             clock,
             sealer: Sealer::new(clock)?,
-            trusted_proxies: config.http.trusted_proxies.clone(),
+            trusted_proxies: config.http.trusted_proxies.iter().map(|Network(net)| *net).collect(),
             lifecycle: Lifecycle::default(),
         })
     }

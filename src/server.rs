@@ -36,6 +36,9 @@ use crate::{
 /// What every HTTP/2 connection begins with (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// A request head beyond this is answered with 431. Bytes.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+
 /// Ten instances, ready to serve.
 #[derive(Debug)]
 pub struct Server {
@@ -194,10 +197,16 @@ impl Connection {
     async fn run(self, stream: TcpStream) {
         // An answer is one small write; without this it would wait for the next one.
         let _ = stream.set_nodelay(true);
-        let Ok(Some(http2)) = timeout(self.header_timeout, speaks_http2(&stream)).await else {
-            return;
-        };
         let Self { process, stack, header_timeout, peer } = self;
+        let draining = process.lifecycle.is_draining();
+        let http2 = tokio::select! {
+            opening = timeout(header_timeout, speaks_http2(&stream)) => match opening {
+                Ok(Some(http2)) => http2,
+                Ok(None) | Err(_) => return,
+            },
+            // Nothing has been asked on it, so there is nothing to finish.
+            () = process.lifecycle.closing().cancelled(), if !draining => return,
+        };
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(Peer(peer));
@@ -224,6 +233,7 @@ impl Connection {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(header_timeout)
+                .max_buf_size(MAX_HEAD_BYTES)
                 // Hyper would close a connection that was accepted while draining before its first request.
                 .keep_alive(!lifecycle.is_draining())
                 .serve_connection(io, service);

@@ -3,8 +3,9 @@
 //! Owns the table of plain variable names and the reading of `MCP_ECHO_SECTION__KEY`. A variable is
 //! parsed by the type that its key has in `config/default.toml`, so `MCP_SERVER_VERSION=1.0` stays a
 //! text and `BASE_DOMAIN=a,b` becomes a list. Refuses `MCP_ECHO_*` names that are no key.
-//! Trap: Kubernetes injects `MCP_ECHO_STATEFUL_SERVICE_HOST` and the like for a Service of that
-//! name; those are ignored, not refused.
+//! Traps: a variable that is empty counts as not set, since compose files pass on what nobody set;
+//! Kubernetes injects `MCP_ECHO_STATEFUL_SERVICE_HOST` and the like for a Service of that name, and
+//! those are ignored.
 
 use figment::{
     Metadata, Profile, Provider,
@@ -74,13 +75,16 @@ pub(super) fn environment(
     let mut settings = Vec::new();
     for (name, path) in PLAIN_NAMES {
         for (_, text) in variables.iter().filter(|(candidate, _)| candidate == name) {
+            if text.trim().is_empty() || is_service_link(name, text) {
+                continue;
+            }
             settings.push(setting(name, (*path).to_owned(), text, defaults)?);
         }
     }
     for (name, text) in variables {
         let Some(key) = name.strip_prefix(PREFIX) else { continue };
         let known = name == CONFIG_VARIABLE || PLAIN_NAMES.iter().any(|(plain, _)| plain == name);
-        if known || is_service_link(key) {
+        if known || text.trim().is_empty() || is_service_link(name, text) {
             continue;
         }
         settings.push(setting(name, key.to_ascii_lowercase().replace("__", "."), text, defaults)?);
@@ -143,12 +147,11 @@ fn parse_like(default: &Value, text: &str) -> Result<Value, &'static str> {
     }
 }
 
-/// `STATEFUL_SERVICE_HOST`, `STATEFUL_PORT_3000_TCP_ADDR`, ...: written by Kubernetes, not by an operator.
-fn is_service_link(key: &str) -> bool {
-    key.strip_prefix("STATEFUL").is_some_and(|rest| {
-        rest.contains("_SERVICE_HOST")
-            || rest.contains("_SERVICE_PORT")
-            || rest.ends_with("_PORT")
-            || rest.contains("_PORT_")
-    })
+/// `MCP_ECHO_STATEFUL_SERVICE_HOST`, `MCP_ECHO_PORT=tcp://…`: written by Kubernetes for a Service of such
+/// a name, not by an operator.
+fn is_service_link(name: &str, text: &str) -> bool {
+    let linked =
+        ["_SERVICE_HOST", "_SERVICE_PORT", "_TCP", "_UDP"].iter().any(|part| name.contains(part));
+    let address = text.starts_with("tcp://") || text.starts_with("udp://");
+    name.starts_with(PREFIX) && !name.contains("__") && (linked || address)
 }

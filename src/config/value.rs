@@ -1,12 +1,14 @@
 //! The small types that configuration values are parsed into: [`Secret`], [`Seconds`], [`Tag`],
-//! [`FrontDoor`], [`LogLevel`].
+//! [`FrontDoor`],
+//! [`LogLevel`], [`Network`].
 //!
 //! Owns what each value may look like; refuses anything else with a text that says what to write.
 //! Trap: a [`Secret`] must never reach a log or an error, so it has no `Display` and its `Debug`
 //! is a constant.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::instance::InstanceId;
@@ -130,6 +132,19 @@ impl FromStr for LogLevel {
     }
 }
 
+/// A range of addresses, or one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network(pub IpNet);
+
+impl FromStr for Network {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        net.map(Self).map_err(|_| "must be addresses such as 10.0.0.0/8 or 192.0.2.7")
+    }
+}
+
 macro_rules! deserialize_from_str {
     ($($name:ty),+) => {$(
         impl<'de> Deserialize<'de> for $name {
@@ -139,4 +154,4 @@ macro_rules! deserialize_from_str {
         }
     )+};
 }
-deserialize_from_str!(Tag, FrontDoor, LogLevel);
+deserialize_from_str!(Tag, FrontDoor, LogLevel, Network);

@@ -86,6 +86,11 @@ pub async fn layer(
     request.extensions_mut().insert(Arc::clone(&record));
     let path = request.uri().path();
     let path = path.char_indices().nth(MAX_LOGGED).map_or(path, |(end, _)| &path[..end]).to_owned();
+    // The last segment may be a whole session id.
+    let path = match path.strip_prefix("/debug/sessions/") {
+        Some(_) => "/debug/sessions/{ref}".to_owned(),
+        None => path,
+    };
     let mut line =
         Line { record, method: request.method().clone(), path, status: 0, complete: false };
 

@@ -25,18 +25,34 @@ pub struct Accepted {
 impl Accepted {
     /// Reads the `Accept` headers. Neither header nor anything in it means that anything goes.
     pub fn of(headers: &HeaderMap) -> Self {
-        let mut accepted = Self { json: false, events: false };
+        let mut found = Found::default();
         let mut empty = true;
         for value in headers.get_all(header::ACCEPT) {
             let text = String::from_utf8_lossy(value.as_bytes());
             for range in text.split(',').map(str::trim).filter(|range| !range.is_empty()) {
                 empty = false;
-                accepted.add(range);
+                found.add(range);
             }
         }
-        if empty { Self { json: true, events: true } } else { accepted }
+        let accepts = |verdict: Verdict| verdict.is_some_and(|(_, accepted)| accepted);
+        match empty {
+            true => Self { json: true, events: true },
+            false => Self { json: accepts(found.json), events: accepts(found.events) },
+        }
     }
+}
 
+/// How closely a range named a form of answer, and whether it accepted it.
+type Verdict = Option<(u8, bool)>;
+
+/// The closest range for each form: it wins over wider ones (RFC 9110 §12.5.1).
+#[derive(Default)]
+struct Found {
+    json: Verdict,
+    events: Verdict,
+}
+
+impl Found {
     fn add(&mut self, range: &str) {
         let mut parts = range.split(';').map(str::trim);
         let media = parts.next().unwrap_or_default();
@@ -44,18 +60,26 @@ impl Accepted {
             let weight = parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q="));
             weight.is_some_and(|weight| weight.parse() == Ok(0.0f32))
         });
-        if refused {
-            return;
-        }
-        let is = |name: &str| media.eq_ignore_ascii_case(name);
-        self.json |= is("application/json") || is("application/*") || is("*/*");
-        self.events |= is("text/event-stream") || is("text/*") || is("*/*");
+        let closeness = |exact: &str, family: &str| match media {
+            media if media.eq_ignore_ascii_case(exact) => Some(3),
+            media if media.eq_ignore_ascii_case(family) => Some(2),
+            "*/*" => Some(1),
+            _ => None,
+        };
+        self.json =
+            self.json.max(closeness("application/json", "application/*").map(|c| (c, !refused)));
+        self.events =
+            self.events.max(closeness("text/event-stream", "text/*").map(|c| (c, !refused)));
     }
 }
 
 /// `application/json`, in UTF-8 if it says.
 pub fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
-    let value = headers.get(header::CONTENT_TYPE).ok_or(Failure::UnsupportedMediaType)?;
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let value = values.next().ok_or(Failure::UnsupportedMediaType)?;
+    if values.next().is_some() {
+        return Err(Failure::UnsupportedMediaType);
+    }
     if value == "application/json" {
         return Ok(());
     }
@@ -112,6 +136,9 @@ mod tests {
             Accepted { json: false, events: true }
         );
         assert_eq!(accepted("Application/JSON; q=0.1"), Accepted { json: true, events: false });
+        let events = Accepted { json: false, events: true };
+        assert_eq!(accepted("application/json;q=0, */*"), events);
+        assert_eq!(accepted("*/*;q=0, text/*"), events);
         assert_eq!(accepted("text/html"), Accepted { json: false, events: false });
     }
 
@@ -121,11 +148,15 @@ mod tests {
             accepted(&value);
         }
 
-        /// A range that is added never takes away what was accepted before.
+        /// A range that says nothing about either form changes nothing.
         #[test]
-        fn more_ranges_accept_more(value in "[a-z/*;=,. ]{1,40}") {
-            let everything = Accepted { json: true, events: true };
-            prop_assert_eq!(accepted(&format!("{value}, */*")), everything);
+        fn foreign_ranges_change_nothing(value in "[a-z/*;=0-9,. ]{1,40}") {
+            prop_assert_eq!(accepted(&format!("{value}, image/png")), {
+                let mut headers = HeaderMap::new();
+                headers.append(header::ACCEPT, HeaderValue::from_static("image/png"));
+                headers.append(header::ACCEPT, HeaderValue::from_str(&value).expect("is a value"));
+                Accepted::of(&headers)
+            });
         }
     }
 }

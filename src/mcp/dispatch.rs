@@ -17,8 +17,8 @@ use super::{
     catalogue::List,
     failure::{Failure, Misrouted},
     model::{
-        Common, CompleteParams, Contents, META_VERSION, NamedParams, PromptResult, Reference,
-        ToolResult, UriParams,
+        Common, CompleteParams, Contents, META_VERSION, NamedParams, Object, PromptResult,
+        Reference, ToolResult, UriParams,
     },
     version::Method,
 };
@@ -120,7 +120,10 @@ impl ToolCall {
     pub fn find(instance: &Instance, params: Option<&RawValue>) -> Result<Self, Failure> {
         let NamedParams { name, arguments } = require(params, "\"name\" of a tool")?;
         match instance.catalogue.tool(&name) {
-            Some(tool) => Ok(Self { tool, arguments: arguments.map(ToOwned::to_owned) }),
+            Some(tool) => {
+                let arguments = arguments.map(|Object(raw)| raw.to_owned());
+                Ok(Self { tool, arguments })
+            }
             None => Err(Failure::UnknownTool(name.into_owned())),
         }
     }
@@ -190,7 +193,7 @@ pub fn get_prompt(
     let Some(prompt) = instance.catalogue.prompt(&name) else {
         return Err(Failure::InvalidParams(format!("unknown prompt: {name}")));
     };
-    let blanks: BTreeMap<String, String> = match read(arguments) {
+    let blanks: BTreeMap<String, String> = match read(arguments.map(|Object(raw)| raw)) {
         Ok(blanks) => blanks.unwrap_or_default(),
         Err(_) => {
             let problem = "\"arguments\" of a prompt must be an object of strings".to_owned();

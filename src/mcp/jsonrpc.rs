@@ -116,6 +116,9 @@ impl<'a> Body<'a> {
     /// Reads a POST body. A batch is read only as far as its elements; whether one is allowed is the
     /// caller's business.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, EnvelopeError<'a>> {
+        if let Err(error) = std::str::from_utf8(bytes) {
+            return Err(EnvelopeError::NotJson(error.to_string()));
+        }
         let batch = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
         if !batch {
             return Message::parse(bytes).map(Self::One);
@@ -166,6 +169,11 @@ impl<'a> Message<'a> {
             }
             syntax_error(&error)
         })?;
+        // A struct is read from an array as well.
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            let problem = "a JSON-RPC message must be an object".into();
+            return Err(EnvelopeError::NotAMessage { id: None, problem });
+        }
         let Envelope { jsonrpc, id: raw_id, method, params, result, error } = envelope;
         let id = raw_id.and_then(|raw| Id::parse(raw.get()));
         let refuse =

@@ -100,7 +100,21 @@ pub struct InitializeParams<'a> {
     pub capabilities: Option<Value>,
     /// Who the client is.
     #[serde(borrow, default, rename = "clientInfo")]
-    pub client_info: Option<Implementation<'a>>,
+    pub client_info: Option<Object<'a>>,
+}
+
+/// A JSON object, still unread. (serde would read a struct from an array as well.)
+#[derive(Clone, Copy, Debug)]
+pub struct Object<'a>(pub &'a RawValue);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        match raw.get().starts_with('{') {
+            true => Ok(Self(raw)),
+            false => Err(serde::de::Error::custom("expected an object")),
+        }
+    }
 }
 
 /// `clientInfo`, as far as it is read.
@@ -120,9 +134,9 @@ pub struct NamedParams<'a> {
     /// Which tool or prompt.
     #[serde(borrow)]
     pub name: Cow<'a, str>,
-    /// Its arguments, an object, still unread.
+    /// Its arguments.
     #[serde(borrow, default)]
-    pub arguments: Option<&'a RawValue>,
+    pub arguments: Option<Object<'a>>,
 }
 
 /// `params` of `resources/read`, `resources/subscribe` and `resources/unsubscribe`.

@@ -21,8 +21,8 @@ use super::{
     failure::Failure,
     jsonrpc::{self, EnvelopeError, Id, Message, OwnedId},
     model::{
-        CancelledParams, Capabilities, InitializeParams, LevelParams, ListParams, ToolResult,
-        UriParams,
+        CancelledParams, Capabilities, Implementation, InitializeParams, LevelParams, ListParams,
+        Object, ToolResult, UriParams,
     },
     reply::{Reply, SESSION_HEADER},
     sse,
@@ -366,8 +366,9 @@ impl<'a> Binding<'a> {
         name: &str,
         params: Option<&RawValue>,
     ) -> Result<Started, Failure> {
-        if name == Method::Initialize.as_str() {
-            self.arrival.record.set_method(Method::Initialize.as_str());
+        let named = Method::ALL.iter().find(|method| method.as_str() == name);
+        self.arrival.record.set_method(named.map_or("other", |method| method.as_str()));
+        if named == Some(&Method::Initialize) {
             return self.initialize(id, params).await;
         }
         self.open().await?;
@@ -383,10 +384,8 @@ impl<'a> Binding<'a> {
     ) -> Result<Started, Failure> {
         self.require_session_or_implicit()?;
         let Some(method) = Method::parse(name, self.version) else {
-            self.arrival.record.set_method("other");
             return Err(Failure::MethodNotFound(name.to_owned()));
         };
-        self.arrival.record.set_method(method.as_str());
         if let Some(list) = dispatch::list_of(method) {
             let ListParams { cursor } = read(params)?.unwrap_or_default();
             let page = self.instance.catalogue.page(list, self.version, cursor.as_deref())?;
@@ -475,7 +474,7 @@ impl<'a> Binding<'a> {
     ) -> Result<Started, Failure> {
         let InitializeParams { protocol_version, capabilities, client_info } =
             require(params, "\"protocolVersion\"")?;
-        let client = match client_info {
+        let client = match read::<Implementation<'_>>(client_info.map(|Object(raw)| raw))? {
             None => None,
             Some(info) if info.name.len().max(info.version.len()) > MAX_CLIENT_TEXT => {
                 let problem =

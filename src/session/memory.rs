@@ -66,7 +66,7 @@ impl Ledger {
         drop(counts);
         self.ended.insert(session.id, reason);
         tracing::debug!(
-            instance = %self.instance,
+            instance = self.instance.digit(),
             session = %session.reference,
             reason = reason.as_str(),
             "session ended"
@@ -167,7 +167,7 @@ impl MemoryStore {
         let session = Arc::new(Session::begin(id, handshake, owner, self.process.clock.now()));
         self.live.insert(id, Arc::clone(&session));
         tracing::debug!(
-            instance = %self.instance,
+            instance = self.instance.digit(),
             session = %session.reference,
             version = session.handshake.version.map(ProtocolVersion::as_str),
             "session created"

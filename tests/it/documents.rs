@@ -1,1 +1,581 @@
-//! To come.
+//! What the documents say is so: the tables of README.md, its first session, the comments of
+//! config/default.toml, the map in lib.rs.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::{BufRead, BufReader, Read},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+
+use mcp_echo_stateful::{
+    config::{CONFIG_VARIABLE, DEFAULTS, Flags, Layers, PLAIN_NAMES, POLICY_SECTIONS, Tag},
+    http::cors,
+    instance::{Boot, InstanceId, Origin},
+    mcp::{
+        failure::{Failure, Misrouted},
+        version::{Feature, ProtocolVersion},
+    },
+    session::{
+        EndReason,
+        store::{Gone, Refused},
+    },
+};
+use serde_json::{Value, json};
+
+use crate::support::TestServer;
+
+const README: &str = include_str!("../../README.md");
+const CHANGELOG: &str = include_str!("../../CHANGELOG.md");
+const MAP: &str = include_str!("../../src/lib.rs");
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The part of the README below a heading, down to the next one.
+fn section(heading: &str) -> &'static str {
+    let start = format!("\n{heading}\n");
+    let (_, rest) =
+        README.split_once(start.as_str()).unwrap_or_else(|| panic!("no heading {heading:?}"));
+    // Level 2 or 3: a shell comment begins with one `#` only.
+    rest.find("\n##").map_or(rest, |end| &rest[..end])
+}
+
+/// The cells of a line of a table.
+fn cells(line: &str) -> Vec<&str> {
+    line.trim_matches('|').split('|').map(str::trim).collect()
+}
+
+/// The rows of the table that begins with these columns, its head left out.
+fn table(heading: &str, columns: &[&str]) -> Vec<Vec<&'static str>> {
+    let mut lines = section(heading).lines().skip_while(|line| cells(line) != columns);
+    assert!(lines.next().is_some(), "{heading}: no table of {columns:?}");
+    let rows: Vec<_> = lines.skip(1).take_while(|line| line.starts_with('|')).map(cells).collect();
+    assert!(!rows.is_empty(), "{heading}: the table of {columns:?} is empty");
+    for row in &rows {
+        assert_eq!(row.len(), columns.len(), "{heading}: {row:?}");
+    }
+    rows
+}
+
+/// The pieces of a text that stand in backticks.
+fn codes(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+/// The one piece of a cell that stands in backticks, the first of several.
+fn code(cell: &'static str) -> &'static str {
+    codes(cell).first().copied().unwrap_or_else(|| panic!("{cell:?} holds no `code`"))
+}
+
+/// Fenced blocks: language and text.
+fn blocks(text: &'static str) -> Vec<(&'static str, &'static str)> {
+    text.split("\n```")
+        .skip(1)
+        .step_by(2)
+        .map(|block| block.split_once('\n').expect("a fence"))
+        .collect()
+}
+
+/// A set that must not be empty and holds nothing twice.
+#[track_caller]
+fn set<T: Ord + std::fmt::Debug>(items: impl IntoIterator<Item = T>) -> BTreeSet<T> {
+    let items: Vec<_> = items.into_iter().collect();
+    let (count, set) = (items.len(), items.into_iter().collect::<BTreeSet<_>>());
+    assert!(!set.is_empty(), "nothing was found");
+    assert_eq!(set.len(), count, "something stands there twice: {set:?}");
+    set
+}
+
+/// An example of each variant. The match has no `_`, so a new variant does not compile until it has a
+/// line here, and with the line an example.
+macro_rules! each {
+    ($type:ty: $($variant:pat => $example:expr,)+) => {{
+        fn _has_a_line(variant: &$type) {
+            match variant { $($variant => (),)+ }
+        }
+        vec![$($example,)+]
+    }};
+}
+
+fn each_gone() -> Vec<Gone> {
+    let origin = Origin { tag: Tag(0xa1), boot: Boot(0x0b2) };
+    let instance = InstanceId::new(3).expect("0 to 9");
+    each!(Gone:
+        Gone::Expired => Gone::Expired,
+        Gone::Terminated(_) => Gone::Terminated(EndReason::Client),
+        Gone::OtherInstance(_) => Gone::OtherInstance(instance),
+        Gone::OtherReplica(_) => Gone::OtherReplica(origin),
+        Gone::EarlierBoot(_) => Gone::EarlierBoot(origin),
+        Gone::Unknown => Gone::Unknown,
+    )
+}
+
+fn each_refused() -> Vec<Refused> {
+    each!(Refused:
+        Refused::Full { .. } => Refused::Full { capacity: 1, retry_after_seconds: 1 },
+        Refused::Draining => Refused::Draining,
+        Refused::NoEntropy => Refused::NoEntropy,
+    )
+}
+
+fn each_failure() -> Vec<Failure> {
+    let here = InstanceId::new(0).expect("0 to 9");
+    let origin = Origin { tag: Tag(0), boot: Boot(0) };
+    let gone = |gone| {
+        let served_by = (here, origin);
+        Failure::SessionGone(Misrouted { gone, minted_by: None, served_by, timeout_seconds: 300 })
+    };
+    let groups: Vec<Vec<Failure>> = each!(Failure:
+        Failure::NotJson(_) => vec![Failure::NotJson(String::new())],
+        Failure::NotAMessage(_) => vec![Failure::NotAMessage("".into())],
+        Failure::MethodNotFound(_) => vec![Failure::MethodNotFound(String::new())],
+        Failure::InvalidParams(_) => vec![Failure::InvalidParams(String::new())],
+        Failure::UnknownTool(_) => vec![Failure::UnknownTool(String::new())],
+        Failure::Cancelled => vec![Failure::Cancelled],
+        Failure::SessionRequired => vec![Failure::SessionRequired],
+        Failure::SessionGone(_) => each_gone().into_iter().map(gone).collect(),
+        Failure::SessionRefused(_) => {
+            each_refused().into_iter().map(Failure::SessionRefused).collect()
+        },
+        Failure::TooManyStreams { .. } => vec![Failure::TooManyStreams { limit: 1 }],
+        Failure::BadHeader(_) => vec![Failure::BadHeader("")],
+        Failure::UnsupportedVersion { .. } => {
+            vec![Failure::UnsupportedVersion { served: Vec::new() }]
+        },
+        Failure::NotAcceptable { .. } => vec![Failure::NotAcceptable { needed: "" }],
+        Failure::UnsupportedMediaType => vec![Failure::UnsupportedMediaType],
+        Failure::BodyTooLarge { .. } => vec![Failure::BodyTooLarge { limit: 1 }],
+        Failure::BodyTimeout => vec![Failure::BodyTimeout],
+        Failure::BodyBroken => vec![Failure::BodyBroken],
+        Failure::MethodNotAllowed => vec![Failure::MethodNotAllowed],
+        Failure::Internal => vec![Failure::Internal],
+    );
+    groups.concat()
+}
+
+/// Every file of the sources: its path below src and its text.
+fn sources() -> BTreeMap<String, String> {
+    fn add(directory: &Path, base: &Path, found: &mut BTreeMap<String, String>) {
+        for entry in fs::read_dir(directory).expect("is a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                add(&path, base, found);
+            } else {
+                let name = path.strip_prefix(base).expect("is below").display().to_string();
+                found.insert(name, fs::read_to_string(&path).expect("is text"));
+            }
+        }
+    }
+    let base = Path::new(ROOT).join("src");
+    let mut found = BTreeMap::new();
+    add(&base, &base, &mut found);
+    assert!(found.contains_key("lib.rs"), "{:?}", found.keys());
+    found
+}
+
+/// The texts that stand between `before` and a quotation mark anywhere in the sources.
+fn literals(before: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for text in sources().values() {
+        found.extend(text.split(before).skip(1).filter_map(|rest| {
+            let (literal, _) = rest.split_once('"')?;
+            Some(literal.to_owned())
+        }));
+    }
+    assert!(!found.is_empty(), "no {before:?}");
+    found
+}
+
+#[tokio::test]
+async fn the_tool_table_is_tools_list() {
+    let server = TestServer::start(&[]).await;
+    let answer = server.rpc("tools/list", json!({})).send().await;
+    let list = answer.json()["result"]["tools"].as_array().expect("tools").clone();
+
+    let rows = table("### Tools", &["tool", "arguments", "what it does"]);
+    let written: Vec<_> = rows.iter().map(|row| code(row[0])).collect();
+    let served: Vec<_> = list.iter().map(|tool| tool["name"].as_str().expect("a name")).collect();
+    assert_eq!(written, served);
+
+    for (row, tool) in rows.iter().zip(&list) {
+        let schema = &tool["inputSchema"];
+        let required = schema["required"].as_array().cloned().unwrap_or_default();
+        let properties = schema["properties"].as_object().expect("properties");
+        let served: BTreeSet<_> = properties
+            .keys()
+            .map(|name| match required.contains(&json!(name)) {
+                true => name.clone(),
+                false => format!("{name}?"),
+            })
+            .collect();
+        let written: BTreeSet<_> = codes(row[1]).into_iter().map(str::to_owned).collect();
+        assert_eq!(written, served, "{}", row[0]);
+    }
+}
+
+#[test]
+fn the_variable_table_is_that_of_the_program() {
+    let printed = Layers::merge(&Flags::default(), &[]).and_then(|layers| layers.print());
+    let printed = printed.expect("the defaults are fine");
+    let defaults: BTreeMap<_, _> = printed
+        .lines()
+        .map(|line| {
+            let (key, value) = line.split_once(" = ").expect("a key");
+            let (value, _) = value.split_once("  # ").expect("an origin");
+            // As it would be written in the environment.
+            let value = value.trim_matches(['[', ']']).replace("\", \"", ",").replace('"', "");
+            (key.to_owned(), value)
+        })
+        .collect();
+    assert!(!defaults.is_empty());
+
+    let rows = table("### Environment variables", &["variable", "key", "default", ""]);
+    let written = set(rows.iter().map(|row| {
+        let default = if row[2] == "none" { "" } else { code(row[2]) };
+        (code(row[0]), code(row[1]), default.to_owned())
+    }));
+    let known = set(PLAIN_NAMES.iter().map(|(name, key)| (*name, *key, defaults[*key].clone())));
+    assert_eq!(written, known);
+    assert!(section("### Environment variables").contains(CONFIG_VARIABLE));
+}
+
+#[test]
+fn the_section_table_and_the_examples_fit_the_configuration() {
+    let rows = table("### Configuration", &["section", "what", "per instance"]);
+    let written = set(rows.iter().map(|row| code(row[0])));
+    let known = set(DEFAULTS.lines().filter_map(|line| line.strip_prefix('[')?.strip_suffix(']')));
+    assert_eq!(written, known);
+    let per_instance = set(rows.iter().filter(|row| row[2] == "yes").map(|row| code(row[0])));
+    assert_eq!(per_instance, set(POLICY_SECTIONS));
+
+    let examples: Vec<_> = blocks(README).into_iter().filter(|(kind, _)| *kind == "toml").collect();
+    assert!(!examples.is_empty());
+    for (_, example) in examples {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("example.toml");
+        fs::write(&file, example).expect("writes");
+        let flags = Flags { file: Some(file), ..Flags::default() };
+        let checked = Layers::merge(&flags, &[]).and_then(|layers| layers.check());
+        checked.unwrap_or_else(|error| panic!("{error}: {example}"));
+    }
+
+    // Variables of the form MCP_ECHO_SECTION__KEY=value, wherever the README gives one.
+    let examples: Vec<_> = README
+        .split(|c: char| c.is_whitespace() || "`()".contains(c))
+        .filter_map(|word| word.split_once('='))
+        .filter(|(name, _)| name.starts_with("MCP_ECHO_") && name.contains("__"))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    assert!(!examples.is_empty());
+    let checked = Layers::merge(&Flags::default(), &examples).and_then(|layers| layers.check());
+    checked.unwrap_or_else(|error| panic!("{error}: {examples:?}"));
+}
+
+#[test]
+fn every_key_of_the_defaults_has_a_comment() {
+    let mut keys = 0;
+    let mut above = "";
+    for line in DEFAULTS.lines() {
+        if !line.starts_with(['#', '[']) && !line.is_empty() {
+            keys += 1;
+            // A `#` after the value, or a comment line above.
+            let explained = line.contains(" # ") || above.starts_with('#');
+            assert!(explained, "config/default.toml: this key has no comment: {line}");
+        }
+        above = line;
+    }
+    assert!(keys > 0);
+}
+
+#[test]
+fn the_error_table_holds_every_failure() {
+    let rows = table("### Errors", &["HTTP", "code", "in the log", "when"]);
+    let written = set(rows.iter().flat_map(|row| {
+        let (status, code): (u16, i32) = (row[0].parse().unwrap(), row[1].parse().unwrap());
+        codes(row[2]).into_iter().map(move |name| (name, status, code))
+    }));
+    let known: BTreeSet<_> = each_failure()
+        .iter()
+        .map(|failure| (failure.as_str(), failure.status().as_u16(), failure.code()))
+        .collect();
+    assert!(!known.is_empty());
+    assert_eq!(written, known);
+}
+
+#[test]
+fn the_reason_table_holds_every_reason() {
+    let rows = table("## Sessions", &["reason", "the session", "do"]);
+    let written = set(rows.iter().map(|row| code(row[0])));
+    assert_eq!(written, set(each_gone().into_iter().map(Gone::as_str)));
+}
+
+#[tokio::test]
+async fn refusals_before_mcp_are_those_of_the_table() {
+    let tokens = [("MCP_ECHO_AUTH__MODE", "tokens"), ("MCP_ECHO_AUTH__TOKENS", "a=b")];
+    let server = TestServer::start(&tokens).await;
+    let get = |path| server.request("GET", path);
+    let refused = [
+        get("/mcp").without_host(),
+        get("/mcp"),
+        get("/debug/sessions"),
+        get("/mcp").header("Origin", "https://example.org"),
+        get("/nowhere"),
+        server.request("PUT", "/debug/sessions").header("Authorization", "Bearer admin-secret"),
+        get("/mcp").host("example.org"),
+    ];
+    let mut seen = Vec::new();
+    for request in refused {
+        let answer = request.send().await;
+        seen.push(answer.status);
+        let body = answer.json();
+        assert!(body["error"].is_string() || body["error"]["code"] == -32000, "{body}");
+        assert_eq!(answer.header("allow").is_some(), answer.status == 405, "{answer:?}");
+        assert_eq!(answer.header("www-authenticate").is_some(), answer.status == 401, "{answer:?}");
+    }
+    let rows = table("### Errors", &["HTTP", "in the log", "when"]);
+    let written: Vec<u16> = rows.iter().map(|row| row[0].parse().unwrap()).collect();
+    assert_eq!(written, seen);
+    assert_eq!(server.created(), 0);
+}
+
+#[test]
+fn every_outcome_is_named() {
+    let named: BTreeSet<_> = codes(section("### Errors"))
+        .into_iter()
+        .chain(codes(section("### Log")))
+        .map(str::to_owned)
+        .collect();
+    let unnamed: Vec<_> = literals("set_outcome(\"").difference(&named).cloned().collect();
+    assert!(unnamed.is_empty(), "{unnamed:?}");
+
+    let sources = sources().into_values().collect::<String>();
+    for row in table("### Errors", &["HTTP", "in the log", "when"]) {
+        assert!(sources.contains(&format!("\"{}\"", code(row[1]))), "{row:?}");
+    }
+}
+
+#[test]
+fn the_header_table_names_what_the_code_does() {
+    let rows = table("### Headers", &["header", "", "meaning"]);
+    let written = set(rows.iter().map(|row| code(row[0]).to_ascii_lowercase()));
+    let sources = sources().into_values().collect::<String>();
+    for name in &written {
+        let constant = format!("header::{}", name.to_ascii_uppercase().replace('-', "_"));
+        let known = sources.contains(&format!("\"{name}\"")) || sources.contains(&constant);
+        assert!(known, "{name} is nowhere in the sources");
+    }
+    for row in rows {
+        assert!(["request", "answer", "both"].contains(&row[1]), "{row:?}");
+    }
+    let own = literals("HeaderName::from_static(\"");
+    let exposed = cors::EXPOSED.into_iter().map(|name| name.as_str().to_owned());
+    let missing: Vec<_> =
+        own.into_iter().chain(exposed).filter(|name| !written.contains(name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn the_version_table_is_that_of_the_features() {
+    let versions = ProtocolVersion::ALL.map(ProtocolVersion::as_str);
+    let rows = table("### Versions", &[&[""], versions.as_slice()].concat());
+    let features = each!(Feature:
+        Feature::Batches => (Feature::Batches, "JSON-RPC batches"),
+        Feature::ToolAnnotations => (Feature::ToolAnnotations, "tool annotations"),
+        Feature::Titles => (Feature::Titles, "titles"),
+        Feature::OutputSchema => (Feature::OutputSchema, "output schemas"),
+        Feature::ArgumentErrorsAreResults =>
+            (Feature::ArgumentErrorsAreResults, "arguments that do not fit are a tool result"),
+    );
+    assert_eq!(rows.len(), features.len());
+    for (row, (feature, name)) in rows.iter().zip(features) {
+        assert!(row[0].starts_with(name), "{row:?} should be about {name}");
+        let windows = ProtocolVersion::ALL.map(|v| if v.has(feature) { "yes" } else { "" });
+        assert_eq!(row[1..], windows, "{name}");
+    }
+}
+
+/// Asserts that an answer has every member that the README shows of it, with the value shown unless it is
+/// one that differs each time.
+#[track_caller]
+fn assert_shown(shown: &Value, real: &Value, name: &str) {
+    let varies = ["session_id", "session_ref", "replica_tag", "boot"].contains(&name)
+        || name.ends_with("_at")
+        || name.ends_with("_seconds");
+    match (shown, real) {
+        (Value::Object(shown), Value::Object(members)) => {
+            for (name, shown) in shown {
+                assert!(members.contains_key(name), "{name} is shown and is not in {real}");
+                assert_shown(shown, &real[name], name);
+            }
+        }
+        (Value::Array(shown), Value::Array(items)) => {
+            assert_eq!(shown.len(), items.len(), "{name}");
+            shown.iter().zip(items).for_each(|(shown, real)| assert_shown(shown, real, name));
+        }
+        _ if varies => assert_eq!(shown.is_string(), real.is_string(), "{name}: {real}"),
+        _ => assert_eq!(shown, real, "{name}"),
+    }
+}
+
+/// Lines of a head, then JSON; either may be missing.
+fn head_and_json(text: &str) -> (&str, Option<Value>) {
+    let start = text.find('{').unwrap_or(text.len());
+    let (head, json) = text.split_at(start);
+    let json = (!json.is_empty()).then(|| serde_json::from_str(json).expect("is JSON"));
+    (head, json)
+}
+
+/// Runs shell text with bash; it stops at the first failure.
+fn bash(script: &str) -> Output {
+    let mut bash = Command::new("bash");
+    // What is asked is this machine, whatever proxy is set.
+    bash.args(["-euo", "pipefail", "-c", script]).env("no_proxy", "*").env("NO_PROXY", "*");
+    bash.output().expect("bash runs")
+}
+
+/// A process that does not outlive its test, failed or not.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_first_session_runs_and_is_logged_as_the_readme_says() {
+    // A command and its answer in turn.
+    let (mut script, mut answers) = (String::new(), Vec::new());
+    for step in blocks(section("## A first session")).chunks(2) {
+        let [("bash", command), ("text", answer)] = step else { panic!("{step:?}") };
+        script.push_str(&format!("{command}\nprintf '\\0'\n"));
+        answers.push(*answer);
+    }
+
+    let server = Command::new(env!("CARGO_BIN_EXE_mcp-echo-stateful"))
+        .env_clear()
+        .env("LOG_FORMAT", "json")
+        .args(["--host", "127.0.0.1", "--port", "0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    let mut server = Running(server);
+    let mut log = BufReader::new(server.0.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    log.read_line(&mut line).expect("a line");
+    let listening: Value = serde_json::from_str(&line).expect("a line of JSON");
+    let address = listening["address"].as_str().expect("an address").to_owned();
+    let (_, port) = address.rsplit_once(':').expect("a port");
+
+    assert!(script.contains("localhost:3000"));
+    let done = bash(&script.replace("localhost:3000", &format!("localhost:{port}")));
+
+    // SIGTERM, so that the log is written to its end.
+    let _ = bash(&format!("kill {}", server.0.id()));
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).expect("reads");
+    assert!(server.0.wait().expect("ends").success());
+
+    assert!(done.status.success(), "{done:?}");
+    let printed = String::from_utf8(done.stdout).expect("is text");
+    let printed: Vec<_> = printed.split_terminator('\0').collect();
+    assert_eq!(printed.len(), answers.len(), "{printed:?}");
+    for (shown, real) in answers.iter().zip(&printed) {
+        let ((shown_head, shown_json), (real_head, real_json)) =
+            (head_and_json(shown), head_and_json(real.trim_end()));
+        for line in shown_head.lines() {
+            let name = line.split_once(": ").map_or(line, |(name, _)| name);
+            assert!(real_head.contains(name), "{line:?} is not in {real}");
+        }
+        match (shown_json, real_json) {
+            (Some(shown), Some(real)) => assert_shown(&shown, &real, "the answer"),
+            (shown, real) => assert_eq!(shown, real),
+        }
+    }
+    let last = printed.last().expect("answers");
+    assert!(last.starts_with("HTTP/1.1 404") && last.contains("\"terminated\""), "{last}");
+
+    let known = ["timestamp", "level", "target", "message"].map(str::to_owned);
+    let logged: BTreeSet<String> = rest
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("a line of JSON"))
+        .filter(|line| line["message"] == "request")
+        .flat_map(|line| line.as_object().expect("an object").keys().cloned().collect::<Vec<_>>())
+        .filter(|field| !known.contains(field))
+        .collect();
+    let rows = table("### Log", &["field", ""]);
+    let written = set(rows.iter().flat_map(|row| codes(row[0])).map(str::to_owned));
+    assert_eq!(written, logged);
+}
+
+#[test]
+fn every_other_block_can_be_read() {
+    let blocks = blocks(README);
+    for kind in ["bash", "json", "yaml", "python"] {
+        assert!(blocks.iter().any(|(found, _)| *found == kind), "no {kind}");
+    }
+    for (kind, text) in blocks {
+        match kind {
+            "json" => drop(serde_json::from_str::<Value>(text).expect(text)),
+            "bash" => {
+                let read =
+                    Command::new("bash").args(["-n", "-c", text]).status().expect("bash runs");
+                assert!(read.success(), "{text}");
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let targets = set_of_links(README);
+    for target in targets {
+        match target.strip_prefix('#') {
+            Some(anchor) => {
+                let headings = README.lines().filter(|line| line.starts_with('#'));
+                let mut anchors = headings.map(|line| {
+                    line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-")
+                });
+                assert!(anchors.any(|known| known == anchor), "no heading for #{anchor}");
+            }
+            None => assert!(Path::new(ROOT).join(target).exists(), "there is no {target}"),
+        }
+    }
+}
+
+/// Where a document's links lead, other sites left out.
+fn set_of_links(text: &'static str) -> BTreeSet<&'static str> {
+    let links = text.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
+    let found: BTreeSet<_> = links.filter(|link| !link.contains("://")).collect();
+    assert!(!found.is_empty());
+    found
+}
+
+#[test]
+fn the_changelog_knows_this_version() {
+    let headings: Vec<_> = CHANGELOG.lines().filter(|line| line.starts_with("## [")).collect();
+    assert!(!headings.is_empty());
+    assert!(CHANGELOG.contains(env!("CARGO_PKG_VERSION")), "{headings:?}");
+}
+
+#[test]
+fn the_map_names_the_modules_that_there_are() {
+    let rows = MAP.lines().filter_map(|line| line.strip_prefix("//! | ")).skip(1);
+    let named: BTreeSet<_> =
+        rows.flat_map(codes).map(|name| name.trim_matches(['[', ']'])).collect();
+    assert!(!named.is_empty());
+
+    let files = sources();
+    for name in &named {
+        let file = format!("{}.rs", name.replace("::", "/"));
+        assert!(files.contains_key(&file), "lib.rs names {name}, and there is no src/{file}");
+    }
+    for file in files.keys().filter(|file| !file.contains('/') && *file != "lib.rs") {
+        let module = file.strip_suffix(".rs").expect("a source file");
+        let named = named.contains(module) || module == "main";
+        assert!(named, "the table in lib.rs does not name {module}");
+    }
+}

@@ -1,1 +1,328 @@
-//! To come.
+//! The log tells each request in one line with its facts, and never a secret.
+//!
+//! The program writes to `LOG_FILE`; what is in the file when it has ended is what is judged.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use mcp_echo_stateful::session::SessionRef;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use crate::{
+    process::{Program, rpc},
+    support::{Answer, eventually},
+};
+
+/// A program that logs to a file in a directory that does not exist yet.
+struct Logged {
+    program: Program,
+    path: PathBuf,
+    _directory: TempDir,
+}
+
+impl Logged {
+    fn start(variables: &[(&str, &str)]) -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let path = directory.path().join("deep/down/server.log");
+        let file = [("LOG_FILE", path.to_str().expect("is text"))];
+        Self { program: Program::start(&[&file, variables].concat()), path, _directory: directory }
+    }
+
+    async fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+        self.program.begin(method, path, headers, body).await.answer().await
+    }
+
+    /// The log of the whole run.
+    async fn end(mut self) -> String {
+        self.program.signal("TERM");
+        let (status, _) = self.program.exited().await;
+        assert_eq!(status.code(), Some(0));
+        read(&self.path)
+    }
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).expect("there is a log")
+}
+
+/// Every line as JSON.
+fn lines(log: &str) -> Vec<Value> {
+    let lines: Vec<Value> =
+        log.lines().map(|line| serde_json::from_str(line).expect("is JSON")).collect();
+    assert!(!lines.is_empty());
+    lines
+}
+
+/// The lines of requests.
+fn requests(log: &str) -> Vec<Value> {
+    lines(log).into_iter().filter(|line| line["message"] == "request").collect()
+}
+
+const JSON: (&str, &str) = ("LOG_FORMAT", "json");
+
+fn echo(message: &str) -> String {
+    rpc("tools/call", json!({"name": "echo", "arguments": {"message": message}}))
+}
+
+#[tokio::test]
+async fn every_request_is_one_line_with_its_facts() {
+    let logged = Logged::start(&[
+        JSON,
+        ("MCP_ECHO_HOSTS__FRONT_DOOR", "fixed:3"),
+        ("MCP_ECHO_SESSION__MAX_DATA_KEYS", "0"),
+    ]);
+    let id = logged.program.session().await;
+    let own = format!("Mcp-Session-Id: {id}\r\n");
+    let strange = "Mcp-Session-Id: hello\r\n";
+    let (own_ref, strange_ref) =
+        (SessionRef::of(&id).to_string(), SessionRef::of("hello").to_string());
+    let (own_ref, strange_ref) = (Some(&*own_ref), Some(&*strange_ref));
+
+    let tool = |name: &str, arguments: Value| {
+        rpc("tools/call", json!({"name": name, "arguments": arguments}))
+    };
+    let notification = json!({"jsonrpc": "2.0", "method": "notifications/initialized"}).to_string();
+    let store = tool("set_session_data", json!({"key": "k", "value": 1}));
+    let ping = rpc("ping", json!({}));
+    let batch = format!("[{ping}]");
+    let version = "MCP-Protocol-Version: 2025-03-26\r\n";
+    // HTTP method, path, headers, body; RPC method, tool, session, status, outcome.
+    #[rustfmt::skip]
+    let rows = [
+        ("POST", "/mcp", &*own, &*echo("x"), Some("tools/call"), Some("echo"), own_ref, 200, "ok"),
+        ("POST", "/mcp", &own, &store, Some("tools/call"), Some("set_session_data"), own_ref, 200, "tool_error"),
+        ("POST", "/mcp", &own, &tool("sing", json!({})), Some("tools/call"), None, own_ref, 200, "unknown_tool"),
+        ("POST", "/mcp", &own, &tool("echo", json!({})), Some("tools/call"), Some("echo"), own_ref, 200, "invalid_params"),
+        ("POST", "/mcp", &own, &rpc("tools/sing", json!({})), Some("other"), None, own_ref, 200, "method_not_found"),
+        ("POST", "/mcp", &own, &rpc("tools/list", json!({})), Some("tools/list"), None, own_ref, 200, "ok"),
+        ("POST", "/mcp", &own, &notification, Some("notification"), None, own_ref, 202, "ok"),
+        ("POST", "/mcp", version, &batch, Some("batch"), None, None, 200, "ok"),
+        ("POST", "/mcp", "", "hello", None, None, None, 400, "not_json"),
+        ("POST", "/mcp", "", "{}", None, None, None, 400, "not_a_message"),
+        ("POST", "/mcp", strange, &ping, None, None, strange_ref, 404, "unknown"),
+        ("GET", "/mcp", "", "", None, None, None, 400, "session_required"),
+        ("PUT", "/mcp", "", "", None, None, None, 405, "method_not_allowed"),
+        ("POST", "/mcp", "Origin: https://evil.org\r\n", &ping, None, None, None, 403, "foreign_origin"),
+        ("GET", "/nothing", "", "", None, None, None, 404, "refused"),
+        ("DELETE", "/mcp", &own, "", None, None, own_ref, 204, "ok"),
+        ("POST", "/mcp", &own, &ping, None, None, own_ref, 404, "terminated"),
+    ];
+    let mut bytes = Vec::new();
+    for (number, (method, path, headers, body, ..)) in rows.iter().enumerate() {
+        let headers = format!("{headers}X-Request-Id: row-{number}\r\n");
+        bytes.push(logged.send(method, path, &headers, body).await.body.len());
+    }
+
+    let lines = requests(&logged.end().await);
+    assert_eq!(lines.len(), 1 + rows.len(), "one line a request");
+    assert_eq!(lines[0]["rpc.method"], "initialize");
+    let by_id: HashMap<_, _> =
+        lines.iter().map(|line| (line["request_id"].as_str().expect("an id"), line)).collect();
+    for (number, row) in rows.into_iter().enumerate() {
+        let (method, path, _, _, rpc_method, tool, session, status, outcome) = row;
+        let line = by_id[&*format!("row-{number}")];
+        assert_eq!(line["instance"], 3, "{line}");
+        assert_eq!(line["http.method"], method, "{line}");
+        assert_eq!(line["http.path"], path, "{line}");
+        // The method of a message that is refused with its session may be told or not.
+        if rpc_method.is_some() {
+            assert_eq!(line["rpc.method"].as_str(), rpc_method, "{line}");
+        }
+        assert_eq!(line["tool"].as_str(), tool, "{line}");
+        assert_eq!(line["session"].as_str(), session, "{line}");
+        assert_eq!(line["status"], status, "{line}");
+        assert_eq!(line["outcome"], outcome, "{line}");
+        assert_eq!(line["bytes"], bytes[number], "{line}");
+        assert!(line["duration_us"].as_u64().is_some_and(|duration| duration > 0), "{line}");
+        assert!(line["timestamp"].is_string() && line["level"] == "INFO", "{line}");
+    }
+}
+
+#[tokio::test]
+async fn lines_can_be_grepped() {
+    for format in ["compact", "pretty"] {
+        let logged = Logged::start(&[("LOG_FORMAT", format)]);
+        let id = logged.program.session().await;
+        let session = format!("Mcp-Session-Id: {id}\r\nX-Request-Id: look-for-me\r\n");
+        logged.send("POST", "/mcp", &session, &echo("x")).await.expect_status(200);
+        let log = logged.end().await;
+
+        let reference = SessionRef::of(&id).to_string();
+        let found: Vec<_> = log
+            .lines()
+            .filter(|line| line.contains("session") && line.contains(&reference))
+            .collect();
+        assert_eq!(found.len(), 2, "initialize and the call:\n{log}");
+        let call = found[1];
+        let between = if format == "compact" { "=" } else { ": " };
+        for (name, value) in [
+            ("instance", "0"),
+            ("rpc.method", "\"tools/call\""),
+            ("tool", "\"echo\""),
+            ("session", &reference),
+            ("status", "200"),
+            ("bytes", ""),
+            ("duration_us", ""),
+            ("outcome", "\"ok\""),
+            ("request_id", "\"look-for-me\""),
+        ] {
+            let field = format!("{name}{between}{value}");
+            assert!(call.contains(&field), "{field} is not in {call}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_secret_is_ever_logged() {
+    for format in ["json", "compact", "pretty"] {
+        let logged = Logged::start(&[
+            ("LOG_LEVEL", "trace"),
+            ("LOG_FORMAT", format),
+            ("ADMIN_TOKEN", "hush-admin"),
+            ("MCP_ECHO_AUTH__MODE", "tokens"),
+            ("MCP_ECHO_AUTH__TOKENS", "alice=hush-alice"),
+        ]);
+        let initialize = rpc("initialize", json!({"protocolVersion": "2025-06-18"}));
+        let alice = "Authorization: Bearer hush-alice\r\n";
+        let answer = logged.send("POST", "/mcp", alice, &initialize).await;
+        let id = answer.expect_status(200).header("mcp-session-id").expect("an id").to_owned();
+        let own = format!("Mcp-Session-Id: {id}\r\n");
+        let ping = rpc("ping", json!({}));
+        for (authorization, path, status) in [
+            ("Bearer hush-alice", "/mcp", 200),
+            ("Bearer hush-alice", "/mcp?key=hush-query", 200),
+            ("Bearer hush-alice", "/mcp/hush?key=hush-query", 404),
+            ("Bearer hush-wrong", "/mcp", 401),
+            ("Bearer hush malformed", "/mcp", 401),
+            ("hush-malformed", "/mcp", 401),
+            ("Basic aHVzaDpodXNo", "/mcp", 401),
+        ] {
+            let headers = format!("{own}Authorization: {authorization}\r\n");
+            logged.send("POST", path, &headers, &ping).await.expect_status(status);
+        }
+        for (token, path, status) in [
+            ("hush-admin", "/debug/sessions?limit=1".to_owned(), 200),
+            ("hush-wrong", "/debug/sessions?key=hush-query".to_owned(), 401),
+            // The id itself is understood as well as its reference.
+            ("hush-admin", format!("/debug/sessions/{id}"), 200),
+        ] {
+            let headers = format!("Authorization: Bearer {token}\r\n");
+            logged.send("GET", &path, &headers, "").await.expect_status(status);
+        }
+        // A gone id is as secret as a live one: it may be live elsewhere.
+        let gone = "3a1f0aaa-0000-8000-8000-00000000cafe";
+        let headers = format!("{alice}Mcp-Session-Id: {gone}\r\n");
+        logged.send("POST", "/mcp", &headers, &ping).await.expect_status(404);
+        over_http2(&logged, &[&own, alice, "Cookie: hush-cookie\r\n"], &echo("hush-message"));
+        logged.send("DELETE", "/mcp", &format!("{own}{alice}"), "").await.expect_status(204);
+
+        let log = logged.end().await;
+        assert!(log.contains("h2::"), "trace shows what libraries say");
+        for secret in ["hush-", "aHVzaDpodXNo", gone, &id] {
+            let shown: Vec<_> = log.lines().filter(|line| line.contains(secret)).collect();
+            assert!(shown.is_empty(), "{format} shows {secret}: {shown:#?}");
+        }
+        assert!(log.contains(&SessionRef::of(&id).to_string()));
+    }
+}
+
+/// The library below HTTP/2 logs by itself.
+fn over_http2(logged: &Logged, headers: &[&str], body: &str) {
+    let url = format!("http://{}/mcp?key=hush-query", logged.program.address);
+    let mut curl = Command::new("curl");
+    curl.args(["-sf", "--http2-prior-knowledge", &url, "-d", body]);
+    for header in headers.iter().chain(&["Content-Type: application/json"]) {
+        curl.args(["-H", header.trim_end()]);
+    }
+    let output = curl.output().expect("curl runs");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_stream_is_logged_when_it_ends() {
+    let logged = Logged::start(&[JSON]);
+    let id = logged.program.session().await;
+    let headers = |name: &str| format!("Mcp-Session-Id: {id}\r\nX-Request-Id: {name}\r\n");
+    let mut left = logged.program.begin("GET", "/mcp", &headers("left"), "").await;
+    left.head().await.expect_status(200);
+    let mut ended = logged.program.begin("GET", "/mcp", &headers("ended"), "").await;
+    ended.head().await.expect_status(200);
+    // A request that ends later is in the log while the streams are not.
+    logged.send("POST", "/mcp", &headers("later"), &echo("x")).await.expect_status(200);
+    eventually(|| read(&logged.path).contains("later")).await;
+    assert!(!read(&logged.path).contains("\"GET\""), "{}", read(&logged.path));
+
+    drop(left);
+    eventually(|| read(&logged.path).contains("left")).await;
+    assert!(!read(&logged.path).contains("ended"));
+    let log = logged.end().await;
+    assert_eq!(ended.chunk().await.as_deref(), Some(&b": closing\n\n"[..]));
+    let line = |name: &str| {
+        let mut found = requests(&log).into_iter().filter(|line| line["request_id"] == name);
+        found.next().unwrap_or_else(|| panic!("no line for {name} in {log}"))
+    };
+    let facts = |name: &str| {
+        let line = line(name);
+        (line["status"].clone(), line["outcome"].clone(), line["bytes"].clone())
+    };
+    assert_eq!(facts("left"), (json!(200), json!("client_gone"), json!(0)));
+    assert_eq!(facts("ended"), (json!(200), json!("ok"), json!(": closing\n\n".len())));
+    assert_eq!(line("ended")["session"], SessionRef::of(&id).to_string());
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_early_is_logged_as_gone() {
+    let logged = Logged::start(&[JSON]);
+    let call = logged.program.call("echo", json!({"message": "x", "delay": 5})).await;
+    sleep(Duration::from_millis(100)).await;
+    drop(call);
+    eventually(|| read(&logged.path).contains("client_gone")).await;
+    let line = requests(&read(&logged.path)).remove(0);
+    assert_eq!(
+        (&line["tool"], &line["outcome"]),
+        (&json!("echo"), &json!("client_gone")),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn the_level_filters() {
+    for (level, has_requests, has_sessions) in [
+        ("error", false, false),
+        ("CRITICAL", false, false),
+        ("WARNING", false, false),
+        ("INFO", true, false),
+        ("DEBUG", true, true),
+        ("Trace", true, true),
+    ] {
+        let logged = Logged::start(&[("LOG_LEVEL", level)]);
+        logged.program.session().await;
+        let log = logged.end().await;
+        assert_eq!(log.contains("outcome=\"ok\""), has_requests, "{level}: {log}");
+        assert_eq!(log.contains("session created"), has_sessions, "{level}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn the_file_is_added_to_and_standard_output_tells_the_same() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("server.log");
+    let mut told = String::new();
+    for _ in 0..2 {
+        let mut program = Program::start(&[("LOG_FILE", path.to_str().expect("is text"))]);
+        program.session().await;
+        program.signal("TERM");
+        program.exited().await;
+        eventually(|| program.log.lock().expect("lock").contains("stopped")).await;
+        told.push_str(&program.log.lock().expect("lock"));
+    }
+    assert_eq!(read(&path), told);
+    assert_eq!(told.matches("listening").count(), 2, "{told}");
+}

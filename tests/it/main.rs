@@ -1,5 +1,8 @@
 //! Behaviour through a real port: one binary, one file per kind of behaviour.
 
+#![cfg(test)]
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
+
 mod support;
 
 mod admin;

@@ -1,1 +1,398 @@
-//! To come.
+//! The program as its operator meets it: what it prints, how it exits, and how it stops when told to.
+//!
+//! Every test runs the real binary with no environment but what it is given, and on a port of its own.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    net::{SocketAddr, TcpListener},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
+use tokio::time::{sleep, timeout};
+
+use crate::support::{Connection, PATIENCE, eventually};
+
+/// The binary, with nothing in its environment but these variables.
+pub fn command(variables: &[(&str, &str)], arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-echo-stateful"));
+    command.env_clear().envs(variables.iter().copied()).args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Runs the binary to its end.
+fn run(variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+    command(variables, arguments).output().expect("runs")
+}
+
+/// What it wrote on standard error, which must be one line, and its exit code.
+#[track_caller]
+fn one_line(output: &Output) -> (String, i32) {
+    let text = String::from_utf8(output.stderr.clone()).expect("is text");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "nothing on standard output");
+    (text, output.status.code().expect("was not killed"))
+}
+
+/// A server in a process of its own; killed when it is dropped.
+pub struct Program {
+    child: Child,
+    pub address: SocketAddr,
+    /// What it has written so far: on standard error, and the log on standard output.
+    pub greeting: Arc<Mutex<String>>,
+    pub log: Arc<Mutex<String>>,
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Program {
+    /// Starts it on a free port of the loopback interface and waits until it says where.
+    pub fn start(variables: &[(&str, &str)]) -> Self {
+        let mut command = command(variables, &["--host", "127.0.0.1", "--port", "0"]);
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+        let log = collect(BufReader::new(child.stdout.take().expect("is piped")));
+        let mut err = BufReader::new(child.stderr.take().expect("is piped"));
+        let mut first = String::new();
+        err.read_line(&mut first).expect("is text");
+        let address = first.trim().rsplit(' ').next().and_then(|address| address.parse().ok());
+        let address = address.unwrap_or_else(|| panic!("no address in {first:?}"));
+        Self { child, address, greeting: collect(err), log }
+    }
+
+    /// A request on a connection of its own, its answer unread.
+    pub async fn begin(&self, method: &str, path: &str, headers: &str, body: &str) -> Connection {
+        let mut connection = Connection::open(self.address).await;
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{headers}\r\n"
+        );
+        connection.write(head.as_bytes()).await;
+        connection.write(body.as_bytes()).await;
+        connection
+    }
+
+    pub async fn call(&self, tool: &str, arguments: Value) -> Connection {
+        let params = json!({"name": tool, "arguments": arguments});
+        self.begin("POST", "/mcp", "", &rpc("tools/call", params)).await
+    }
+
+    /// The id of a new session.
+    pub async fn session(&self) -> String {
+        let params = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}});
+        let mut connection = self.begin("POST", "/mcp", "", &rpc("initialize", params)).await;
+        let answer = connection.answer().await;
+        answer.expect_status(200).header("mcp-session-id").expect("an id").to_owned()
+    }
+
+    /// The status of a readiness probe on a new connection.
+    async fn ready(&self) -> u16 {
+        self.begin("GET", "/readyz", "", "").await.answer().await.status
+    }
+
+    pub fn signal(&self, name: &str) {
+        let command = format!("kill -{name} {}", self.child.id());
+        let sent = Command::new("sh").args(["-c", &command]).status().expect("sh runs");
+        assert!(sent.success());
+    }
+
+    /// Sends a signal and waits until the server says that it is stopping.
+    async fn begin_stopping(&self, signal: &str) {
+        self.signal(signal);
+        eventually(|| self.log.lock().expect("lock").contains("stopping")).await;
+    }
+
+    /// How it ended, and how long that took.
+    pub async fn exited(&mut self) -> (ExitStatus, Duration) {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("is a child") {
+                return (status, start.elapsed());
+            }
+            assert!(start.elapsed() < PATIENCE, "does not end");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+pub fn rpc(method: &str, params: Value) -> String {
+    json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string()
+}
+
+/// Reads to the end in a thread of its own, so that the other side never waits for a full pipe.
+fn collect(mut from: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let text = Arc::new(Mutex::new(String::new()));
+    let shared = Arc::clone(&text);
+    std::thread::spawn(move || {
+        let mut chunk = [0; 4096];
+        while let Ok(count @ 1..) = from.read(&mut chunk) {
+            shared.lock().expect("lock").push_str(&String::from_utf8_lossy(&chunk[..count]));
+        }
+    });
+    text
+}
+
+/// A port on which nobody listens.
+fn free_port() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+    listener.local_addr().expect("is bound").port().to_string()
+}
+
+#[tokio::test]
+async fn it_says_where_it_is_and_its_curl_works() {
+    let program = Program::start(&[]);
+    eventually(|| program.greeting.lock().expect("lock").ends_with("}'\n")).await;
+    let greeting = program.greeting.lock().expect("lock").clone();
+    let port = program.address.port();
+    for instance in 0..10 {
+        let url = format!("http://echo-stateful{instance}.localhost:{port}/mcp\n");
+        assert!(greeting.contains(&url), "{url} is not in {greeting}");
+    }
+    assert!(greeting.contains(&format!("http://localhost:{port}/mcp (instance 0 answers)")));
+
+    let start = greeting.find("curl ").expect("a curl to paste");
+    let output = Command::new("sh")
+        .args(["-c", &greeting[start..]])
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .output()
+        .expect("sh runs");
+    let answer: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {output:?} for {}", &greeting[start..]));
+    assert_eq!(answer["result"]["content"][0]["text"], "hello");
+}
+
+#[tokio::test]
+async fn a_generated_admin_token_is_shown_once_and_opens_debug() {
+    let program = Program::start(&[("HOSTNAME", "pod-7")]);
+    eventually(|| program.greeting.lock().expect("lock").contains("Try it")).await;
+    let greeting = program.greeting.lock().expect("lock").clone();
+    let token = greeting.split_once("generated token: ").expect("a token").1.lines().next();
+    let token = format!("Authorization: Bearer {}\r\n", token.expect("a token"));
+    let answer = program.begin("GET", "/debug/sessions", &token, "").await.answer().await;
+    answer.expect_status(200);
+    assert_eq!(answer.header("mcp-echo-replica"), Some("pod-7"));
+
+    for variables in [&[("DEBUG", "false")], &[("ADMIN_TOKEN", "known")]] {
+        let program = Program::start(variables);
+        eventually(|| program.greeting.lock().expect("lock").contains("Try it")).await;
+        let greeting = program.greeting.lock().expect("lock").clone();
+        assert!(!greeting.contains("token"), "{greeting}");
+    }
+}
+
+#[test]
+fn help_and_version_are_there() {
+    let help = run(&[], &["--help"]);
+    assert!(help.status.success());
+    let text = String::from_utf8(help.stdout).expect("is text");
+    for word in ["serve", "healthcheck", "config", "--config", "--host", "--port", "--version"] {
+        assert!(text.contains(word), "{word} is not in {text}");
+    }
+    let version = run(&[], &["--version"]);
+    assert!(version.status.success());
+    let expected = concat!("mcp-echo-stateful ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(String::from_utf8(version.stdout).expect("is text"), expected);
+    for arguments in [&["--port", "http"][..], &["--sirve"], &["sirve"], &["config"]] {
+        assert_eq!(run(&[], arguments).status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn config_can_be_checked_and_printed() {
+    let fine = run(&[], &["config", "check"]);
+    assert_eq!(fine.status.code(), Some(0), "{fine:?}");
+
+    let variables = [("PORT", "4711"), ("ADMIN_TOKEN", "hush-hush")];
+    let printed = run(&variables, &["config", "print", "--host", "::1"]);
+    assert_eq!(printed.status.code(), Some(0));
+    let text = String::from_utf8(printed.stdout).expect("is text");
+    for line in [
+        "server.port = 4711  # environment variable PORT\n",
+        "server.host = \"::1\"  # flag --host\n",
+        "session.timeout_seconds = 300  # default\n",
+        "admin.token = \"***\"  # environment variable ADMIN_TOKEN\n",
+    ] {
+        assert!(text.contains(line), "{line} is not in {text}");
+    }
+}
+
+#[test]
+fn a_bad_configuration_is_one_line_and_exit_code_2() {
+    let tokens = NamedTempFile::new().expect("a file");
+    std::fs::write(tokens.path(), "alice=s3cret\nhush-hush\n").expect("is written");
+    let file = NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "[session]\ncapacity = 0\n").expect("is written");
+    let (tokens, file) = (tokens.path().to_str(), file.path().to_str());
+    let (tokens, file) = (tokens.expect("is text"), file.expect("is text"));
+
+    for (variables, arguments, parts) in [
+        (&[("PORT", "http")][..], &[][..], &["server.port", "http", "PORT"][..]),
+        (&[("MCP_ECHO_SESION__X", "1")], &[], &["sesion.x", "MCP_ECHO_SESION__X"]),
+        (&[], &["--config", file], &["session.capacity", "0", file]),
+        (&[("MCP_ECHO_CONFIG", file)], &[], &["session.capacity", "0", file]),
+        (&[], &["--config", "/no/such.toml"], &["/no/such.toml"]),
+        (&[], &["--host", "nowhere"], &["server.host", "--host"]),
+        (
+            &[("MCP_ECHO_AUTH__MODE", "tokens"), ("MCP_ECHO_AUTH__TOKENS_FILE", "/no/tokens")],
+            &[],
+            &["auth.tokens_file", "/no/tokens"],
+        ),
+        (
+            &[("MCP_ECHO_AUTH__MODE", "tokens"), ("MCP_ECHO_AUTH__TOKENS_FILE", tokens)],
+            &[],
+            &["auth.tokens_file", tokens, "line 2"],
+        ),
+    ] {
+        for subcommand in [&["serve"][..], &["config", "check"]] {
+            let output = run(variables, &[arguments, subcommand].concat());
+            let (line, code) = one_line(&output);
+            assert_eq!(code, 2, "{line}");
+            for part in parts {
+                assert!(line.contains(part), "{part} is not in {line}");
+            }
+            assert!(!line.contains("hush"), "{line}");
+        }
+    }
+}
+
+#[test]
+fn an_unwritable_log_file_is_one_line_and_exit_code_2() {
+    let no_directory = NamedTempFile::new().expect("a file");
+    let below = no_directory.path().join("server.log");
+    for path in [below.to_str().expect("is text"), "/"] {
+        let (line, code) = one_line(&run(&[("LOG_FILE", path), ("PORT", "0")], &[]));
+        assert_eq!(code, 2);
+        assert!(line.contains("log.file") && line.contains(path), "{line}");
+    }
+}
+
+#[test]
+fn a_taken_port_is_one_line_and_exit_code_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let address = taken.local_addr().expect("is bound");
+    let port = address.port().to_string();
+    let (line, code) = one_line(&run(&[("HOST", "127.0.0.1"), ("PORT", &port)], &[]));
+    assert_eq!(code, 1);
+    assert!(line.contains(&address.to_string()), "{line}");
+}
+
+#[tokio::test]
+async fn healthcheck_tells_a_running_server_from_none() {
+    let program = Program::start(&[]);
+    let port = program.address.port().to_string();
+    let url = |path: &str| format!("http://127.0.0.1:{port}{path}");
+    let nobody = free_port();
+    for (variables, arguments, code) in [
+        (&[("PORT", &*port)][..], &["healthcheck"][..], 0),
+        (&[("PORT", &port), ("HOST", "127.0.0.1")], &["healthcheck"], 0),
+        (&[], &["healthcheck", &url("/livez")], 0),
+        (&[], &["healthcheck", "--port", &port], 0),
+        (&[], &["healthcheck", &format!("http://localhost:{port}/health")], 0),
+        (&[], &["healthcheck", &url("/nothing")], 1),
+        (&[("PORT", &nobody)], &["healthcheck"], 1),
+        (&[], &["healthcheck", &format!("http://127.0.0.1:{nobody}/readyz")], 1),
+    ] {
+        let output = run(variables, arguments);
+        assert_eq!(output.status.code(), Some(code), "{variables:?} {arguments:?} {output:?}");
+        if code != 0 {
+            one_line(&output);
+        }
+    }
+
+    let _call = program.call("echo", json!({"message": "x", "delay": 10})).await;
+    program.begin_stopping("TERM").await;
+    let output = run(&[("PORT", &port)], &["healthcheck"]);
+    assert_eq!(output.status.code(), Some(1), "not ready while stopping: {output:?}");
+}
+
+/// Starts a call that takes a while, and waits until it has begun.
+async fn slow_call(program: &Program, delay: f64) -> Connection {
+    let call = program.call("echo", json!({"message": "slow", "delay": delay})).await;
+    // The session that it begins is there from then on.
+    eventually(|| program.log.lock().expect("lock").contains("session created")).await;
+    call
+}
+
+const DEBUG_LOG: (&str, &str) = ("LOG_LEVEL", "debug");
+
+#[tokio::test]
+async fn a_signal_lets_calls_finish() {
+    for name in ["TERM", "INT"] {
+        let mut program = Program::start(&[DEBUG_LOG]);
+        let mut call = slow_call(&program, 1.0).await;
+        program.begin_stopping(name).await;
+        assert_eq!(program.ready().await, 503, "{name}");
+        let mut refused = program.call("echo", json!({"message": "new"})).await;
+        refused.answer().await.expect_error(503, -32000);
+        let mut alive = program.begin("GET", "/livez", "", "").await;
+        alive.answer().await.expect_status(200);
+
+        let answer = call.answer().await;
+        assert_eq!(answer.json()["result"]["content"][0]["text"], "slow", "{name}");
+        let (status, took) = program.exited().await;
+        assert_eq!(status.code(), Some(0), "{name}");
+        assert!(took < Duration::from_secs(2), "{name}: nothing left to wait for, {took:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_signal_closes_streams() {
+    let mut program = Program::start(&[]);
+    let session = format!("Mcp-Session-Id: {}\r\n", program.session().await);
+    let mut stream = program.begin("GET", "/mcp", &session, "").await;
+    stream.head().await.expect_status(200);
+    program.signal("TERM");
+    assert_eq!(stream.chunk().await.as_deref(), Some(&b": closing\n\n"[..]));
+    assert_eq!(stream.chunk().await, None);
+    let (status, took) = program.exited().await;
+    assert_eq!(status.code(), Some(0));
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_signal_closes_connections_that_are_quiet() {
+    let mut program = Program::start(&[]);
+    let mut used = program.begin("GET", "/livez", "", "").await;
+    used.answer().await.expect_status(200);
+    let mut unused = Connection::open(program.address).await;
+    // The server takes connections in their order, so it has this one after the probe.
+    assert_eq!(program.ready().await, 200);
+    program.signal("TERM");
+    let (status, took) = program.exited().await;
+    assert_eq!(status.code(), Some(0));
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(used.closes().await && unused.closes().await);
+}
+
+#[tokio::test]
+async fn waiting_for_calls_is_bounded() {
+    let mut program = Program::start(&[DEBUG_LOG, ("MCP_ECHO_SHUTDOWN__DRAIN_SECONDS", "1")]);
+    let mut call = slow_call(&program, 20.0).await;
+    program.signal("TERM");
+    let (status, took) = program.exited().await;
+    assert_eq!(status.code(), Some(0));
+    assert!(took > Duration::from_millis(800) && took < Duration::from_secs(3), "{took:?}");
+    assert!(call.closes().await, "the call is cut off");
+}
+
+#[tokio::test]
+async fn a_second_signal_exits_at_once() {
+    for (first, second) in [("TERM", "TERM"), ("INT", "INT"), ("TERM", "INT")] {
+        let mut program = Program::start(&[DEBUG_LOG]);
+        let _call = slow_call(&program, 20.0).await;
+        program.begin_stopping(first).await;
+        program.signal(second);
+        let (status, took) = timeout(PATIENCE, program.exited()).await.expect("ends");
+        assert!(status.code().is_some_and(|code| code != 0), "{first} {second}: {status}");
+        assert!(took < Duration::from_secs(1), "{first} {second}: {took:?}");
+    }
+}

@@ -3,7 +3,7 @@
 use crate::support::TestServer;
 use rmcp::{
     ServiceExt,
-    model::{CallToolRequestParams, ClientInfo},
+    model::{CallToolRequestParams, ClientConfig},
     transport::{
         StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig,
     },
@@ -20,7 +20,7 @@ async fn whole_conversations_on_several_instances() {
         let url = format!("http://{host}:{}/mcp", server.address.port());
         let config = StreamableHttpClientTransportConfig::with_uri(url);
         let transport = StreamableHttpClientTransport::with_client(http, config);
-        let client = ClientInfo::default().serve(transport).await.expect("initializes");
+        let client = ClientConfig::default().serve(transport).await.expect("initializes");
 
         let tools = client.list_all_tools().await.expect("lists");
         assert!(tools.iter().any(|tool| tool.name == "echo"));

@@ -39,6 +39,7 @@ impl TestServer {
             ("ADMIN_TOKEN".into(), "admin-secret".into()),
             ("HOST".into(), "127.0.0.1".into()),
         ];
+        all.retain(|(name, _)| !variables.iter().any(|(other, _)| other == name));
         all.extend(variables.iter().map(|(name, value)| ((*name).into(), (*value).into())));
         let config = Layers::merge(&Flags::default(), &all)
             .and_then(|layers| layers.check())
