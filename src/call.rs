@@ -278,10 +278,13 @@ pub type Ask = Box<
 /// A tool at work.
 type Work = BoxFuture<'static, Outcome<ToolResult>>;
 
+/// Runs a tool that answers at once.
+type AtOnce = Box<dyn FnOnce(&CallContext) -> Outcome<ToolResult> + Send>;
+
 /// A tool whose arguments have been read and found fit, before any session is touched.
 pub enum Prepared {
     /// Answers at once, without waiting for anything.
-    Now(Box<dyn FnOnce(&CallContext) -> Outcome<ToolResult> + Send>),
+    Now(AtOnce),
     /// Answers later. Who owns the work meanwhile, the session or the response, is the era's choice.
     Later(Box<dyn FnOnce(Arc<CallContext>) -> Work + Send>),
     /// Takes its time, and may ask on the way. Becomes a task for a client that knows tasks.

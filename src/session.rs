@@ -410,7 +410,10 @@ impl Session {
         let mut state = self.state();
         let subscriptions = &mut state.activity(closing).subscriptions;
         let room = subscriptions.len() < MAX_SUBSCRIPTIONS || subscriptions.contains(uri);
-        room && (subscriptions.insert(uri.into()) || room)
+        if room {
+            subscriptions.insert(uri.into());
+        }
+        room
     }
 
     /// The counterpart of [`Session::subscribe`].

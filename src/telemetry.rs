@@ -115,7 +115,32 @@ pub struct RequestRecord {
     tool: OnceLock<&'static str>,
     session: OnceLock<SessionRef>,
     outcome: OnceLock<&'static str>,
+    trace: OnceLock<TraceId>,
     bytes: AtomicU64,
+}
+
+/// The trace that a request belongs to (W3C Trace Context, `traceparent`): 32 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceId(u128);
+
+impl TraceId {
+    /// Reads the second field of a `traceparent`; an invalid one is ignored, as the standard asks.
+    pub fn parse(traceparent: &str) -> Option<Self> {
+        let mut fields = traceparent.split('-');
+        let (version, trace) = (fields.next()?, fields.next()?);
+        let hex = |text: &str, length: usize| {
+            text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let fits = hex(version, 2) && hex(trace, 32) && hex(fields.next()?, 16);
+        let number = u128::from_str_radix(trace, 16).ok().filter(|number| *number != 0);
+        number.filter(|_| fits).map(Self)
+    }
+}
+
+impl std::fmt::Display for TraceId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
 }
 
 impl RequestRecord {
@@ -129,6 +154,7 @@ impl RequestRecord {
             tool: OnceLock::new(),
             session: OnceLock::new(),
             outcome: OnceLock::new(),
+            trace: OnceLock::new(),
             bytes: AtomicU64::new(0),
         }
     }
@@ -156,6 +182,13 @@ impl RequestRecord {
     /// How it went: "ok", "tool_error", or the name of a failure.
     pub fn set_outcome(&self, outcome: &'static str) {
         let _ = self.outcome.set(outcome);
+    }
+
+    /// The trace that the caller says the request belongs to.
+    pub fn set_trace(&self, traceparent: &str) {
+        if let Some(trace) = TraceId::parse(traceparent) {
+            let _ = self.trace.set(trace);
+        }
     }
 
     /// More bytes of the answer's body are on their way.
@@ -189,6 +222,7 @@ impl RequestRecord {
             duration_us = u64::try_from(self.elapsed().as_micros()).unwrap_or(u64::MAX),
             outcome,
             request_id = &*self.id,
+            trace_id = self.trace.get().map(tracing::field::display),
             "request"
         );
     }

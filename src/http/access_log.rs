@@ -83,6 +83,9 @@ pub async fn layer(
 ) -> Response {
     let (header, id) = identity.request_id(request.headers().get(REQUEST_ID_HEADER));
     let record = Arc::new(RequestRecord::begin(id));
+    if let Some(trace) = request.headers().get("traceparent").and_then(|t| t.to_str().ok()) {
+        record.set_trace(trace);
+    }
     request.extensions_mut().insert(Arc::clone(&record));
     let path = request.uri().path();
     let path = path.char_indices().nth(MAX_LOGGED).map_or(path, |(end, _)| &path[..end]).to_owned();

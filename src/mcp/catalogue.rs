@@ -61,7 +61,7 @@ pub struct Catalogue {
     discover: Bytes,
     /// By version and list, page after page.
     lists: Vec<[Vec<Bytes>; List::ALL.len()]>,
-    /// `{"resultType":"complete","_meta":{…}`, to be continued.
+    /// `{"resultType":"complete","_meta":{…}}`, to be continued.
     complete: Bytes,
     server: Value,
     tools: HashMap<&'static str, &'static Tool>,
@@ -99,9 +99,8 @@ impl Catalogue {
             lists: Vec::new(),
             server: server.clone(),
             complete: {
-                let start = json!({ "_meta": { META_SERVER: server } }).to_string();
-                let inner = start.trim_end_matches('}').trim_start_matches('{');
-                Bytes::from(format!("{{\"resultType\":\"complete\",{inner}}}}}"))
+                let start = json!({ "resultType": "complete", "_meta": { META_SERVER: server } });
+                start.to_string().into()
             },
             tools: tools.iter().map(|tool| (tool.name, *tool)).collect(),
             prompts: prompts.iter().map(|prompt| (prompt.name, *prompt)).collect(),

@@ -561,7 +561,7 @@ impl<'a> Binding<'a> {
             let under_way = under_way;
             let record = Arc::clone(&run.arrival.record);
             tokio::select! {
-                message = run.to_its_end(prepared) => message,
+                message = run.complete(prepared) => message,
                 () = cancelled.cancelled() => {
                     record.set_outcome(Failure::Cancelled.as_str());
                     Failure::Cancelled.to_message(Some(under_way.id.get()), ERA)
@@ -671,7 +671,7 @@ impl Run {
         }
     }
 
-    async fn to_its_end(self, mut prepared: Prepared) -> Bytes {
+    async fn complete(self, mut prepared: Prepared) -> Bytes {
         loop {
             let context = Arc::new(self.context());
             let outcome = match prepared {

@@ -96,6 +96,9 @@ impl Exchange<'_> {
     ) -> Result<Reply, Failure> {
         let common = dispatch::common(params)
             .map_err(|_| Failure::BadMeta("\"_meta\" must be an object"))?;
+        if let Some(trace) = common.meta.as_ref().and_then(Meta::trace) {
+            self.arrival.record.set_trace(trace);
+        }
         let client = self.check_meta(name, params, &common)?;
         let method = self.check_method(name)?;
         self.check_name(method, params)?;

@@ -226,14 +226,20 @@ pub enum Era {
 }
 
 impl Era {
-    /// The first stateless revision; later ones sort after it, and so does any "v999" probe.
+    /// The first stateless revision; later ones sort after it.
     const FIRST_STATELESS: &str = "2026-07-28";
 
     /// The era of a request: stateless if its `_meta` claims a protocol version, or if its
     /// `MCP-Protocol-Version` header names a stateless revision (2026-07-28, basic/versioning,
     /// "Backward Compatibility with Initialization-Based Versions").
     pub fn of(claims_version: bool, header: Option<&str>) -> Self {
-        let named = header.is_some_and(|version| version >= Self::FIRST_STATELESS);
+        // Revisions are named by dates; what is no date names none of either era.
+        let is_date = |text: &str| {
+            let shape = text.bytes().map(|byte| if byte.is_ascii_digit() { b'0' } else { byte });
+            shape.eq("0000-00-00".bytes())
+        };
+        let named =
+            header.is_some_and(|version| is_date(version) && version >= Self::FIRST_STATELESS);
         if claims_version || named { Self::Stateless } else { Self::Sessioned }
     }
 }

@@ -425,13 +425,18 @@ fn not_mcp(server: &TestServer) -> Vec<Row> {
     // An error that answers a well-formed request travels with 200.
     let mut rows: Vec<Row> =
         in_result.map(|(name, request, told)| row(name, request.bytes(), 200, told)).into();
-    let refused = [
-        ("a claim of the stateless era", rpc("tools/list", claim("2026-07-28"))),
-        ("a claim of a revision to come", rpc("ping", claim("v999"))),
+    // What claims the stateless era is held to it.
+    let half_stateless = [
+        ("a claim without its header", rpc("tools/list", claim("2026-07-28")), Rpc(-32020)),
+        ("a claim of a revision to come", rpc("ping", claim("v999")), Rpc(-32020)),
         (
-            "the stateless era in the header",
+            "a header without its claim",
             rpc("tools/list", json!({})).header("MCP-Protocol-Version", "2026-07-28"),
+            INVALID_PARAMS,
         ),
+    ];
+    rows.extend(half_stateless.map(|(name, request, told)| row(name, request.bytes(), 400, told)));
+    let refused = [
         (
             "a version that is none",
             rpc("tools/list", json!({})).header("MCP-Protocol-Version", "1.0"),

@@ -124,7 +124,7 @@ mod effect {
     use tokio::time::{sleep, timeout};
 
     use super::*;
-    use crate::support::{Connection, TestServer, instance_host};
+    use crate::support::{Connection, Request, TestServer, instance_host};
 
     async fn with(name: &str, value: &str) -> TestServer {
         TestServer::start(&[(name, value)]).await
@@ -422,6 +422,94 @@ mod effect {
     }
 
     #[tokio::test]
+    async fn session_answer_timeout_seconds() {
+        let variables = [
+            ("MCP_ECHO_SESSION__ANSWER_TIMEOUT_SECONDS", "0.2"),
+            ("MCP_ECHO_TOOLS__SETS", "conformance"),
+        ];
+        let server = TestServer::start(&variables).await;
+        let params = json!({"protocolVersion": "2025-11-25", "capabilities": {"sampling": {}}});
+        let begun = server.rpc("initialize", params).send().await;
+        let id = begun.header("mcp-session-id").expect("an id").to_owned();
+        let call = server.call("test_sampling", json!({"prompt": "x"}));
+        let answer = call.header("Mcp-Session-Id", &id).send().await;
+        assert!(answer.text().contains("did not answer within 0.2 seconds"), "{}", answer.text());
+    }
+
+    #[tokio::test]
+    async fn stream_retry_seconds() {
+        let server = with("MCP_ECHO_STREAM__RETRY_SECONDS", "2.5").await;
+        let mut stream = server.session_of(0, "2025-11-25").await.request("GET").begin().await;
+        stream.head().await.expect_status(200);
+        let first = stream.chunk().await.expect("a priming event");
+        assert!(String::from_utf8_lossy(&first).contains("retry: 2500\n"));
+    }
+
+    /// A request of the stateless era.
+    fn stateless(server: &TestServer, method: &str, params: Value) -> Request {
+        let mut params = params;
+        params["_meta"] = json!({
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities":
+                {"extensions": {"io.modelcontextprotocol/tasks": {}}},
+        });
+        let request = server.rpc(method, params.clone()).header("Mcp-Method", method);
+        let request = request.header("MCP-Protocol-Version", "2026-07-28");
+        match params["name"].as_str().or(params["taskId"].as_str()) {
+            Some(name) => request.header("Mcp-Name", name),
+            None => request,
+        }
+    }
+
+    #[tokio::test]
+    async fn stream_max_subscriptions() {
+        let server = with("MCP_ECHO_STREAM__MAX_SUBSCRIPTIONS", "1").await;
+        let listen = || stateless(&server, "subscriptions/listen", json!({"notifications": {}}));
+        let mut first = listen().begin().await;
+        first.head().await.expect_status(200);
+        listen().send().await.expect_error(503, -32000);
+    }
+
+    #[tokio::test]
+    async fn protocol_page_size() {
+        let server = with("MCP_ECHO_PROTOCOL__PAGE_SIZE", "2").await;
+        let page = server.rpc("tools/list", json!({})).send().await.json();
+        assert_eq!(page["result"]["tools"].as_array().map(Vec::len), Some(2));
+        assert!(page["result"]["nextCursor"].is_string());
+    }
+
+    #[tokio::test]
+    async fn tools_max_response_bytes() {
+        let server = with("MCP_ECHO_TOOLS__MAX_RESPONSE_BYTES", "100").await;
+        server.call("big_response", json!({"bytes": 100})).send().await.expect_status(200);
+        let more = server.call("big_response", json!({"bytes": 101})).send().await;
+        more.expect_error(200, -32602);
+    }
+
+    const CONFORMANCE: (&str, &str) = ("MCP_ECHO_TOOLS__SETS", "conformance");
+
+    fn slow(server: &TestServer) -> Request {
+        let params = json!({"name": "slow_compute", "arguments": {"seconds": 10}});
+        stateless(server, "tools/call", params)
+    }
+
+    #[tokio::test]
+    async fn tasks_ttl_seconds() {
+        let server =
+            TestServer::start(&[CONFORMANCE, ("MCP_ECHO_TASKS__TTL_SECONDS", "0.3")]).await;
+        let task = slow(&server).send().await.json()["result"].clone();
+        assert_eq!(task["ttlMs"], 300);
+        crate::support::eventually(|| server.instances[0].tasks.is_empty()).await;
+    }
+
+    #[tokio::test]
+    async fn tasks_capacity() {
+        let server = TestServer::start(&[CONFORMANCE, ("MCP_ECHO_TASKS__CAPACITY", "1")]).await;
+        slow(&server).send().await.expect_status(200);
+        slow(&server).send().await.expect_error(503, -32000);
+    }
+
+    #[tokio::test]
     async fn stream_keep_alive_seconds() {
         let server = with("MCP_ECHO_STREAM__KEEP_ALIVE_SECONDS", "0.1").await;
         let mut stream = server.session(0).await.request("GET").begin().await;
@@ -703,7 +791,6 @@ fn bad_values_are_refused_by_name() {
         ("MCP_ECHO_PORT", "-1", "server.port"),
         ("MCP_ECHO_SERVER__PORT", "30.5", "server.port"),
         ("DEBUG", "maybe", "debug"),
-        ("MCP_SERVER_NAME", "", "server.name"),
         ("BASE_DOMAIN", "http://example.org", "hosts.base_domains"),
         ("BASE_DOMAIN", ",", "hosts.base_domains"),
         ("MCP_ECHO_HOSTS__FRONT_DOOR_NAMES", "a b", "hosts.front_door_names"),
@@ -720,7 +807,10 @@ fn bad_values_are_refused_by_name() {
         ("MCP_ECHO_SHUTDOWN__DRAIN_SECONDS", "1e99", "shutdown.drain_seconds"),
         ("MCP_PROTOCOL_VERSION", "2020-01-01", "protocol.version"),
         ("MCP_PROTOCOL_VERSIONS_SUPPORTED", "2025-06-18,1.0", "protocol.versions"),
-        ("MCP_PROTOCOL_VERSIONS_SUPPORTED", "", "protocol.versions"),
+        ("MCP_PROTOCOL_VERSIONS_SUPPORTED", ",", "protocol.versions"),
+        ("MCP_PROTOCOL_VERSION", "2026-07-28", "protocol.version"),
+        ("MCP_ECHO_PROTOCOL__PAGE_SIZE", "0", "protocol.page_size"),
+        ("MCP_ECHO_ORIGIN__ALLOWED", "app.example.org", "origin.allowed"),
         ("MCP_ECHO_PROTOCOL__RESPONSE", "xml", "protocol.response"),
         ("MCP_SESSION_TIMEOUT", "0", "session.timeout_seconds"),
         ("MCP_SESSION_TIMEOUT", "-5", "session.timeout_seconds"),
@@ -752,6 +842,7 @@ fn bad_values_are_refused_by_name() {
     for (text, key, value) in [
         ("debug = \"maybe\"", "debug", "maybe"),
         ("[server]\nport = \"3000\"", "server.port", "3000"),
+        ("[server]\nname = \"\"", "server.name", "\"\""),
         ("[hosts]\nbase_domains = \"example.org\"", "hosts.base_domains", "example.org"),
         ("[replica]\ntag = 12", "replica.tag", "12"),
         ("[session]\ncapacity = 1.5", "session.capacity", "1.5"),

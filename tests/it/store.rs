@@ -35,7 +35,7 @@ fn every_kind(capacity: u64) -> Vec<SessionStore> {
 }
 
 fn handshake() -> Handshake {
-    Handshake { version: ProtocolVersion::V2025_06_18, client: None }
+    Handshake::implicit(Some(ProtocolVersion::V2025_06_18))
 }
 
 #[tokio::test]

@@ -342,9 +342,16 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// The document; of an event stream, the last message.
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+        let text = self.text();
+        let last = text.lines().filter_map(|line| line.strip_prefix("data: ")).next_back();
+        let document = match self.header("content-type") {
+            Some("text/event-stream") => last.unwrap_or_default(),
+            _ => &text,
+        };
+        serde_json::from_str(document).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     #[track_caller]
