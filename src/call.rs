@@ -275,6 +275,11 @@ pub type Ask = Box<
         + Sync,
 >;
 
+/// Asks nobody: for work that has no task to ask through.
+pub fn nobody() -> Ask {
+    Box::new(|_| Box::pin(std::future::ready(BTreeMap::new())))
+}
+
 /// A tool at work.
 type Work = BoxFuture<'static, Outcome<ToolResult>>;
 

@@ -1,20 +1,38 @@
 //! What goes back to the client: nothing, one JSON document, or a stream of events.
 //!
-//! Owns [`Reply`] and the headers of each form. Refuses to produce anything by itself.
+//! Owns [`Reply`], the choice of its form and the headers of each form. Refuses to produce anything by itself.
 //! Trap: without `X-Accel-Buffering: no` a proxy may hold events back until the stream ends.
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
-use super::stream::EventStream;
-use crate::session::SessionId;
+use super::{sse, stream::EventStream};
+use crate::{config::ResponseForm, http::body::Accepted, session::SessionId};
 
 /// The header that carries a session id.
 pub const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
 
 /// Tells nginx and others not to hold events back.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// Whether answers are events rather than one JSON document.
+pub fn wants_events(form: ResponseForm, accepted: Accepted) -> bool {
+    match form {
+        ResponseForm::Auto => !accepted.json,
+        ResponseForm::Json => false,
+        ResponseForm::Sse => true,
+    }
+}
+
+/// Whether something can be said before the answer.
+pub fn can_stream(form: ResponseForm, accepted: Accepted) -> bool {
+    match form {
+        ResponseForm::Auto => accepted.events,
+        ResponseForm::Json => false,
+        ResponseForm::Sse => true,
+    }
+}
 
 /// The form of an answer.
 #[derive(Debug)]
@@ -32,6 +50,15 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// An answer that is all there, in the form that the client takes.
+    pub fn whole(message: Bytes, form: ResponseForm, accepted: Accepted) -> Self {
+        if wants_events(form, accepted) {
+            Self::Events(sse::frame(&message, None))
+        } else {
+            Self::Json(message)
+        }
+    }
+
     /// The response, with the id of the session it belongs to.
     pub fn into_response(self, session: Option<SessionId>) -> Response {
         let (status, body, content_type) = match self {

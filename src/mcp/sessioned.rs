@@ -1,20 +1,22 @@
 //! Revisions 2024-11-05 to 2025-11-25 on Streamable HTTP.
 //!
 //! Owns what a session id means for a request, the handshake, batches, streams and their resumption,
-//! the questions to a client, and the end of a session. A client that goes away has not cancelled: work
+//! and the end of a session; [`run`] owns one call. A client that goes away has not cancelled: work
 //! that takes time belongs to the session and goes on (2025-11-25, basic/transports).
 //! Trap: an unknown id is never answered by making a session; only the absence of an id is.
 
-use std::{collections::BTreeMap, sync::Arc};
+mod run;
+
+use std::sync::Arc;
 
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use http::{HeaderName, StatusCode};
-use serde_json::{Value, json, value::RawValue};
-use tokio::time::timeout;
+use serde_json::{json, value::RawValue};
 use tokio_util::sync::CancellationToken;
 
+use self::run::Run;
 use super::{
     VERSION_HEADER,
     dispatch::{self, Ready, ToolCall, read, require},
@@ -24,13 +26,13 @@ use super::{
         CancelledParams, Capabilities, Implementation, InitializeParams, LevelParams, ListParams,
         Object, ToolResult, UriParams,
     },
-    reply::{Reply, SESSION_HEADER},
+    reply::{self, Reply, SESSION_HEADER},
     sse,
     stream::{EventLog, EventStream},
     version::{Era, Feature, Method, Notification, ProtocolVersion},
 };
 use crate::{
-    call::{Arrival, CallContext, ClientFacts, InputRequest, Inputs, Outcome, Prepared},
+    call::{Arrival, ClientFacts, Inputs, Outcome, Prepared},
     config::ResponseForm,
     http::body::Accepted,
     instance::Instance,
@@ -244,22 +246,12 @@ impl<'a> Binding<'a> {
         Ok(Arc::clone(self.session.insert(session)))
     }
 
-    /// Whether answers are events rather than one JSON document.
-    fn wants_events(&self) -> bool {
-        match self.instance.policy.protocol.response {
-            ResponseForm::Auto => !self.accepted.json,
-            ResponseForm::Json => false,
-            ResponseForm::Sse => true,
-        }
+    fn form(&self) -> ResponseForm {
+        self.instance.policy.protocol.response
     }
 
-    /// Whether something can be said before the answer.
-    fn can_stream(&self) -> bool {
-        match self.instance.policy.protocol.response {
-            ResponseForm::Auto => self.accepted.events,
-            ResponseForm::Json => false,
-            ResponseForm::Sse => true,
-        }
+    fn whole(&self, message: Bytes) -> Reply {
+        Reply::whole(message, self.form(), self.accepted)
     }
 
     async fn one(&mut self, message: Message<'_>) -> Result<Reply, Failure> {
@@ -273,12 +265,13 @@ impl<'a> Binding<'a> {
                     }
                     other => other?,
                 };
-                Ok(match (started, self.wants_events()) {
-                    (Started::Done(message), false) => Reply::Json(message),
-                    (Started::Done(message), true) => Reply::Events(sse::frame(&message, None)),
-                    (Started::Later(work), false) => Reply::Json(self.detach(work).await?),
-                    (Started::Later(work), true) => self.stream(work),
-                    (Started::Streaming(log), _) => self.follow(log),
+                Ok(match started {
+                    Started::Done(message) => self.whole(message),
+                    Started::Later(work) if reply::wants_events(self.form(), self.accepted) => {
+                        self.stream(work)
+                    }
+                    Started::Later(work) => Reply::Json(self.detach(work).await?),
+                    Started::Streaming(log) => self.follow(log),
                 })
             }
             Message::Notification { method, params } => {
@@ -354,10 +347,7 @@ impl<'a> Binding<'a> {
             Bytes::from(array)
         });
         let array = self.detach(work).await?;
-        Ok(match self.wants_events() {
-            false => Reply::Json(array),
-            true => Reply::Events(sse::frame(&array, None)),
-        })
+        Ok(self.whole(array))
     }
 
     async fn request(
@@ -534,13 +524,14 @@ impl<'a> Binding<'a> {
             meta,
             progress_messages: self.version.has(Feature::ProgressMessages),
         };
-        let stream = (call.tool.streams && self.can_stream()).then(|| {
-            let log = own.call_stream(self.instance.process.lifecycle.closing());
-            if self.version.has(Feature::PrimingEvent) {
-                log.prime(self.instance.policy.stream.retry_seconds.get());
-            }
-            log
-        });
+        let stream =
+            (call.tool.streams && reply::can_stream(self.form(), self.accepted)).then(|| {
+                let log = own.call_stream(self.instance.process.lifecycle.closing());
+                if self.version.has(Feature::PrimingEvent) {
+                    log.prime(self.instance.policy.stream.retry_seconds.get());
+                }
+                log
+            });
         let run = Run {
             instance: Arc::clone(self.instance),
             arrival: Arc::clone(self.arrival),
@@ -629,150 +620,6 @@ impl<'a> Binding<'a> {
         let keep_alive = self.instance.policy.stream.keep_alive_seconds.get();
         // A call is let finish when the server stops, so its stream does not close with the others.
         Reply::Stream(EventStream::new(log, None, keep_alive, CancellationToken::new(), ()))
-    }
-}
-
-/// A call and all that it needs, so that it can be made again when the client has answered.
-struct Run {
-    instance: Arc<Instance>,
-    arrival: Arc<Arrival>,
-    /// The session of the connection, which is asked.
-    own: Arc<Session>,
-    /// The session that is worked on.
-    session: Arc<Session>,
-    client: ClientFacts,
-    stream: Option<Arc<EventLog>>,
-    call: ToolCall,
-    id: OwnedId,
-}
-
-impl Run {
-    fn context(&self) -> CallContext {
-        CallContext::new(
-            Arc::clone(&self.instance),
-            Some(Arc::clone(&self.session)),
-            Arc::clone(&self.arrival),
-            self.client.clone(),
-            self.stream.clone(),
-        )
-    }
-
-    /// A call that needs neither time nor a stream.
-    fn at_once(&self, prepared: Prepared) -> Bytes {
-        let context = self.context();
-        match prepared {
-            Prepared::Now(run) => {
-                let outcome = run(&context);
-                self.finish(&context, outcome)
-            }
-            Prepared::Later(_) | Prepared::Task { .. } => {
-                Failure::Internal.to_message(Some(self.id.get()), ERA)
-            }
-        }
-    }
-
-    async fn complete(self, mut prepared: Prepared) -> Bytes {
-        loop {
-            let context = Arc::new(self.context());
-            let outcome = match prepared {
-                Prepared::Now(run) => run(&context),
-                Prepared::Later(run) => run(Arc::clone(&context)).await,
-                Prepared::Task { required: true, .. } => Outcome::Done(ToolResult::error(
-                    "this tool runs as a task, which only revision 2026-07-28 and later have",
-                )),
-                Prepared::Task { required: false, run } => {
-                    // Nobody can be asked where there is no task to ask for.
-                    let nobody = Box::new(|_| -> BoxFuture<'static, BTreeMap<String, Value>> {
-                        Box::pin(std::future::ready(BTreeMap::new()))
-                    });
-                    run(Arc::clone(&context), nobody).await
-                }
-            };
-            let (requests, state) = match outcome {
-                Outcome::NeedInput { requests, state } if self.stream.is_some() => {
-                    (requests, state)
-                }
-                outcome => return self.finish(&context, outcome),
-            };
-            let unable =
-                requests.iter().find(|(_, r)| !r.kind.supported_by(self.client.capabilities));
-            if let Some((_, InputRequest { kind, .. })) = unable {
-                return self.finish(&context, Outcome::Missing(kind.required()));
-            }
-            let inputs = match self.ask(requests).await {
-                Ok(responses) => Inputs { responses, state },
-                Err(result) => return self.finish(&context, Outcome::Done(result)),
-            };
-            prepared = match self.call.prepare(&self.instance, &inputs) {
-                Ok(ready) => ready.prepared,
-                Err(bad) => {
-                    return self
-                        .finish(&context, Outcome::Done(ToolResult::error(bad.to_string())));
-                }
-            };
-        }
-    }
-
-    /// Puts questions to the client on the call's stream and waits for all answers.
-    async fn ask(
-        &self,
-        requests: Vec<(&'static str, InputRequest)>,
-    ) -> Result<BTreeMap<String, Value>, ToolResult> {
-        let Some(stream) = &self.stream else {
-            return Err(ToolResult::error(
-                "the client takes no event stream, so it cannot be asked",
-            ));
-        };
-        let closing = self.instance.process.lifecycle.closing();
-        let mut waiting = Vec::with_capacity(requests.len());
-        for (key, InputRequest { kind, params }) in requests {
-            let (id, answer) = self.own.ask(closing);
-            stream.send(&jsonrpc::request(id, kind.method(), &params)).await;
-            waiting.push(async move { (key, kind, answer.await) });
-        }
-        let patience = self.instance.policy.session.answer_timeout_seconds.get();
-        let Ok(answers) = timeout(patience, join_all(waiting)).await else {
-            let seconds = patience.as_secs_f64();
-            let text = format!(
-                "the client did not answer within {seconds} seconds (session.answer_timeout_seconds)"
-            );
-            return Err(ToolResult::error(text));
-        };
-        let mut responses = BTreeMap::new();
-        for (key, kind, answer) in answers {
-            match answer {
-                Ok(Some(answer)) if answer.is_object() => responses.insert(key.to_owned(), answer),
-                _ => {
-                    let text = format!("the client answered {} with an error", kind.method());
-                    return Err(ToolResult::error(text));
-                }
-            };
-        }
-        Ok(responses)
-    }
-
-    fn finish(&self, context: &CallContext, outcome: Outcome<ToolResult>) -> Bytes {
-        let id = self.id.get();
-        let result = match outcome {
-            Outcome::Done(result) => result,
-            Outcome::NeedInput { .. } => ToolResult::error(
-                "this tool asks its client, and the client takes no event stream: see its Accept header",
-            ),
-            Outcome::Missing(required) => ToolResult::error(format!(
-                "the client has not declared a capability that this tool needs: {required}"
-            )),
-            Outcome::Refused { code, message } => {
-                let failure = Failure::Refused { code, message };
-                self.arrival.record.set_outcome(failure.as_str());
-                return failure.to_message(Some(id), ERA);
-            }
-        };
-        if self.call.tool.counted {
-            context.count();
-        }
-        self.arrival.record.set_outcome(if result.is_error { "tool_error" } else { "ok" });
-        let message = jsonrpc::success_of(id, &result);
-        message.unwrap_or_else(|_| Failure::Internal.to_message(Some(id), ERA))
     }
 }
 

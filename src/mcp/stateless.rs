@@ -1,17 +1,17 @@
 //! Revision 2026-07-28: every request stands for itself.
 //!
-//! Owns the checks of headers against body, `_meta`, `server/discover`, `input_required` results and the
+//! Owns what `_meta` must say ([`headers`]: what headers must), `server/discover`, `input_required` results and the
 //! tasks extension. Refuses anything that would need an earlier request to be understood; a session is
 //! reached only by a handle among the arguments. A client that goes away has cancelled: the work is
 //! dropped with the answer (2026-07-28, basic/patterns/cancellation).
 //! Trap: the order of the checks is what a client that speaks both eras falls back on.
 
-use std::{borrow::Cow, sync::Arc};
+mod headers;
+
+use std::sync::Arc;
 
 use axum::response::Response;
-use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use http::HeaderName;
 use serde_json::{Map, Value, json, value::RawValue};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -26,14 +26,13 @@ use super::{
         Capabilities, Common, InitializeParams, ListParams, LogLevel, Meta, Object,
         TASKS_EXTENSION, TaskParams, ToolResult,
     },
-    reply::Reply,
-    sse,
+    reply::{self, Reply},
     stream::{EventLog, EventStream},
     version::{Era, Method, ProtocolVersion},
 };
 use crate::{
     auth::Caller,
-    call::{Arrival, CallContext, ClientFacts, InputRequest, Inputs, Outcome, Prepared},
+    call::{self, Arrival, CallContext, ClientFacts, InputRequest, Inputs, Outcome, Prepared},
     config::ResponseForm,
     http::body::Accepted,
     instance::Instance,
@@ -42,9 +41,6 @@ use crate::{
 
 const ERA: Era = Era::Stateless;
 const VERSION: ProtocolVersion = ProtocolVersion::V2026_07_28;
-
-const METHOD_HEADER: HeaderName = HeaderName::from_static("mcp-method");
-const NAME_HEADER: HeaderName = HeaderName::from_static("mcp-name");
 
 /// How long a read resource may be considered fresh: whatever a session stored may change at once.
 const RESOURCE_TTL_MS: u64 = 0;
@@ -100,8 +96,8 @@ impl Exchange<'_> {
             self.arrival.record.set_trace(trace);
         }
         let client = self.check_meta(name, params, &common)?;
-        let method = self.check_method(name)?;
-        self.check_name(method, params)?;
+        let method = headers::check_method(self.arrival.headers(), name)?;
+        headers::check_name(self.arrival.headers(), method, params)?;
         let Some(method) = method else {
             self.arrival.record.set_method("other");
             return Err(Failure::MethodNotFound(name.to_owned()));
@@ -156,18 +152,6 @@ impl Exchange<'_> {
         }
     }
 
-    /// A header that may stand once, as visible ASCII.
-    fn header(&self, name: &HeaderName) -> Result<Option<&str>, Failure> {
-        let mut values = self.arrival.headers().get_all(name).iter();
-        let Some(value) = values.next() else { return Ok(None) };
-        match (value.to_str(), values.next()) {
-            (Ok(text), None) => Ok(Some(text.trim())),
-            _ => Err(Failure::HeaderMismatch(format!(
-                "the header {name} must stand once and be visible ASCII"
-            ))),
-        }
-    }
-
     /// The revision and what must come with it (basic/index, "_meta"; streamable-http, "Protocol Version
     /// Header").
     fn check_meta(
@@ -176,7 +160,7 @@ impl Exchange<'_> {
         params: Option<&RawValue>,
         common: &Common,
     ) -> Result<ClientFacts, Failure> {
-        let header = self.header(&VERSION_HEADER)?;
+        let header = headers::header(self.arrival.headers(), &VERSION_HEADER)?;
         let claim = common.meta.as_ref().and_then(|meta| meta.version.as_ref());
         let served = || catalogue::stateless(&self.instance.policy.protocol.versions);
         let Some(header) = header else {
@@ -234,86 +218,6 @@ impl Exchange<'_> {
             meta: Some(meta.clone()),
             progress_messages: true,
         })
-    }
-
-    /// `Mcp-Method` must say what the body says, and the method must exist.
-    fn check_method(&self, name: &str) -> Result<Option<Method>, Failure> {
-        match self.header(&METHOD_HEADER)? {
-            Some(header) if header == name => Ok(Method::parse(name, VERSION)),
-            Some(header) => Err(Failure::HeaderMismatch(format!(
-                "Mcp-Method header value {header:?} does not match body value {name:?}"
-            ))),
-            None => Err(Failure::HeaderMismatch(format!(
-                "Mcp-Method header is missing, the body says {name:?}"
-            ))),
-        }
-    }
-
-    /// `Mcp-Name` must say what the body says, where a method has a name.
-    fn check_name(&self, method: Option<Method>, params: Option<&RawValue>) -> Result<(), Failure> {
-        let member = match method {
-            Some(Method::ToolsCall | Method::PromptsGet) => "name",
-            Some(Method::ResourcesRead) => "uri",
-            Some(Method::TasksGet | Method::TasksUpdate | Method::TasksCancel) => "taskId",
-            _ => return Ok(()),
-        };
-        let params: Map<String, Value> = read(params)?.unwrap_or_default();
-        let Some(body) = params.get(member).and_then(Value::as_str) else {
-            return Err(Failure::InvalidParams(format!("{member:?} is required, a string")));
-        };
-        match self.header(&NAME_HEADER)? {
-            None => Err(Failure::HeaderMismatch(format!(
-                "Mcp-Name header is missing, the body says {body:?}"
-            ))),
-            Some(header) => match decode(header) {
-                Some(value) if value == body => Ok(()),
-                Some(value) => Err(Failure::HeaderMismatch(format!(
-                    "Mcp-Name header value {value:?} does not match body value {body:?}"
-                ))),
-                None => Err(Failure::HeaderMismatch(format!(
-                    "Mcp-Name header value {header:?} is not valid Base64"
-                ))),
-            },
-        }
-    }
-
-    /// `Mcp-Param-*` must say what the arguments say (streamable-http, "Server Behavior for Custom
-    /// Headers").
-    fn check_mirrored(&self, call: &ToolCall) -> Result<(), Failure> {
-        let arguments: Map<String, Value> = read(call.arguments.as_deref())?.unwrap_or_default();
-        for (argument, header) in call.tool.mirrored() {
-            let name = format!("Mcp-Param-{header}");
-            let Ok(header_name) = HeaderName::try_from(name.as_str()) else { continue };
-            let body = arguments.get(argument).filter(|value| !value.is_null());
-            let value = match self.header(&header_name)? {
-                None => None,
-                Some(text) => Some(decode(text).ok_or_else(|| {
-                    Failure::HeaderMismatch(format!(
-                        "{name} header value {text:?} is not valid Base64"
-                    ))
-                })?),
-            };
-            match (value, body) {
-                (None, None) => {}
-                (Some(value), Some(body)) if same(&value, body) => {}
-                (Some(value), Some(body)) => {
-                    return Err(Failure::HeaderMismatch(format!(
-                        "{name} header value {value:?} does not match body value {body}"
-                    )));
-                }
-                (None, Some(body)) => {
-                    return Err(Failure::HeaderMismatch(format!(
-                        "{name} header is missing, the body says {body}"
-                    )));
-                }
-                (Some(value), None) => {
-                    return Err(Failure::HeaderMismatch(format!(
-                        "{name} header value {value:?} has no value in the body"
-                    )));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// What the client has answered so far; what it carried for us must be what we gave it.
@@ -405,7 +309,7 @@ impl Exchange<'_> {
     ) -> Result<Reply, Failure> {
         let call = ToolCall::find(self.instance, params)?;
         self.arrival.record.set_tool(call.tool.name);
-        self.check_mirrored(&call)?;
+        headers::check_mirrored(self.arrival.headers(), &call)?;
         let caller = caller_bytes(self.arrival.caller);
         let digest = digest(call.arguments.as_deref());
         let binding: [&[u8]; 4] = [b"tools/call", call.tool.name.as_bytes(), &digest, &caller];
@@ -426,7 +330,8 @@ impl Exchange<'_> {
         if let Some(session) = &session {
             self.arrival.record.set_session(session.reference);
         }
-        let stream = (call.tool.streams && self.can_stream()).then(|| EventLog::new(None));
+        let stream = (call.tool.streams && reply::can_stream(self.form(), self.accepted))
+            .then(|| EventLog::new(None));
         let capabilities = client.capabilities;
         let context = Arc::new(CallContext::new(
             Arc::clone(self.instance),
@@ -461,13 +366,7 @@ impl Exchange<'_> {
                 let required = json!({ "extensions": { TASKS_EXTENSION: {} } });
                 return Err(Failure::MissingCapability(required));
             }
-            Prepared::Task { required: false, run } => {
-                // Nobody can be asked where there is no task to ask for.
-                let nobody = Box::new(|_| -> futures_util::future::BoxFuture<'static, _> {
-                    Box::pin(std::future::ready(std::collections::BTreeMap::new()))
-                });
-                run(Arc::clone(&context), nobody)
-            }
+            Prepared::Task { required: false, run } => run(Arc::clone(&context), call::nobody()),
         };
         // The session, if there is one, stays awake while the call runs.
         let hold = context.session.as_ref().map(|session| self.instance.sessions.hold(session));
@@ -601,23 +500,12 @@ impl Exchange<'_> {
         self.whole(jsonrpc::success(id, &self.instance.catalogue.complete(result)))
     }
 
-    /// An answer that is all there, in the form that the client takes.
-    fn whole(&self, message: Bytes) -> Reply {
-        let events = match self.instance.policy.protocol.response {
-            ResponseForm::Auto => !self.accepted.json,
-            ResponseForm::Json => false,
-            ResponseForm::Sse => true,
-        };
-        if events { Reply::Events(sse::frame(&message, None)) } else { Reply::Json(message) }
+    fn form(&self) -> ResponseForm {
+        self.instance.policy.protocol.response
     }
 
-    /// Whether something can be said before the answer.
-    fn can_stream(&self) -> bool {
-        match self.instance.policy.protocol.response {
-            ResponseForm::Auto => self.accepted.events,
-            ResponseForm::Json => false,
-            ResponseForm::Sse => true,
-        }
+    fn whole(&self, message: Bytes) -> Reply {
+        Reply::whole(message, self.form(), self.accepted)
     }
 }
 
@@ -653,28 +541,6 @@ async fn run_task(
     }
 }
 
-/// The value of a mirrored header; `None` if it is marked as Base64 and is not
-/// (streamable-http, "Value Encoding").
-fn decode(header: &str) -> Option<Cow<'_, str>> {
-    match header.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) {
-        None => Some(Cow::Borrowed(header)),
-        Some(encoded) => {
-            let bytes = STANDARD.decode(encoded).ok()?;
-            String::from_utf8(bytes).ok().map(Cow::Owned)
-        }
-    }
-}
-
-/// Whether a header says what a value of the body says; numbers are compared as numbers.
-fn same(header: &str, body: &Value) -> bool {
-    match body {
-        Value::String(text) => header == text,
-        Value::Bool(flag) => header == if *flag { "true" } else { "false" },
-        Value::Number(number) => header.parse::<f64>().ok() == number.as_f64(),
-        Value::Null | Value::Array(_) | Value::Object(_) => false,
-    }
-}
-
 fn caller_bytes(caller: Caller) -> Vec<u8> {
     match caller {
         Caller::Anonymous => Vec::new(),
@@ -698,34 +564,5 @@ impl Meta {
     /// W3C trace context of the request.
     pub fn trace(&self) -> Option<&str> {
         self.traceparent.as_ref()?.as_str()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn header_values_are_decoded_by_their_mark() {
-        assert_eq!(decode("=?base64?SGVsbG8=?=").as_deref(), Some("Hello"));
-        assert_eq!(decode("SGVsbG8=").as_deref(), Some("SGVsbG8="));
-        assert_eq!(decode("=?base64?SGVsbG8=").as_deref(), Some("=?base64?SGVsbG8="));
-        for wrong in ["=?base64?SGVsbG8?=", "=?base64?SGVs!!!bG8=?=", "=?base64?/w==?="] {
-            assert_eq!(decode(wrong), None, "{wrong}");
-        }
-        assert!(
-            same("42.0", &json!(42)) && same("true", &json!(true)) && !same("True", &json!(true))
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn any_value_survives_its_header(value in "\\PC{0,30}") {
-            let header = format!("=?base64?{}?=", STANDARD.encode(&value));
-            let decoded = decode(&header).map(Cow::into_owned);
-            prop_assert_eq!(decoded, Some(value));
-        }
     }
 }

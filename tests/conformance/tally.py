@@ -26,10 +26,10 @@ EXPECTED = {
 def required(path):
     """The server scenarios of a requirement set: (scored, not scored)."""
     text = path.read_text()
-    scored = re.search(r"^server:\n((?:[ #].*\n|\n)*)", text, re.M)[1]
+    scored = re.search(r"^server:\n((?:[ #].*\n|\n)*)", text, re.MULTILINE)[1]
     return (
-        set(re.findall(r"^  - (\S+)$", scored, re.M)),
-        set(re.findall(r"^  - scenario: (\S+)\n    leg: server$", text, re.M)),
+        set(re.findall(r"^  - (\S+)$", scored, re.MULTILINE)),
+        set(re.findall(r"^  - scenario: (\S+)\n    leg: server$", text, re.MULTILINE)),
     )
 
 

@@ -18,6 +18,7 @@ mod logging;
 mod process;
 mod protocol;
 mod rmcp_client;
+mod schema;
 mod sessions;
 mod store;
 mod streams;

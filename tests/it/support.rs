@@ -21,6 +21,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::schema::{self, Asked};
+
 /// Longer than anything here takes, so that a hang fails instead of hanging.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -79,6 +81,7 @@ impl TestServer {
             head: format!("{method} {path} HTTP/1.1\r\n"),
             host: Some("localhost".into()),
             body: Vec::new(),
+            revision: None,
         }
     }
 
@@ -119,7 +122,7 @@ impl TestServer {
         let answer = self.initialize(version).host(&host).send().await;
         assert_eq!(answer.status, 200, "{answer:?}");
         let id = answer.header("mcp-session-id").expect("a session id").to_owned();
-        Talk { server: self, host, id }
+        Talk { server: self, host, id, revision: version.to_owned() }
     }
 }
 
@@ -133,10 +136,12 @@ pub struct Talk<'a> {
     pub server: &'a TestServer,
     pub host: String,
     pub id: String,
+    pub revision: String,
 }
 
 impl Talk<'_> {
-    fn here(&self, request: Request) -> Request {
+    fn here(&self, mut request: Request) -> Request {
+        request.revision = Some(self.revision.clone());
         request.host(&self.host).header("Mcp-Session-Id", &self.id)
     }
 
@@ -181,6 +186,8 @@ pub struct Request {
     head: String,
     host: Option<String>,
     body: Vec<u8>,
+    /// What was negotiated, where that is known.
+    revision: Option<String>,
 }
 
 impl Request {
@@ -214,16 +221,29 @@ impl Request {
 
     /// Sends it on a connection of its own and reads the answer to its end.
     pub async fn send(self) -> Answer {
-        let mut connection = Connection::open(self.address).await;
-        connection.write(&self.bytes()).await;
-        connection.answer().await
+        self.begin().await.answer().await
     }
 
     /// Sends it and gives the connection, its answer unread.
     pub async fn begin(self) -> Connection {
         let mut connection = Connection::open(self.address).await;
+        connection.asked = Asked::read(&self.revision(), &self.body);
         connection.write(&self.bytes()).await;
         connection
+    }
+
+    /// The revision that the answer must fit.
+    fn revision(&self) -> String {
+        let header = self.head.lines().find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("mcp-protocol-version").then_some(value)
+        });
+        match (header, &self.revision) {
+            (Some("2026-07-28"), _) => "2026-07-28".to_owned(),
+            (_, Some(negotiated)) => negotiated.clone(),
+            // Nothing was negotiated, so the strictest revision of the era is as good as any.
+            (_, None) => "2025-11-25".to_owned(),
+        }
     }
 }
 
@@ -231,11 +251,13 @@ impl Request {
 pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
+    asked: Asked,
 }
 
 impl Connection {
     pub async fn open(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.expect("connects"), buffer: Vec::new() }
+        let stream = TcpStream::connect(address).await.expect("connects");
+        Self { stream, buffer: Vec::new(), asked: Asked::read("2025-11-25", b"") }
     }
 
     pub async fn write(&mut self, bytes: &[u8]) {
@@ -298,7 +320,22 @@ impl Connection {
             assert!(self.fill().await, "closed within an answer");
         }
         answer.body = self.buffer.drain(..length).collect();
+        self.check(&answer.body);
         answer
+    }
+
+    /// What was sent must fit the schema of its revision.
+    fn check(&self, body: &[u8]) {
+        let text = String::from_utf8_lossy(body);
+        let documents = match text.lines().any(|line| line.starts_with("data: ")) {
+            true => text.lines().filter_map(|line| line.strip_prefix("data: ")).collect(),
+            false => vec![&*text],
+        };
+        for document in documents {
+            if let Ok(message) = serde_json::from_str(document) {
+                schema::check(&self.asked, &message);
+            }
+        }
     }
 
     /// The next chunk of a chunked answer; `None` at its end.
@@ -320,6 +357,7 @@ impl Connection {
         }
         let chunk = self.buffer[start..start + length].to_vec();
         self.buffer.drain(..start + length + 2);
+        self.check(&chunk);
         (length > 0).then_some(chunk)
     }
 }

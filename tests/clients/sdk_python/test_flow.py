@@ -1,45 +1,12 @@
 """The official Python SDK holds whole conversations with several instances, from initialize to the end of the session."""
 
-from contextlib import asynccontextmanager
-
 import httpx2
 import pytest
 from mcp import Client, MCPError
-from mcp.client.streamable_http import streamable_http_client
+from sdk import Wire, call
 from servers import ask, base_url, refusal
 
 PAGE_TOOLS = {"echo", "set_session_data", "get_session_data", "get_session_info"}
-
-
-class Wire:
-    """What goes over the wire under one SDK client: enough to know its session and how that ended."""
-
-    def __init__(self):
-        self.exchanges = []
-
-    async def note(self, response):
-        self.exchanges.append((response.request.method, response.status_code, response.headers))
-
-    def one(self, header):
-        """The value of a header that may come with many answers, but always with the same value."""
-        (value,) = {headers[header] for _, _, headers in self.exchanges if header in headers}
-        return value
-
-    @property
-    def session_id(self):
-        return self.one("Mcp-Session-Id")
-
-    @asynccontextmanager
-    async def connect(self, url):
-        async with httpx2.AsyncClient(timeout=30, event_hooks={"response": [self.note]}) as http:
-            async with Client(streamable_http_client(f"{url}/mcp", http_client=http), mode="legacy") as client:
-                yield client
-
-
-async def call(client, name, **arguments):
-    result = await client.call_tool(name, arguments)
-    assert not result.is_error, result
-    return result.structured_content
 
 
 @pytest.mark.parametrize("domain", ["localhost", "example.com"])

@@ -1,0 +1,172 @@
+//! Headers must say what the body says (2026-07-28, basic/transports/streamable-http, "Request Metadata").
+//!
+//! Owns the comparison of `Mcp-Method`, `Mcp-Name` and `Mcp-Param-*` with the body, and the decoding of
+//! their values. Refuses any difference, with both values in the message: what lies between may have
+//! acted on the header already.
+//! Trap: only a value inside the Base64 mark is decoded; one that merely looks like Base64 is literal.
+
+use std::borrow::Cow;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::{HeaderMap, HeaderName};
+use serde_json::{Map, Value, value::RawValue};
+
+use super::VERSION;
+use crate::mcp::{
+    dispatch::{ToolCall, read},
+    failure::Failure,
+    version::Method,
+};
+
+const METHOD_HEADER: HeaderName = HeaderName::from_static("mcp-method");
+const NAME_HEADER: HeaderName = HeaderName::from_static("mcp-name");
+
+/// A header that may stand once, as visible ASCII.
+pub(super) fn header<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a str>, Failure> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    match (value.to_str(), values.next()) {
+        (Ok(text), None) => Ok(Some(text.trim())),
+        _ => Err(Failure::HeaderMismatch(format!(
+            "the header {name} must stand once and be visible ASCII"
+        ))),
+    }
+}
+
+/// `Mcp-Method` must say what the body says, and the method must exist.
+pub(super) fn check_method(headers: &HeaderMap, name: &str) -> Result<Option<Method>, Failure> {
+    match header(headers, &METHOD_HEADER)? {
+        Some(value) if value == name => Ok(Method::parse(name, VERSION)),
+        Some(value) => Err(Failure::HeaderMismatch(format!(
+            "Mcp-Method header value {value:?} does not match body value {name:?}"
+        ))),
+        None => Err(Failure::HeaderMismatch(format!(
+            "Mcp-Method header is missing, the body says {name:?}"
+        ))),
+    }
+}
+
+/// `Mcp-Name` must say what the body says, where a method has a name.
+pub(super) fn check_name(
+    headers: &HeaderMap,
+    method: Option<Method>,
+    params: Option<&RawValue>,
+) -> Result<(), Failure> {
+    let member = match method {
+        Some(Method::ToolsCall | Method::PromptsGet) => "name",
+        Some(Method::ResourcesRead) => "uri",
+        Some(Method::TasksGet | Method::TasksUpdate | Method::TasksCancel) => "taskId",
+        _ => return Ok(()),
+    };
+    let params: Map<String, Value> = read(params)?.unwrap_or_default();
+    let Some(body) = params.get(member).and_then(Value::as_str) else {
+        return Err(Failure::InvalidParams(format!("{member:?} is required, a string")));
+    };
+    match header(headers, &NAME_HEADER)? {
+        None => Err(Failure::HeaderMismatch(format!(
+            "Mcp-Name header is missing, the body says {body:?}"
+        ))),
+        Some(text) => match decode(text) {
+            Some(value) if value == body => Ok(()),
+            Some(value) => Err(Failure::HeaderMismatch(format!(
+                "Mcp-Name header value {value:?} does not match body value {body:?}"
+            ))),
+            None => Err(Failure::HeaderMismatch(format!(
+                "Mcp-Name header value {text:?} is not valid Base64"
+            ))),
+        },
+    }
+}
+
+/// `Mcp-Param-*` must say what the arguments say (streamable-http, "Server Behavior for Custom
+/// Headers").
+pub(super) fn check_mirrored(headers: &HeaderMap, call: &ToolCall) -> Result<(), Failure> {
+    let arguments: Map<String, Value> = read(call.arguments.as_deref())?.unwrap_or_default();
+    for (argument, end) in call.tool.mirrored() {
+        let name = format!("Mcp-Param-{end}");
+        let Ok(header_name) = HeaderName::try_from(name.as_str()) else { continue };
+        let body = arguments.get(argument).filter(|value| !value.is_null());
+        let value = match header(headers, &header_name)? {
+            None => None,
+            Some(text) => Some(decode(text).ok_or_else(|| {
+                Failure::HeaderMismatch(format!("{name} header value {text:?} is not valid Base64"))
+            })?),
+        };
+        match (value, body) {
+            (None, None) => {}
+            (Some(value), Some(body)) if same(&value, body) => {}
+            (Some(value), Some(body)) => {
+                return Err(Failure::HeaderMismatch(format!(
+                    "{name} header value {value:?} does not match body value {body}"
+                )));
+            }
+            (None, Some(body)) => {
+                return Err(Failure::HeaderMismatch(format!(
+                    "{name} header is missing, the body says {body}"
+                )));
+            }
+            (Some(value), None) => {
+                return Err(Failure::HeaderMismatch(format!(
+                    "{name} header value {value:?} has no value in the body"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The value of a mirrored header; `None` if it is marked as Base64 and is not
+/// (streamable-http, "Value Encoding").
+fn decode(header: &str) -> Option<Cow<'_, str>> {
+    match header.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) {
+        None => Some(Cow::Borrowed(header)),
+        Some(encoded) => {
+            let bytes = STANDARD.decode(encoded).ok()?;
+            String::from_utf8(bytes).ok().map(Cow::Owned)
+        }
+    }
+}
+
+/// Whether a header says what a value of the body says; numbers are compared as numbers.
+fn same(header: &str, body: &Value) -> bool {
+    match body {
+        Value::String(text) => header == text,
+        Value::Bool(flag) => header == if *flag { "true" } else { "false" },
+        Value::Number(number) => header.parse::<f64>().ok() == number.as_f64(),
+        Value::Null | Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn header_values_are_decoded_by_their_mark() {
+        assert_eq!(decode("=?base64?SGVsbG8=?=").as_deref(), Some("Hello"));
+        assert_eq!(decode("SGVsbG8=").as_deref(), Some("SGVsbG8="));
+        assert_eq!(decode("=?base64?SGVsbG8=").as_deref(), Some("=?base64?SGVsbG8="));
+        for wrong in ["=?base64?SGVsbG8?=", "=?base64?SGVs!!!bG8=?=", "=?base64?/w==?="] {
+            assert_eq!(decode(wrong), None, "{wrong}");
+        }
+        assert!(
+            same("42.0", &json!(42)) && same("true", &json!(true)) && !same("True", &json!(true))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_survives_its_header(value in "\\PC{0,30}") {
+            let header = format!("=?base64?{}?=", STANDARD.encode(&value));
+            let decoded = decode(&header).map(Cow::into_owned);
+            prop_assert_eq!(decoded, Some(value));
+        }
+    }
+}
