@@ -51,8 +51,10 @@ pub const VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-ver
 pub async fn endpoint(State(instance): State<Arc<Instance>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let era = match Era::of(false, version_header(&parts)) {
-        Era::Sessioned if instance.serves(Era::Sessioned) => Era::Sessioned,
-        Era::Sessioned | Era::Stateless => Era::Stateless,
+        era if instance.serves(era) => era,
+        // The one that is served says what is wrong.
+        Era::Sessioned => Era::Stateless,
+        Era::Stateless => Era::Sessioned,
     };
     let method = parts.method.clone();
     let (_, record) = server_facts(&parts.extensions);

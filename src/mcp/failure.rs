@@ -207,9 +207,16 @@ impl Failure {
             Self::InvalidParams(_) | Self::UnknownTool(_) | Self::BadMeta(_) => INVALID_PARAMS,
             Self::SessionGone(_) => SESSION_GONE,
             Self::SessionRefused(Refused::NoEntropy) | Self::Internal => INTERNAL_ERROR,
+            // The stateless era asks not to use the implementation-defined codes at all (basic/index, "Error
+            // Codes").
+            Self::SessionRefused(Refused::Full { .. } | Refused::Draining)
+            | Self::TooManySubscriptions { .. }
+            | Self::TooManyTasks => match era {
+                Era::Sessioned => TRANSPORT,
+                Era::Stateless => INTERNAL_ERROR,
+            },
             Self::Cancelled
             | Self::SessionRequired
-            | Self::SessionRefused(Refused::Full { .. } | Refused::Draining)
             | Self::TooManyStreams { .. }
             | Self::BadHeader(_)
             | Self::UnsupportedVersion { .. }
@@ -218,9 +225,10 @@ impl Failure {
             | Self::BodyTooLarge { .. }
             | Self::BodyTimeout
             | Self::BodyBroken
-            | Self::TooManySubscriptions { .. }
-            | Self::TooManyTasks
-            | Self::MethodNotAllowed(_) => TRANSPORT,
+            | Self::MethodNotAllowed(_) => match era {
+                Era::Sessioned => TRANSPORT,
+                Era::Stateless => INVALID_REQUEST,
+            },
         }
     }
 

@@ -163,15 +163,17 @@ impl Exchange<'_> {
         let header = headers::header(self.arrival.headers(), &VERSION_HEADER)?;
         let claim = common.meta.as_ref().and_then(|meta| meta.version.as_ref());
         let served = || catalogue::stateless(&self.instance.policy.protocol.versions);
+        if let (None, "initialize") = (claim, method)
+            && !self.instance.serves(Era::Sessioned)
+        {
+            // Legacy clients cannot fall forward; this may be all that their user sees.
+            let requested = match read::<InitializeParams<'_>>(params) {
+                Ok(Some(params)) => params.protocol_version.into_owned(),
+                _ => String::new(),
+            };
+            return Err(Failure::UnsupportedRevision { requested, served: served() });
+        }
         let Some(header) = header else {
-            if let (None, "initialize") = (claim, method) {
-                // Legacy clients cannot fall forward; this may be all that their user sees.
-                let requested = match read::<InitializeParams<'_>>(params) {
-                    Ok(Some(params)) => params.protocol_version.into_owned(),
-                    _ => String::new(),
-                };
-                return Err(Failure::UnsupportedRevision { requested, served: served() });
-            }
             let body = claim.map_or_else(|| "nothing".to_owned(), Value::to_string);
             return Err(Failure::HeaderMismatch(format!(
                 "MCP-Protocol-Version header is missing, the body says {body}"
@@ -284,7 +286,9 @@ impl Exchange<'_> {
         let named: super::model::NamedParams<'_> = require(params, "\"name\" of a prompt")?;
         let caller = caller_bytes(self.arrival.caller);
         let digest = digest(named.arguments.map(|Object(raw)| raw));
-        let binding: [&[u8]; 4] = [b"prompts/get", named.name.as_bytes(), &digest, &caller];
+        let instance = [self.instance.id.digit()];
+        let binding: [&[u8]; 5] =
+            [b"prompts/get", named.name.as_bytes(), &digest, &caller, &instance];
         let inputs = self.inputs(common, &binding)?;
         match dispatch::get_prompt(self.instance, params, &inputs)? {
             Outcome::Done(prompt) => {
@@ -312,7 +316,9 @@ impl Exchange<'_> {
         headers::check_mirrored(self.arrival.headers(), &call)?;
         let caller = caller_bytes(self.arrival.caller);
         let digest = digest(call.arguments.as_deref());
-        let binding: [&[u8]; 4] = [b"tools/call", call.tool.name.as_bytes(), &digest, &caller];
+        let instance = [self.instance.id.digit()];
+        let binding: [&[u8]; 5] =
+            [b"tools/call", call.tool.name.as_bytes(), &digest, &caller, &instance];
         let inputs = self.inputs(&common, &binding)?;
         let (prepared, session) = match call.prepare(self.instance, &inputs) {
             Err(bad) => {

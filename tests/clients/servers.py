@@ -12,6 +12,12 @@ STRICT_PORT = int(os.environ["ECHO_STRICT_PORT"])
 STRICT_CLIENT_ID, STRICT_SECRET = os.environ["ECHO_STRICT_TOKEN"].split("=")
 STRICT_LOG_FILE = os.environ["ECHO_STRICT_LOG_FILE"]
 
+# A third server: the conformance suite's tools beside the usual ones, event streams wherever there can be one. These
+# instances of it serve one revision alone, or one era.
+FULL_PORT = int(os.environ["ECHO_FULL_PORT"])
+ALONE = {1: "2024-11-05", 2: "2025-03-26", 3: "2025-06-18", 4: "2025-11-25", 6: "2026-07-28"}
+SESSIONED, STATELESS = 5, 6
+
 
 def base_url(instance="", domain="example.com", port=PORT):
     """The address of one instance; without a number, the front door."""

@@ -467,7 +467,7 @@ mod effect {
         let listen = || stateless(&server, "subscriptions/listen", json!({"notifications": {}}));
         let mut first = listen().begin().await;
         first.head().await.expect_status(200);
-        listen().send().await.expect_error(503, -32000);
+        listen().send().await.expect_error(503, -32603);
     }
 
     #[tokio::test]
@@ -506,7 +506,7 @@ mod effect {
     async fn tasks_capacity() {
         let server = TestServer::start(&[CONFORMANCE, ("MCP_ECHO_TASKS__CAPACITY", "1")]).await;
         slow(&server).send().await.expect_status(200);
-        slow(&server).send().await.expect_error(503, -32000);
+        slow(&server).send().await.expect_error(503, -32603);
     }
 
     #[tokio::test]
