@@ -14,7 +14,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::config::{AuthConfig, AuthModeName};
+use crate::config::{AuthConfig, AuthModeName, is_token, split_pair};
 
 /// Whether and how the bearer token of a request is checked.
 #[derive(Debug)]
@@ -139,13 +139,6 @@ impl AuthMode {
     }
 }
 
-/// `name=token`; both parts must be there.
-pub fn split_pair(pair: &str) -> Option<(&str, &str)> {
-    let (name, token) = pair.split_once('=')?;
-    let (name, token) = (name.trim(), token.trim());
-    (!name.is_empty() && is_token(token)).then_some((name, token))
-}
-
 /// The token of an `Authorization: Bearer …` header.
 pub fn bearer(header: Option<&[u8]>) -> Result<&str, Unauthorized> {
     let header = header.ok_or(Unauthorized::Missing)?;
@@ -154,13 +147,6 @@ pub fn bearer(header: Option<&[u8]>) -> Result<&str, Unauthorized> {
     let token = token.trim();
     let fits = scheme.eq_ignore_ascii_case("bearer") && is_token(token);
     fits.then_some(token).ok_or(Unauthorized::Malformed)
-}
-
-/// RFC 6750's `b64token`.
-pub fn is_token(text: &str) -> bool {
-    let body = text.trim_end_matches('=');
-    !body.is_empty()
-        && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte))
 }
 
 /// The decoded, unverified parts of a JWT.

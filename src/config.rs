@@ -21,11 +21,11 @@ use serde_json::json;
 
 pub use self::{
     source::{CONFIG_VARIABLE, PLAIN_NAMES},
-    value::{FrontDoor, LogLevel, Network, Seconds, Secret, Tag},
+    value::{FrontDoor, LogLevel, Network, Seconds, Secret, is_host_name, is_token, split_pair},
 };
 use crate::{
-    instance::InstanceId,
     mcp::version::{Era, ProtocolVersion},
+    place::{InstanceId, Tag},
 };
 
 /// `config/default.toml`: every key with its default.
@@ -477,11 +477,11 @@ impl Layers {
             ("hosts.base_domains", &config.hosts.base_domains),
             ("hosts.front_door_names", &config.hosts.front_door_names),
         ] {
-            let fine = names.iter().all(|name| crate::http::vhost::is_host_name(name));
+            let fine = names.iter().all(|name| is_host_name(name));
             self.require(key, fine, "must be host names without scheme, port or path")?;
         }
         let token = config.admin.token.expose();
-        let usable = token.is_empty() || crate::auth::is_token(token);
+        let usable = token.is_empty() || is_token(token);
         let problem = "cannot be sent as a bearer token: use letters, digits and -._~+/";
         self.require("admin.token", usable, problem)?;
         if let Err(problem) = config.replica.tag() {
@@ -531,7 +531,7 @@ impl Layers {
         require("origin.allowed", fine, "must be origins such as https://app.example.com, or *")?;
         let enough = stream.keep_alive_seconds.get().as_millis() >= 100;
         require("stream.keep_alive_seconds", enough, "must be at least 0.1")?;
-        let pairs = auth.tokens.iter().all(|pair| crate::auth::split_pair(pair.expose()).is_some());
+        let pairs = auth.tokens.iter().all(|pair| split_pair(pair.expose()).is_some());
         require("auth.tokens", pairs, "must be name=token pairs, both parts not empty")?;
         let tokens = !auth.tokens.is_empty() || !auth.tokens_file.as_os_str().is_empty();
         let unusable = auth.mode == AuthModeName::Tokens && !tokens;

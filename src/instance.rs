@@ -1,91 +1,26 @@
 //! One tenant: what its configuration means.
 //!
-//! Owns [`InstanceId`] and [`Instance`]: policy, sessions, tools and prepared answers of one of the ten
+//! Owns [`Instance`]: policy, sessions, tools and prepared answers of one of the ten
 //! servers, built once at the start so that a request only compares and clones references. Refuses to
 //! know the other nine: no handler that holds an `Arc<Instance>` can name another tenant.
 //! Trap: whatever can fail must fail in [`Instance::build`], before the port is open.
 
-use std::{fmt, net::IpAddr, sync::Arc};
-
-use http::HeaderValue;
-use ipnet::IpNet;
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use std::{net::IpAddr, sync::Arc};
 
 use crate::{
     auth::AuthMode,
     clock::Clock,
-    config::{Config, Network, PolicyConfig, Tag},
+    config::{Config, Network, PolicyConfig},
     http::origin::Origins,
     hub::Hub,
     lifecycle::Lifecycle,
     mcp::{catalogue::Catalogue, seal::Sealer, version::Era},
+    place::{Boot, InstanceId, Origin, Tag},
     session::store::SessionStore,
     tasks::Tasks,
 };
-
-/// Which of the ten: 0 to 9.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct InstanceId(u8);
-
-impl InstanceId {
-    /// How many there are.
-    pub const COUNT: usize = 10;
-
-    /// The id of that number, if there is such an instance.
-    pub const fn new(number: u8) -> Option<Self> {
-        if (number as usize) < Self::COUNT { Some(Self(number)) } else { None }
-    }
-
-    /// All ten, in order.
-    pub fn all() -> impl Iterator<Item = Self> {
-        (0..Self::COUNT as u8).map(Self)
-    }
-
-    /// As an index into a table of ten.
-    pub const fn index(self) -> usize {
-        self.0 as usize
-    }
-
-    /// The digit that opens every session id of this instance.
-    pub const fn digit(self) -> u8 {
-        self.0
-    }
-}
-
-impl fmt::Display for InstanceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl<'de> Deserialize<'de> for InstanceId {
-    /// From the key of a table, so from a text.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let known = text.parse().ok().and_then(Self::new).filter(|id| id.to_string() == text);
-        known.ok_or_else(|| D::Error::custom(format!("{text:?} is no instance: they are 0 to 9")))
-    }
-}
-
-/// The digits of an id that say where it came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// Digits 1-2: which replica.
-    pub tag: Tag,
-    /// Digits 3-5: which start of it.
-    pub boot: Boot,
-}
-
-/// Drawn anew at every start: 12 bits, three hex digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Boot(pub u16);
-
-impl fmt::Display for Boot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:03x}", self.0)
-    }
-}
+use http::HeaderValue;
+use ipnet::IpNet;
 
 /// What the ten instances share: facts about the process, none about a session.
 #[derive(Debug)]

@@ -1,14 +1,18 @@
 //! Ten isolated stateful MCP test servers in one process: the map.
 //!
 //! A request comes in at [`server`], passes the layers on the one page [`http`], where [`http::vhost`]
-//! picks one of ten routers by the `Host` header, and reaches [`mcp::endpoint`]. From there on there is
-//! one [`instance::Instance`] and no other.
+//! picks one of ten routers by the `Host` header, and reaches [`mcp::endpoint`], which picks the era. From
+//! there on there is one [`instance::Instance`] and no other.
 //!
 //! ```text
 //! main ─ server ─┬─ http ── vhost ── access_log, origin, cors, bearer, body
 //!                ├─ admin                (health, /debug)
-//!                └─ mcp ── sessioned ── catalogue ── tools ── call ── session ── store ── memory
-//!                           jsonrpc, version, model, failure, reply, sse
+//!                └─ mcp ─┬─ sessioned ─┬─ dispatch ── catalogue ─┬─ tools ── call
+//!                        └─ stateless ─┘                         ├─ resources
+//!                           ├─ listen                            └─ prompts
+//!                           └─ seal
+//! state:  session ── store ── memory;  tasks;  hub ── who is told of a change
+//! wire:   jsonrpc, version, model, failure, reply, stream, sse
 //! leaves: config, clock, lifecycle, telemetry, auth
 //! ```
 //!
@@ -19,14 +23,24 @@
 //! | [`server`] | accept and drain |
 //! | [`lifecycle`] | no task is forgotten; stopping in two stages |
 //! | [`http`] | the layers, each with its reason |
-//! | [`mcp`] | the endpoint, from bytes to a reply |
+//! | [`mcp`] | the endpoint, from bytes to an era |
 //! | [`mcp::version`] | what each revision allows, in one table |
 //! | [`mcp::sessioned`] | what a session id means for a request |
+//! | [`mcp::stateless`] | what a request means that stands for itself |
+//! | [`mcp::dispatch`] | from a method to a capability, whatever the era |
+//! | [`mcp::catalogue`] | answers that are prepared once |
+//! | [`mcp::stream`] | an event log that one reader follows, and can come back to |
+//! | [`mcp::listen`] | a stream of the changes that a client asked for |
+//! | [`mcp::seal`] | what a client carries for us and cannot change |
 //! | [`mcp::failure`] | every failure, and the one way it leaves |
 //! | [`tools`] | the tool table |
+//! | [`resources`] | what can be read by URI |
+//! | [`prompts`] | messages with blanks to fill in |
 //! | [`call`] | what a tool gets and gives, whatever the era |
 //! | [`session`] | what a conversation remembers, and an id that explains itself |
 //! | [`session::store`] | the door to sessions; [`session::memory`] is moka |
+//! | [`tasks`] | calls that outlive their request |
+//! | [`hub`] | who is told of a change |
 //! | [`auth`] | who is calling |
 //! | [`admin`] | what operators ask |
 //! | [`telemetry`] | the log, one line a request |
@@ -44,6 +58,7 @@ pub mod hub;
 pub mod instance;
 pub mod lifecycle;
 pub mod mcp;
+pub mod place;
 pub mod prompts;
 pub mod resources;
 pub mod server;

@@ -29,7 +29,8 @@ use crate::{
     admin::{self, Admin},
     config::{Config, Secret},
     http::{self as layers, Peer, Stack, vhost::VirtualHosts},
-    instance::{Instance, InstanceId, Process},
+    instance::{Instance, Process},
+    place::InstanceId,
     session::EndReason,
 };
 

@@ -27,14 +27,14 @@ use uuid::Uuid;
 use crate::{
     auth::Caller,
     clock::Moment,
-    config::{SessionConfig, Tag},
-    instance::{Boot, InstanceId, Origin},
+    config::SessionConfig,
     mcp::{
         jsonrpc::{Id, OwnedId},
         model::{Capabilities, LogLevel},
         stream::EventLog,
         version::ProtocolVersion,
     },
+    place::{Boot, InstanceId, Origin, Tag},
 };
 
 /// A UUID (version 8): hex digit 0 is the instance that minted it, digits 1-2 the replica tag, digits

@@ -21,7 +21,8 @@ use crate::{
     clock::{Clock, Moment},
     config::TasksConfig,
     hub::{Change, Hub},
-    instance::{InstanceId, Process},
+    instance::Process,
+    place::InstanceId,
     session::SessionId,
 };
 

@@ -21,7 +21,7 @@ use tracing_subscriber::fmt::SubscriberBuilder;
 
 use crate::{
     config::{LogConfig, LogFormat, LogLevel},
-    instance::InstanceId,
+    place::InstanceId,
     session::SessionRef,
 };
 

@@ -6,12 +6,17 @@
 //! Trap: a [`Secret`] must never reach a log or an error, so it has no `Display` and its `Debug`
 //! is a constant.
 
-use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    str::FromStr,
+    time::Duration,
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::instance::InstanceId;
+use crate::place::InstanceId;
 
 /// Text that is compared but never shown.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -55,28 +60,6 @@ impl<'de> Deserialize<'de> for Seconds {
             return Err(D::Error::custom("must be a number of seconds from 0 to 31536000"));
         }
         Ok(Self(Duration::from_secs_f64(seconds)))
-    }
-}
-
-/// The replica tag: hex digits 1-2 of every id minted here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tag(pub u8);
-
-impl fmt::Display for Tag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:02x}", self.0)
-    }
-}
-
-impl FromStr for Tag {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let two_digits = text.len() == 2 && text.bytes().all(|b| b.is_ascii_hexdigit());
-        match u8::from_str_radix(text, 16) {
-            Ok(tag) if two_digits => Ok(Self(tag)),
-            _ => Err("must be two hex digits, such as \"a1\", or \"\" to draw them at the start"),
-        }
     }
 }
 
@@ -154,4 +137,36 @@ macro_rules! deserialize_from_str {
         }
     )+};
 }
-deserialize_from_str!(Tag, FrontDoor, LogLevel, Network);
+deserialize_from_str!(FrontDoor, LogLevel, Network);
+
+/// Whether a text can be a host: a name, an IPv4 address or a bracketed IPv6 address.
+pub fn is_host_name(text: &str) -> bool {
+    match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => {
+            let body = text.strip_suffix('.').unwrap_or(text);
+            !body.is_empty()
+                && body.len() <= 253
+                && body.split('.').all(|label| {
+                    !label.is_empty()
+                        && label
+                            .bytes()
+                            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+                })
+        }
+    }
+}
+
+/// `name=token`; both parts must be there.
+pub fn split_pair(pair: &str) -> Option<(&str, &str)> {
+    let (name, token) = pair.split_once('=')?;
+    let (name, token) = (name.trim(), token.trim());
+    (!name.is_empty() && is_token(token)).then_some((name, token))
+}
+
+/// RFC 6750's `b64token`.
+pub fn is_token(text: &str) -> bool {
+    let body = text.trim_end_matches('=');
+    !body.is_empty()
+        && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte))
+}

@@ -23,9 +23,10 @@ use tower::Service;
 use super::problem;
 use crate::{
     admin,
-    config::{FrontDoor, HostsConfig},
-    instance::{InstanceId, Process},
+    config::{FrontDoor, HostsConfig, is_host_name},
+    instance::Process,
     mcp::reply::SESSION_HEADER,
+    place::InstanceId,
     session::SessionId,
 };
 
@@ -97,24 +98,6 @@ pub fn without_port(authority: &str) -> Option<&str> {
         None => port.is_empty(),
     };
     (port_fits && is_host_name(host)).then_some(host)
-}
-
-/// Whether a text can be a host: a name, an IPv4 address or a bracketed IPv6 address.
-pub fn is_host_name(text: &str) -> bool {
-    match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            let body = text.strip_suffix('.').unwrap_or(text);
-            !body.is_empty()
-                && body.len() <= 253
-                && body.split('.').all(|label| {
-                    !label.is_empty()
-                        && label
-                            .bytes()
-                            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-                })
-        }
-    }
 }
 
 /// Why a request has no host that we could serve.

@@ -16,7 +16,7 @@ use super::{
     version::{self, Era, ProtocolVersion},
 };
 use crate::{
-    instance::{InstanceId, Origin},
+    place::{InstanceId, Origin},
     session::store::{Gone, Refused},
 };
 

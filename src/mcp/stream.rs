@@ -167,6 +167,8 @@ impl EventLog {
         let mut state = self.state();
         state.reader = 0;
         state.wake();
+        drop(state);
+        self.room.notify_waiters();
     }
 
     /// Begins to read after the event of that number, or where the last reader stopped. Whoever was

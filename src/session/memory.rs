@@ -19,10 +19,8 @@ use super::{
     store::{Counts, Gone, Refused},
 };
 use crate::{
-    auth::Caller,
-    config::SessionConfig,
-    instance::{InstanceId, Process},
-    mcp::version::ProtocolVersion,
+    auth::Caller, config::SessionConfig, instance::Process, mcp::version::ProtocolVersion,
+    place::InstanceId,
 };
 
 /// How many ended sessions are remembered, and for how long, so that a 404 can say how they ended.

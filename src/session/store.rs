@@ -12,7 +12,8 @@ use super::{EndReason, Handshake, Session, SessionId, memory::MemoryStore};
 use crate::{
     auth::Caller,
     config::SessionConfig,
-    instance::{InstanceId, Origin, Process},
+    instance::Process,
+    place::{InstanceId, Origin},
 };
 
 /// Where one instance's sessions are kept.

@@ -1,4 +1,4 @@
-//! What the documents say is so: the tables of README.md, its first session, the comments of
+//! What the documents say is so: the tables of README.md, its first sessions of both eras, the comments of
 //! config/default.toml, the map in lib.rs.
 
 use std::{
@@ -10,12 +10,14 @@ use std::{
 };
 
 use mcp_echo_stateful::{
-    config::{CONFIG_VARIABLE, DEFAULTS, Flags, Layers, PLAIN_NAMES, POLICY_SECTIONS, Tag},
+    config::{
+        CONFIG_VARIABLE, DEFAULTS, Flags, Layers, PLAIN_NAMES, POLICY_SECTIONS, Tag, ToolSet,
+    },
     http::cors,
-    instance::{Boot, InstanceId, Origin},
+    place::{Boot, InstanceId, Origin},
     mcp::{
-        failure::{Failure, Misrouted},
-        version::{Feature, ProtocolVersion},
+        failure::{Failure, INVALID_PARAMS, Misrouted},
+        version::{Era, Feature, Method, ProtocolVersion, Window},
     },
     session::{
         EndReason,
@@ -118,37 +120,62 @@ fn each_refused() -> Vec<Refused> {
     )
 }
 
-fn each_failure() -> Vec<Failure> {
+/// Each failure with the eras whose requests can fail in that way.
+fn each_failure() -> Vec<(Failure, &'static [Era])> {
+    const BOTH: &[Era] = &[Era::Sessioned, Era::Stateless];
+    const SESSIONED: &[Era] = &[Era::Sessioned];
+    const STATELESS: &[Era] = &[Era::Stateless];
+
     let here = InstanceId::new(0).expect("0 to 9");
     let origin = Origin { tag: Tag(0), boot: Boot(0) };
     let gone = |gone| {
         let served_by = (here, origin);
-        Failure::SessionGone(Misrouted { gone, minted_by: None, served_by, timeout_seconds: 300 })
+        let why = Misrouted { gone, minted_by: None, served_by, timeout_seconds: 300 };
+        (Failure::SessionGone(why), SESSIONED)
     };
-    let groups: Vec<Vec<Failure>> = each!(Failure:
-        Failure::NotJson(_) => vec![Failure::NotJson(String::new())],
-        Failure::NotAMessage(_) => vec![Failure::NotAMessage("".into())],
-        Failure::MethodNotFound(_) => vec![Failure::MethodNotFound(String::new())],
-        Failure::InvalidParams(_) => vec![Failure::InvalidParams(String::new())],
-        Failure::UnknownTool(_) => vec![Failure::UnknownTool(String::new())],
-        Failure::Cancelled => vec![Failure::Cancelled],
-        Failure::SessionRequired => vec![Failure::SessionRequired],
+    // What keeps a session from being made is a tool's error where there is only create_session to make
+    // one.
+    let refused = |refused| (Failure::SessionRefused(refused), SESSIONED);
+    let groups: Vec<Vec<_>> = each!(Failure:
+        Failure::NotJson(_) => vec![(Failure::NotJson(String::new()), BOTH)],
+        Failure::NotAMessage(_) => vec![(Failure::NotAMessage("".into()), BOTH)],
+        Failure::MethodNotFound(_) => vec![(Failure::MethodNotFound(String::new()), BOTH)],
+        Failure::InvalidParams(_) => vec![(Failure::InvalidParams(String::new()), BOTH)],
+        Failure::UnknownTool(_) => vec![(Failure::UnknownTool(String::new()), BOTH)],
+        Failure::ResourceNotFound(_) => vec![(Failure::ResourceNotFound(String::new()), BOTH)],
+        Failure::Refused { .. } => {
+            vec![(Failure::Refused { code: INVALID_PARAMS, message: String::new() }, BOTH)]
+        },
+        Failure::MissingCapability(_) => vec![(Failure::MissingCapability(json!({})), STATELESS)],
+        Failure::BadMeta(_) => vec![(Failure::BadMeta(""), STATELESS)],
+        Failure::HeaderMismatch(_) => vec![(Failure::HeaderMismatch(String::new()), STATELESS)],
+        Failure::UnsupportedRevision { .. } => {
+            let (requested, served) = (String::new(), Vec::new());
+            vec![(Failure::UnsupportedRevision { requested, served }, STATELESS)]
+        },
+        Failure::TooManySubscriptions { .. } => {
+            vec![(Failure::TooManySubscriptions { limit: 1 }, STATELESS)]
+        },
+        Failure::TooManyTasks => vec![(Failure::TooManyTasks, STATELESS)],
+        Failure::Cancelled => vec![(Failure::Cancelled, SESSIONED)],
+        Failure::SessionRequired => vec![(Failure::SessionRequired, SESSIONED)],
         Failure::SessionGone(_) => each_gone().into_iter().map(gone).collect(),
         Failure::SessionRefused(_) => {
-            each_refused().into_iter().map(Failure::SessionRefused).collect()
+            let apart = |why: &Refused| *why != Refused::NoEntropy;
+            each_refused().into_iter().filter(apart).map(refused).collect()
         },
-        Failure::TooManyStreams { .. } => vec![Failure::TooManyStreams { limit: 1 }],
-        Failure::BadHeader(_) => vec![Failure::BadHeader("")],
+        Failure::TooManyStreams { .. } => vec![(Failure::TooManyStreams { limit: 1 }, SESSIONED)],
+        Failure::BadHeader(_) => vec![(Failure::BadHeader(""), SESSIONED)],
         Failure::UnsupportedVersion { .. } => {
-            vec![Failure::UnsupportedVersion { served: Vec::new() }]
+            vec![(Failure::UnsupportedVersion { served: Vec::new() }, SESSIONED)]
         },
-        Failure::NotAcceptable { .. } => vec![Failure::NotAcceptable { needed: "" }],
-        Failure::UnsupportedMediaType => vec![Failure::UnsupportedMediaType],
-        Failure::BodyTooLarge { .. } => vec![Failure::BodyTooLarge { limit: 1 }],
-        Failure::BodyTimeout => vec![Failure::BodyTimeout],
-        Failure::BodyBroken => vec![Failure::BodyBroken],
-        Failure::MethodNotAllowed => vec![Failure::MethodNotAllowed],
-        Failure::Internal => vec![Failure::Internal],
+        Failure::NotAcceptable { .. } => vec![(Failure::NotAcceptable { needed: "" }, BOTH)],
+        Failure::UnsupportedMediaType => vec![(Failure::UnsupportedMediaType, BOTH)],
+        Failure::BodyTooLarge { .. } => vec![(Failure::BodyTooLarge { limit: 1 }, BOTH)],
+        Failure::BodyTimeout => vec![(Failure::BodyTimeout, BOTH)],
+        Failure::BodyBroken => vec![(Failure::BodyBroken, BOTH)],
+        Failure::MethodNotAllowed(_) => vec![(Failure::MethodNotAllowed(""), BOTH)],
+        Failure::Internal => vec![(Failure::Internal, BOTH)],
     );
     groups.concat()
 }
@@ -201,16 +228,78 @@ async fn the_tool_table_is_tools_list() {
         let schema = &tool["inputSchema"];
         let required = schema["required"].as_array().cloned().unwrap_or_default();
         let properties = schema["properties"].as_object().expect("properties");
-        let served: BTreeSet<_> = properties
-            .keys()
-            .map(|name| match required.contains(&json!(name)) {
-                true => name.clone(),
-                false => format!("{name}?"),
-            })
-            .collect();
-        let written: BTreeSet<_> = codes(row[1]).into_iter().map(str::to_owned).collect();
-        assert_eq!(written, served, "{}", row[0]);
+        let served = properties.keys().map(|name| (name.as_str(), required.contains(&json!(name))));
+        assert_eq!(written_arguments(row[1]), marked(served), "{}", row[0]);
     }
+}
+
+/// Arguments as the tables write them: a `?` marks what may be left out.
+fn marked<'a>(arguments: impl IntoIterator<Item = (&'a str, bool)>) -> BTreeSet<String> {
+    let mark = |required| if required { "" } else { "?" };
+    arguments.into_iter().map(|(name, required)| format!("{name}{}", mark(required))).collect()
+}
+
+fn written_arguments(cell: &str) -> BTreeSet<String> {
+    codes(cell).into_iter().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn the_table_of_resources_and_prompts_is_what_is_listed() {
+    let server = TestServer::start(&[]).await;
+    let mut served = Vec::new();
+    for (method, kind) in [
+        ("resources/list", "resource"),
+        ("resources/templates/list", "template"),
+        ("prompts/list", "prompt"),
+    ] {
+        let answer = server.rpc(method, json!({})).send().await.json();
+        let lists = answer["result"].as_object().expect("a result").values();
+        for item in lists.filter_map(Value::as_array).flatten() {
+            let name =
+                ["uri", "uriTemplate", "name"].into_iter().find_map(|key| item[key].as_str());
+            let name = name.expect("a name").to_owned();
+            let arguments: Vec<_> = item["arguments"].as_array().into_iter().flatten().collect();
+            let of_prompt = arguments.into_iter().map(|argument| {
+                (argument["name"].as_str().expect("a name"), argument["required"] == true)
+            });
+            let of_template = name.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
+            let of_template = of_template.map(|(variable, _)| (variable, true));
+            let arguments = marked(of_prompt.chain(of_template));
+            served.push((kind.to_owned(), name, arguments));
+        }
+    }
+    let rows = table("### Resources and prompts", &["kind", "name", "arguments", "what it is"]);
+    let written: Vec<_> = rows
+        .iter()
+        .map(|row| (row[0].to_owned(), code(row[1]).to_owned(), written_arguments(row[2])))
+        .collect();
+    assert_eq!(written, served);
+}
+
+#[tokio::test]
+async fn the_ready_made_configuration_serves_the_fixtures_that_the_readme_names() {
+    let flags =
+        Flags { file: Some(Path::new(ROOT).join("config/conformance.toml")), ..Flags::default() };
+    let config = Layers::merge(&flags, &[]).and_then(|layers| layers.check()).expect("is fine");
+    for policy in &config.instances {
+        assert!(policy.tools.sets.contains(&ToolSet::Conformance), "{:?}", policy.tools.sets);
+    }
+
+    let sets = "conformance,session,diagnostics,streaming";
+    let server = TestServer::start(&[("MCP_ECHO_TOOLS__SETS", sets)]).await;
+    let answer = server.rpc("tools/list", json!({})).send().await.json();
+    let listed: Vec<_> = answer["result"]["tools"]
+        .as_array()
+        .expect("tools")
+        .iter()
+        .map(|tool| tool["name"].as_str().expect("a name"))
+        .collect();
+    // In the text a tool is all that has an underscore and no dot.
+    let named = codes(section("## Testing a gateway"));
+    let tools = set(named.into_iter().filter(|name| name.contains('_') && !name.contains('.')));
+    assert!(tools.iter().any(|name| name.starts_with("test_")), "{tools:?}");
+    let unknown: Vec<_> = tools.iter().filter(|name| !listed.contains(name)).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
 }
 
 #[test]
@@ -289,17 +378,21 @@ fn every_key_of_the_defaults_has_a_comment() {
 
 #[test]
 fn the_error_table_holds_every_failure() {
-    let rows = table("### Errors", &["HTTP", "code", "in the log", "when"]);
+    let rows = table("### Errors", &["up to 2025-11-25", "2026-07-28", "in the log", "when"]);
     let written = set(rows.iter().flat_map(|row| {
-        let (status, code): (u16, i32) = (row[0].parse().unwrap(), row[1].parse().unwrap());
-        codes(row[2]).into_iter().map(move |name| (name, status, code))
+        let answers = [row[0].to_owned(), row[1].to_owned()];
+        codes(row[2]).into_iter().map(move |name| (name, answers.clone()))
     }));
-    let known: BTreeSet<_> = each_failure()
-        .iter()
-        .map(|failure| (failure.as_str(), failure.status().as_u16(), failure.code()))
-        .collect();
-    assert!(!known.is_empty());
+    let known = set(each_failure().iter().map(|(failure, eras)| {
+        let answers = [Era::Sessioned, Era::Stateless].map(|era| match eras.contains(&era) {
+            true => format!("{} {}", failure.status(era).as_u16(), failure.code(era)),
+            false => "–".to_owned(),
+        });
+        (failure.as_str(), answers)
+    }));
     assert_eq!(written, known);
+    let (no_entropy, internal) = (Failure::SessionRefused(Refused::NoEntropy), Failure::Internal);
+    assert_eq!(no_entropy.as_str(), internal.as_str());
 }
 
 #[test]
@@ -361,7 +454,11 @@ fn the_header_table_names_what_the_code_does() {
     let sources = sources().into_values().collect::<String>();
     for name in &written {
         let constant = format!("header::{}", name.to_ascii_uppercase().replace('-', "_"));
-        let known = sources.contains(&format!("\"{name}\"")) || sources.contains(&constant);
+        // A name that ends with … is composed, and the sources hold its beginning.
+        let known = match name.strip_suffix('…') {
+            Some(start) => sources.to_ascii_lowercase().contains(&format!("\"{start}{{")),
+            None => sources.contains(&format!("\"{name}\"")) || sources.contains(&constant),
+        };
         assert!(known, "{name} is nowhere in the sources");
     }
     for row in rows {
@@ -374,23 +471,44 @@ fn the_header_table_names_what_the_code_does() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
+/// A table of what each revision has, as the README writes it.
+fn matrix(what: &str, rows: impl IntoIterator<Item = (String, Window)>) -> String {
+    let names = ProtocolVersion::ALL.map(ProtocolVersion::as_str);
+    let mut lines = vec![
+        format!("| {what} | {} |", names.join(" | ")),
+        format!("| --- |{}", " --- |".repeat(names.len())),
+    ];
+    for (name, (first, last)) in rows {
+        let cells = ProtocolVersion::ALL.map(|version| {
+            let served = first <= version && last.is_none_or(|last| version <= last);
+            if served { "served" } else { "refused" }
+        });
+        lines.push(format!("| {name} | {} |", cells.join(" | ")));
+    }
+    assert!(lines.len() > 2, "no {what}");
+    lines.join("\n")
+}
+
 #[test]
-fn the_version_table_is_that_of_the_features() {
-    let versions = ProtocolVersion::ALL.map(ProtocolVersion::as_str);
-    let rows = table("### Versions", &[&[""], versions.as_slice()].concat());
-    let features = each!(Feature:
-        Feature::Batches => (Feature::Batches, "JSON-RPC batches"),
-        Feature::ToolAnnotations => (Feature::ToolAnnotations, "tool annotations"),
-        Feature::Titles => (Feature::Titles, "titles"),
-        Feature::OutputSchema => (Feature::OutputSchema, "output schemas"),
-        Feature::ArgumentErrorsAreResults =>
-            (Feature::ArgumentErrorsAreResults, "arguments that do not fit are a tool result"),
-    );
-    assert_eq!(rows.len(), features.len());
-    for (row, (feature, name)) in rows.iter().zip(features) {
-        assert!(row[0].starts_with(name), "{row:?} should be about {name}");
-        let windows = ProtocolVersion::ALL.map(|v| if v.has(feature) { "yes" } else { "" });
-        assert_eq!(row[1..], windows, "{name}");
+fn the_version_tables_are_those_of_the_program() {
+    // ALL is written by hand; the sources list the variants.
+    let source = &sources()["mcp/version.rs"];
+    let (_, variants) = source.split_once("pub enum Feature {").expect("is there");
+    let (variants, _) = variants.split_once('}').expect("ends");
+    let count = variants.lines().filter(|line| line.ends_with(',')).count();
+    assert_eq!(count, Feature::ALL.len(), "{variants}");
+
+    let features = Feature::ALL.map(|feature| (feature.title().to_owned(), feature.window()));
+    let methods =
+        Method::ALL.iter().map(|method| (format!("`{}`", method.as_str()), method.window()));
+    for expected in [matrix("feature", features), matrix("method", methods)] {
+        let head = expected.lines().next();
+        let lines = section("### Versions").lines().skip_while(|line| Some(*line) != head);
+        let found: Vec<_> = lines.take_while(|line| line.starts_with('|')).collect();
+        assert!(
+            found.join("\n") == expected,
+            "README.md, Versions, should have this table:\n{expected}"
+        );
     }
 }
 
@@ -398,7 +516,7 @@ fn the_version_table_is_that_of_the_features() {
 /// one that differs each time.
 #[track_caller]
 fn assert_shown(shown: &Value, real: &Value, name: &str) {
-    let varies = ["session_id", "session_ref", "replica_tag", "boot"].contains(&name)
+    let varies = ["session_id", "session_ref", "session", "replica_tag", "boot"].contains(&name)
         || name.ends_with("_at")
         || name.ends_with("_seconds");
     match (shown, real) {
@@ -444,14 +562,22 @@ impl Drop for Running {
 }
 
 #[test]
-fn the_first_session_runs_and_is_logged_as_the_readme_says() {
+fn the_first_sessions_run_and_are_logged_as_the_readme_says() {
     // A command and its answer in turn.
     let (mut script, mut answers) = (String::new(), Vec::new());
-    for step in blocks(section("## A first session")).chunks(2) {
-        let [("bash", command), ("text", answer)] = step else { panic!("{step:?}") };
-        script.push_str(&format!("{command}\nprintf '\\0'\n"));
-        answers.push(*answer);
+    let mut ends = Vec::new();
+    for heading in ["## A first session", "## The same without sessions"] {
+        for step in blocks(section(heading)).chunks(2) {
+            let [("bash", command), ("text", answer)] = step else { panic!("{step:?}") };
+            script.push_str(&format!("{command}\nprintf '\\0'\n"));
+            answers.push(*answer);
+        }
+        ends.push(answers.len());
     }
+
+    // A request of a trace, which the README's are not, for the log.
+    let trace = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    script.push_str(&format!("curl -so /dev/null \"$MCP\" -H '{trace}'\n"));
 
     let server = Command::new(env!("CARGO_BIN_EXE_mcp-echo-stateful"))
         .env_clear()
@@ -494,8 +620,9 @@ fn the_first_session_runs_and_is_logged_as_the_readme_says() {
             (shown, real) => assert_eq!(shown, real),
         }
     }
-    let last = printed.last().expect("answers");
-    assert!(last.starts_with("HTTP/1.1 404") && last.contains("\"terminated\""), "{last}");
+    let [first, second] = [ends[0], ends[1]].map(|end| printed[end - 1]);
+    assert!(first.starts_with("HTTP/1.1 404") && first.contains("\"terminated\""), "{first}");
+    assert!(second.contains("it was ended") && second.contains("\"isError\":true"), "{second}");
 
     let known = ["timestamp", "level", "target", "message"].map(str::to_owned);
     let logged: BTreeSet<String> = rest

@@ -8,8 +8,9 @@ use std::{
 use mcp_echo_stateful::{
     auth::Caller,
     config::{Flags, Layers, SessionConfig},
-    instance::{InstanceId, Process},
+    instance::Process,
     mcp::version::ProtocolVersion,
+    place::InstanceId,
     session::{
         EndReason, Handshake,
         store::{Gone, Refused, SessionStore},

@@ -116,3 +116,30 @@ fn no_file_grows_beyond_reading() {
         assert!(whole.lines().count() < 800, "{name} holds more than one idea");
     }
 }
+
+#[test]
+fn leaves_use_nothing_of_ours() {
+    let leaves = [
+        "clock.rs",
+        "lifecycle.rs",
+        "place.rs",
+        "mcp/jsonrpc.rs",
+        "mcp/model.rs",
+        "mcp/sse.rs",
+        "mcp/version.rs",
+    ];
+    let mut checked = 0;
+    for (name, _, code) in sources() {
+        if leaves.contains(&name.as_str()) {
+            checked += 1;
+            assert!(!code.contains("crate::") && !code.contains("super::"), "{name} is a leaf");
+        }
+        if name.starts_with("config") {
+            checked += 1;
+            for inner in ["crate::http", "crate::auth", "crate::instance", "crate::session"] {
+                assert!(!code.contains(inner), "{name} uses {inner}, which is built from it");
+            }
+        }
+    }
+    assert_eq!(checked, leaves.len() + 3);
+}

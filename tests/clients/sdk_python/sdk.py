@@ -7,6 +7,10 @@ import httpx2
 import mcp_types as types
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from servers import FULL_PORT, base_url
+
+# Modes of the SDK's client: initialize first, or every request for itself.
+SESSIONS, NO_SESSIONS = "legacy", "2026-07-28"
 
 PATIENCE = 10
 
@@ -38,7 +42,7 @@ class Wire:
                 await asyncio.sleep(0.01)
 
     @asynccontextmanager
-    async def connect(self, url, mode="legacy", **options):
+    async def connect(self, url, mode=SESSIONS, **options):
         async with httpx2.AsyncClient(timeout=30, event_hooks={"response": [self.note]}) as http:
             async with Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=mode, **options) as client:
                 yield client
@@ -105,12 +109,22 @@ def fill(schema):
     raise AssertionError(f"a field that this user cannot fill in: {schema}")
 
 
+def url(instance=0, port=FULL_PORT):
+    return base_url(instance, "localhost", port)
+
+
+def connect(mode, user=None, wire=None, instance=0, port=FULL_PORT, **options):
+    """A client of the server that can ask for everything, with a user who answers."""
+    return (wire or Wire()).connect(url(instance, port), mode, **(user or User()).options(), **options)
+
+
 class BreakingWire:
     """A way to the server on which every connection can be cut, as when a cable is pulled."""
 
     def __init__(self, port):
         self.server_port = port
         self.open = set()
+        self.carrying = set()
         self.requests = b""
 
     async def __aenter__(self):
@@ -121,36 +135,29 @@ class BreakingWire:
     async def __aexit__(self, *_):
         self.listener.close()
         self.cut()
+        await asyncio.gather(*self.carrying)
 
     def cut(self):
         for writer in self.open:
             writer.transport.abort()
 
     async def carry(self, reader, writer):
+        self.carrying.add(asyncio.current_task())
         there, back = await asyncio.open_connection("127.0.0.1", self.server_port)
-        pair = {writer, back}
-        self.open |= pair
+        self.open |= {writer, back}
 
-        async def copy(source, sink, note=None):
+        async def copy(source, sink, note=lambda piece: None):
             while piece := await source.read(65536):
-                if note:
-                    note(piece)
+                note(piece)
                 sink.write(piece)
                 await sink.drain()
+            sink.transport.abort()
 
         def note(piece):
             self.requests += piece
 
-        copies = [asyncio.create_task(copy(reader, back, note)), asyncio.create_task(copy(there, writer))]
-        try:
-            await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in copies:
-                task.cancel()
-            await asyncio.gather(*copies, return_exceptions=True)
-            for end in pair:
-                end.transport.abort()
-            self.open -= pair
+        await asyncio.gather(copy(reader, back, note), copy(there, writer), return_exceptions=True)
+        self.open -= {writer, back}
 
 
 async def call(client, name, **arguments):
