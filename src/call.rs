@@ -119,6 +119,18 @@ pub struct InputRequest {
     pub params: Value,
 }
 
+impl InputRequest {
+    /// The question as a result carries it.
+    pub fn embedded(self) -> Value {
+        let Self { kind, mut params } = self;
+        if let Some(params) = params.as_object_mut() {
+            // Only a request of its own needs it; here the outcome is learned by trying again.
+            params.remove("elicitationId");
+        }
+        json!({ "method": kind.method(), "params": params })
+    }
+}
+
 /// The kinds of question that MCP has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InputKind {

@@ -366,6 +366,9 @@ impl Layers {
         for setting in source::environment(variables, &defaults)? {
             figment = figment.merge(setting);
         }
+        if let Some(newest) = newest_sessioned(&figment) {
+            figment = figment.merge(source::Setting::derived("protocol.version", newest));
+        }
         if let Some(host) = &flags.host {
             figment = figment.merge(source::Setting::flag("--host", "server.host", host.as_str()));
         }
@@ -432,7 +435,7 @@ impl Layers {
         let newest = protocol.versions.iter().filter(|v| v.era() == Era::Sessioned).max();
         if let Some(newest) = newest.copied()
             && !protocol.versions.contains(&protocol.version)
-            && self.origin("protocol.version") == "default"
+            && ["default", source::DERIVED].contains(&self.origin("protocol.version").as_str())
             && !self.0.contains(&format!("{prefix}.protocol.version"))
         {
             protocol.version = newest;
@@ -625,6 +628,19 @@ impl figment::Provider for TomlFile {
     fn data(&self) -> Result<figment::value::Map<figment::Profile, Dict>, figment::Error> {
         Toml::string(&self.text).data()
     }
+}
+
+/// An operator who narrows the versions need not name the default as well: the newest with an
+/// `initialize` takes its place. `None` where the default is among them, or was set.
+fn newest_sessioned(figment: &Figment) -> Option<&'static str> {
+    let versions: Vec<ProtocolVersion> = figment.extract_inner("protocol.versions").ok()?;
+    let version: ProtocolVersion = figment.extract_inner("protocol.version").ok()?;
+    let set = figment.find_metadata("protocol.version").map(origin_name);
+    if versions.contains(&version) || set.as_deref() != Some("default") {
+        return None;
+    }
+    let sessioned = versions.into_iter().filter(|version| version.era() == Era::Sessioned);
+    sessioned.max().map(ProtocolVersion::as_str)
 }
 
 fn origin_name(metadata: &Metadata) -> String {

@@ -7,19 +7,20 @@
 //! ```text
 //! main ─ server ─┬─ http ── vhost ── access_log, origin, cors, bearer, body
 //!                ├─ admin                (health, /debug)
-//!                └─ mcp ─┬─ sessioned ─┬─ dispatch ── catalogue ─┬─ tools ── call
-//!                        └─ stateless ─┘                         ├─ resources
-//!                           ├─ listen                            └─ prompts
+//!                └─ mcp ─┬─ sessioned ── run ──────┬─ dispatch ── catalogue ─┬─ tools ── call
+//!                        └─ stateless ── headers ──┘                         ├─ resources
+//!                           ├─ listen                                        └─ prompts
 //!                           └─ seal
 //! state:  session ── store ── memory;  tasks;  hub ── who is told of a change
 //! wire:   jsonrpc, version, model, failure, reply, stream, sse
-//! leaves: config, clock, lifecycle, telemetry, auth
+//! leaves: config, place, clock, lifecycle, telemetry, auth
 //! ```
 //!
 //! | module | one idea |
 //! |---|---|
 //! | [`config`] | what was written: keys, layers, checks |
 //! | [`instance`] | what it means: one tenant, built at the start |
+//! | [`place`] | where something was minted: the head of every id |
 //! | [`server`] | accept and drain |
 //! | [`lifecycle`] | no task is forgotten; stopping in two stages |
 //! | [`http`] | the layers, each with its reason |

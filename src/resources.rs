@@ -226,10 +226,15 @@ pub async fn read(instance: &Arc<Instance>, uri: &str, caller: Caller) -> Option
     None
 }
 
-/// Whether a resource may come to be under this URI, so that it makes sense to wait for it.
-pub fn may_come(instance: &Instance, uri: &str) -> bool {
-    let session = instance.policy.tools.sets.contains(&ToolSet::Session);
-    session && uri.strip_prefix("session://").is_some_and(|rest| rest.contains("/data/"))
+/// Whether this caller may ask to be told of a resource: it is there, or a value of a session of the
+/// caller's may come to be there.
+pub async fn may_watch(instance: &Arc<Instance>, uri: &str, caller: Caller) -> bool {
+    if let Some((session, _)) = uri.strip_prefix("session://").and_then(|r| r.split_once("/data/"))
+    {
+        let served = instance.policy.tools.sets.contains(&ToolSet::Session);
+        return served && instance.sessions.find(session, caller).await.is_ok();
+    }
+    read(instance, uri, caller).await.is_some()
 }
 
 /// Proposes values for a variable of a template; `None` if there is no such template or variable.

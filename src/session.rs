@@ -340,10 +340,11 @@ impl Session {
         self.state().data.set(key, value, quota)
     }
 
-    /// Opens one more standalone stream, unless `limit` are open. The token is a child of `closing`,
-    /// and ends with the session as well.
+    /// Opens a new standalone stream or a known one again, unless `limit` are open. The token is a child of
+    /// `closing`, and ends with the session as well.
     pub fn open_stream(
         &self,
+        known: Option<Arc<EventLog>>,
         limit: usize,
         closing: &CancellationToken,
     ) -> Option<(Arc<EventLog>, CancellationToken)> {
@@ -356,29 +357,22 @@ impl Session {
             return None;
         }
         activity.open_streams += 1;
-        let log = activity.new_log();
-        activity.standalone.push(Arc::clone(&log));
+        let log = known.unwrap_or_else(|| {
+            let log = activity.new_log();
+            activity.standalone.push(Arc::clone(&log));
+            log
+        });
         Some((log, activity.closed.clone()))
     }
 
-    /// Opens a stream again that this session had.
-    pub fn resume_stream(
-        &self,
-        stream: u32,
-        limit: usize,
-        closing: &CancellationToken,
-    ) -> Option<(Arc<EventLog>, CancellationToken)> {
-        let mut state = self.state();
-        let activity = state.activity(closing);
-        let log = activity.logs.iter().find(|log| log.stream == Some(stream)).cloned()?;
-        if activity.open_streams >= limit {
-            return None;
-        }
-        activity.open_streams += 1;
-        Some((log, activity.closed.clone()))
+    /// A stream that this session had, to be resumed.
+    pub fn stream(&self, number: u32) -> Option<Arc<EventLog>> {
+        let state = self.state();
+        let mut logs = state.activity.as_ref()?.logs.iter();
+        logs.find(|log| log.stream == Some(number)).cloned()
     }
 
-    /// The counterpart of [`Session::open_stream`] and [`Session::resume_stream`].
+    /// The counterpart of [`Session::open_stream`].
     pub fn close_stream(&self) {
         if let Some(activity) = &mut self.state().activity {
             activity.open_streams = activity.open_streams.saturating_sub(1);

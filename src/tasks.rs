@@ -22,6 +22,7 @@ use crate::{
     config::TasksConfig,
     hub::{Change, Hub},
     instance::Process,
+    mcp::{failure::Failure, model::Capabilities, version::Era},
     place::InstanceId,
     session::SessionId,
 };
@@ -40,6 +41,17 @@ pub struct Tasks {
     tasks: Mutex<HashMap<String, Arc<Task>>>,
 }
 
+/// Why no task was created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// There are as many as may be.
+    #[error("there are as many tasks as may be")]
+    Full,
+    /// The operating system gave no random bytes.
+    #[error("no random bytes for a task id")]
+    NoEntropy,
+}
+
 /// One call that outlives its request.
 #[derive(Debug)]
 pub struct Task {
@@ -48,6 +60,7 @@ pub struct Task {
     /// Cancelled when the client asks the task to stop.
     pub cancelled: CancellationToken,
     owner: Caller,
+    client: Capabilities,
     clock: Clock,
     created: Moment,
     ttl: Duration,
@@ -116,15 +129,17 @@ impl Tasks {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A task that works; `None` if there are as many as may be.
-    pub fn create(&self, owner: Caller) -> Option<Arc<Task>> {
+    /// A task that works.
+    pub fn create(&self, owner: Caller, client: Capabilities) -> Result<Arc<Task>, Refused> {
         self.sweep();
-        let id = SessionId::mint(self.instance, self.process.origin).ok()?.to_string();
+        let id = SessionId::mint(self.instance, self.process.origin);
+        let id = id.map_err(|_| Refused::NoEntropy)?.to_string();
         let now = self.process.clock.now();
         let task = Arc::new(Task {
             id: id.clone(),
             cancelled: CancellationToken::new(),
             owner,
+            client,
             clock: self.process.clock,
             created: now,
             ttl: self.ttl,
@@ -139,10 +154,10 @@ impl Tasks {
         });
         let mut tasks = self.tasks();
         if tasks.len() >= self.capacity {
-            return None;
+            return Err(Refused::Full);
         }
         tasks.insert(id, Arc::clone(&task));
-        Some(task)
+        Ok(task)
     }
 
     /// The task of that id, if this caller made it.
@@ -214,7 +229,10 @@ impl Task {
 
     /// The task without what its state carries: what a `CreateTaskResult` says.
     pub fn summary(&self) -> Value {
-        let state = self.state();
+        self.summary_of(&self.state())
+    }
+
+    fn summary_of(&self, state: &State) -> Value {
         json!({
             "taskId": self.id,
             "status": state.status.as_str(),
@@ -227,8 +245,9 @@ impl Task {
 
     /// The task as `tasks/get` shows it.
     pub fn describe(&self) -> Value {
-        let mut task = self.summary();
-        match &self.state().status {
+        let state = self.state();
+        let mut task = self.summary_of(&state);
+        match &state.status {
             Status::Working | Status::Cancelled => {}
             Status::InputRequired(questions) => {
                 let open =
@@ -251,6 +270,14 @@ impl Task {
     }
 
     async fn ask(&self, questions: Vec<(&'static str, InputRequest)>) -> BTreeMap<String, Value> {
+        let unable =
+            questions.iter().find(|(_, question)| !question.kind.supported_by(self.client));
+        if let Some((_, question)) = unable {
+            let failure = Failure::MissingCapability(question.kind.required());
+            self.fail(serde_json::to_value(failure.to_object(Era::Stateless)).unwrap_or_default());
+            self.cancelled.cancel();
+            return BTreeMap::new();
+        }
         let (sender, answers) = oneshot::channel();
         let round = {
             let mut state = self.state();
@@ -258,12 +285,12 @@ impl Task {
             state.waiter = Some(sender);
             state.rounds
         };
-        let questions = questions.into_iter().map(|(key, InputRequest { kind, params })| {
+        let questions = questions.into_iter().map(|(key, question)| {
             let unique = match round {
                 1 => key.to_owned(),
                 round => format!("{key}-{round}"),
             };
-            (unique, key, json!({ "method": kind.method(), "params": params }))
+            (unique, key, question.embedded())
         });
         self.become_(Status::InputRequired(questions.collect()));
         // Fails if the task is forgotten, and then nobody waits for the work.

@@ -38,6 +38,9 @@ pub const PLAIN_NAMES: &[(&str, &str)] = &[
 /// Names the configuration file itself, so it is no key.
 pub const CONFIG_VARIABLE: &str = "MCP_ECHO_CONFIG";
 
+/// Where a value comes from that nobody wrote.
+pub(super) const DERIVED: &str = "the newest of protocol.versions";
+
 const PREFIX: &str = "MCP_ECHO_";
 
 /// One setting and where it was found.
@@ -48,6 +51,11 @@ pub(super) struct Setting {
 }
 
 impl Setting {
+    /// A setting that follows from another.
+    pub(super) fn derived(path: &str, value: impl Into<Value>) -> Self {
+        Self { origin: DERIVED.to_owned(), path: path.to_owned(), value: value.into() }
+    }
+
     /// A setting given on the command line.
     pub(super) fn flag(flag: &str, path: &str, value: impl Into<Value>) -> Self {
         Self { origin: format!("flag {flag}"), path: path.to_owned(), value: value.into() }

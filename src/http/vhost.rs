@@ -17,7 +17,7 @@ use std::{
 
 use axum::{Router, extract::Request, response::Response};
 use futures_util::future::{Either, Ready, ready};
-use http::{HeaderMap, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use tower::Service;
 
 use super::problem;
@@ -32,6 +32,9 @@ use crate::{
 
 /// The name that opens every host name of ours.
 const LABEL: &str = "echo-stateful";
+
+/// The header that mirrors the handle of a stateful tool (`tools::HANDLE`).
+const HANDLE_HEADER: HeaderName = HeaderName::from_static("mcp-param-session");
 
 /// What a host name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,9 +188,11 @@ impl Inner {
         match self.front_door {
             FrontDoor::Fixed(instance) => instance.index(),
             FrontDoor::Sticky => {
-                let id = headers.get(SESSION_HEADER).and_then(|value| value.to_str().ok());
-                let minted_by = id.and_then(SessionId::parse).and_then(SessionId::instance);
-                minted_by.map_or_else(next, InstanceId::index)
+                let minted_by = |name: &HeaderName| {
+                    SessionId::parse(headers.get(name)?.to_str().ok()?)?.instance()
+                };
+                let id = minted_by(&SESSION_HEADER).or_else(|| minted_by(&HANDLE_HEADER));
+                id.map_or_else(next, InstanceId::index)
             }
             FrontDoor::RoundRobin => next(),
             FrontDoor::Random => {

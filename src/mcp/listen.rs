@@ -19,15 +19,18 @@ use super::{
     sse,
     stream::{EventLog, EventStream},
 };
-use crate::{call::Arrival, hub::Subscription, instance::Instance};
+use crate::{call::Arrival, hub::Subscription, instance::Instance, resources};
 
 #[derive(Deserialize)]
 struct ListenParams {
     notifications: Filter,
 }
 
+/// Resources of one subscription at the most.
+const MAX_RESOURCES: usize = 1000;
+
 /// Opens the stream.
-pub fn open(
+pub async fn open(
     instance: &Arc<Instance>,
     arrival: &Arc<Arrival>,
     id: Id<'_>,
@@ -35,7 +38,18 @@ pub fn open(
     knows_tasks: bool,
 ) -> Result<EventStream, Failure> {
     let ListenParams { notifications: wanted } = require(params, "\"notifications\"")?;
+    if wanted.resource_subscriptions.len() > MAX_RESOURCES {
+        let problem = format!("\"resourceSubscriptions\" must not hold more than {MAX_RESOURCES}");
+        return Err(Failure::InvalidParams(problem));
+    }
+    let mut resource_subscriptions = Vec::new();
+    for uri in wanted.resource_subscriptions {
+        if resources::may_watch(instance, &uri, arrival.caller).await {
+            resource_subscriptions.push(uri);
+        }
+    }
     let filter = Filter {
+        resource_subscriptions,
         // The list of resources never changes here.
         resources_list_changed: false,
         task_ids: match knows_tasks {
@@ -45,7 +59,8 @@ pub fn open(
             }
             false => Vec::new(),
         },
-        ..wanted
+        tools_list_changed: wanted.tools_list_changed,
+        prompts_list_changed: wanted.prompts_list_changed,
     };
     let acknowledged = json!({ "notifications": filter });
     let log = EventLog::new(None);

@@ -413,6 +413,16 @@ impl ToolResult {
         }
     }
 
+    /// The result for a revision without audio: a text stands for each sound.
+    pub fn without_audio(mut self) -> Self {
+        for item in &mut self.content {
+            if let Content::Audio { mime_type, .. } = item {
+                *item = Content::text(format!("[{mime_type}: this revision has no audio content]"));
+            }
+        }
+        self
+    }
+
     /// A failure that the caller can do something about.
     pub fn error(text: impl Into<String>) -> Self {
         Self { is_error: true, ..Self::text(text) }

@@ -1,7 +1,7 @@
 //! Revisions 2024-11-05 to 2025-11-25 on Streamable HTTP.
 //!
 //! Owns what a session id means for a request, the handshake, batches, streams and their resumption,
-//! and the end of a session; [`run`] owns one call. A client that goes away has not cancelled: work
+//! and the end of a session; `run` owns one call. A client that goes away has not cancelled: work
 //! that takes time belongs to the session and goes on (2025-11-25, basic/transports).
 //! Trap: an unknown id is never answered by making a session; only the absence of an id is.
 
@@ -83,27 +83,28 @@ pub async fn listen(instance: &Arc<Instance>, arrival: &Arc<Arrival>) -> Result<
     let session = binding.existing().await?;
     let limit = instance.policy.session.max_streams;
     let closing = instance.process.lifecycle.closing();
-    let (log, closed, after) = match binding.header(&LAST_EVENT_ID, "Last-Event-ID")? {
-        None => {
-            let (log, closed) =
-                session.open_stream(limit, closing).ok_or(Failure::TooManyStreams { limit })?;
-            if binding.version.has(Feature::PrimingEvent) {
-                log.prime(instance.policy.stream.retry_seconds.get());
-            }
-            instance.hub.add(&session);
-            (log, closed, None)
-        }
+    let resumed = match binding.header(&LAST_EVENT_ID, "Last-Event-ID")? {
+        None => None,
         Some(text) => {
-            let unknown = || {
+            let known = sse::parse_id(text)
+                .and_then(|(stream, number)| Some((session.stream(stream)?, number)));
+            let Some(known) = known else {
                 let problem = format!("there is no stream to resume at event {text:?}");
-                Failure::NotAMessage(problem.into())
+                return Err(Failure::NotAMessage(problem.into()));
             };
-            let (stream, number) = sse::parse_id(text).ok_or_else(unknown)?;
-            let (log, closed) =
-                session.resume_stream(stream, limit, closing).ok_or_else(unknown)?;
-            (log, closed, Some(number))
+            Some(known)
         }
     };
+    let after = resumed.as_ref().map(|(_, number)| *number);
+    let (log, closed) = session
+        .open_stream(resumed.map(|(log, _)| log), limit, closing)
+        .ok_or(Failure::TooManyStreams { limit })?;
+    if after.is_none() {
+        if binding.version.has(Feature::PrimingEvent) {
+            log.prime(instance.policy.stream.retry_seconds.get());
+        }
+        instance.hub.add(&session);
+    }
     let hold = instance.sessions.hold(&session);
     let id = session.id;
     let keep_alive = instance.policy.stream.keep_alive_seconds.get();
@@ -154,6 +155,8 @@ struct Binding<'a> {
     instance: &'a Arc<Instance>,
     arrival: &'a Arc<Arrival>,
     accepted: Accepted,
+    /// Whether the request is the whole POST: the parts of a batch cannot each be a stream.
+    alone: bool,
     session: Option<Arc<Session>>,
     version: ProtocolVersion,
 }
@@ -167,7 +170,14 @@ enum Started {
 
 impl<'a> Binding<'a> {
     fn new(instance: &'a Arc<Instance>, arrival: &'a Arc<Arrival>, accepted: Accepted) -> Self {
-        Self { instance, arrival, accepted, session: None, version: ProtocolVersion::UNNAMED }
+        Self {
+            instance,
+            arrival,
+            accepted,
+            alone: true,
+            session: None,
+            version: ProtocolVersion::UNNAMED,
+        }
     }
 
     fn respond(&self, result: Result<Reply, Failure>, id: Option<Id<'_>>) -> Response {
@@ -267,9 +277,6 @@ impl<'a> Binding<'a> {
                 };
                 Ok(match started {
                     Started::Done(message) => self.whole(message),
-                    Started::Later(work) if reply::wants_events(self.form(), self.accepted) => {
-                        self.stream(work)
-                    }
                     Started::Later(work) => Reply::Json(self.detach(work).await?),
                     Started::Streaming(log) => self.follow(log),
                 })
@@ -294,6 +301,7 @@ impl<'a> Binding<'a> {
         messages: Vec<Result<Message<'_>, EnvelopeError<'_>>>,
     ) -> Result<Reply, Failure> {
         self.arrival.record.set_method("batch");
+        self.alone = false;
         self.open().await?;
         if !self.version.has(Feature::Batches) {
             let problem = format!(
@@ -302,8 +310,6 @@ impl<'a> Binding<'a> {
             );
             return Err(Failure::NotAMessage(problem.into()));
         }
-        // The parts of one answer cannot each be a stream.
-        self.accepted.events = false;
         let mut answers: Vec<BoxFuture<'static, Bytes>> = Vec::new();
         for message in messages {
             match message {
@@ -394,9 +400,7 @@ impl<'a> Binding<'a> {
             }
             Method::ResourcesSubscribe => {
                 let UriParams { uri } = require(params, "\"uri\"")?;
-                if resources::read(self.instance, &uri, self.arrival.caller).await.is_none()
-                    && !resources::may_come(self.instance, &uri)
-                {
+                if !resources::may_watch(self.instance, &uri, self.arrival.caller).await {
                     return Err(Failure::ResourceNotFound(uri.into_owned()));
                 }
                 let session = self.session().await?;
@@ -524,14 +528,18 @@ impl<'a> Binding<'a> {
             meta,
             progress_messages: self.version.has(Feature::ProgressMessages),
         };
-        let stream =
-            (call.tool.streams && reply::can_stream(self.form(), self.accepted)).then(|| {
-                let log = own.call_stream(self.instance.process.lifecycle.closing());
-                if self.version.has(Feature::PrimingEvent) {
-                    log.prime(self.instance.policy.stream.retry_seconds.get());
-                }
-                log
-            });
+        // Whatever is said before the answer needs a stream; and so does an answer that takes its time and
+        // must be an event, so that it can be waited for, and resumed.
+        let waits = !matches!(prepared, Prepared::Now(_))
+            && reply::wants_events(self.form(), self.accepted);
+        let speaks = call.tool.streams && reply::can_stream(self.form(), self.accepted);
+        let stream = (self.alone && (speaks || waits)).then(|| {
+            let log = own.call_stream(self.instance.process.lifecycle.closing());
+            if self.version.has(Feature::PrimingEvent) {
+                log.prime(self.instance.policy.stream.retry_seconds.get());
+            }
+            log
+        });
         let run = Run {
             instance: Arc::clone(self.instance),
             arrival: Arc::clone(self.arrival),
@@ -541,6 +549,7 @@ impl<'a> Binding<'a> {
             stream: stream.clone(),
             call,
             id: id.to_owned(),
+            audio: self.version.has(Feature::Audio),
         };
         if let (Prepared::Now(_), None) = (&prepared, &stream) {
             return Ok(Started::Done(run.at_once(prepared)));
@@ -602,18 +611,6 @@ impl<'a> Binding<'a> {
     async fn detach(&self, work: BoxFuture<'static, Bytes>) -> Result<Bytes, Failure> {
         let task = self.instance.process.lifecycle.spawn(work);
         task.await.map_err(|_| Failure::Internal)
-    }
-
-    /// Runs work to its end and sends its outcome as the last event of a stream that is open meanwhile.
-    fn stream(&self, work: BoxFuture<'static, Bytes>) -> Reply {
-        let log = EventLog::new(None);
-        let writer = Arc::clone(&log);
-        self.instance.process.lifecycle.spawn(async move {
-            let message = work.await;
-            writer.push(&message);
-            writer.finish();
-        });
-        self.follow(log)
     }
 
     fn follow(&self, log: Arc<EventLog>) -> Reply {

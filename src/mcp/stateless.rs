@@ -1,6 +1,6 @@
 //! Revision 2026-07-28: every request stands for itself.
 //!
-//! Owns what `_meta` must say ([`headers`]: what headers must), `server/discover`, `input_required` results and the
+//! Owns what `_meta` must say (`headers`: what headers must), `server/discover`, `input_required` results and the
 //! tasks extension. Refuses anything that would need an earlier request to be understood; a session is
 //! reached only by a handle among the arguments. A client that goes away has cancelled: the work is
 //! dropped with the answer (2026-07-28, basic/patterns/cancellation).
@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json, value::RawValue};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -36,7 +37,8 @@ use crate::{
     config::ResponseForm,
     http::body::Accepted,
     instance::Instance,
-    tasks::Task,
+    session::store::Hold,
+    tasks::{self, Task},
 };
 
 const ERA: Era = Era::Stateless;
@@ -133,7 +135,7 @@ impl Exchange<'_> {
                     return Err(Failure::NotAcceptable { needed: "text/event-stream" });
                 }
                 let tasks = client.capabilities.tasks;
-                let stream = listen::open(self.instance, self.arrival, id, params, tasks)?;
+                let stream = listen::open(self.instance, self.arrival, id, params, tasks).await?;
                 Ok(Reply::Stream(stream))
             }
             Method::TasksGet | Method::TasksUpdate | Method::TasksCancel => {
@@ -258,13 +260,8 @@ impl Exchange<'_> {
         if let Some((_, InputRequest { kind, .. })) = unable {
             return Err(Failure::MissingCapability(kind.required()));
         }
-        let questions = requests.into_iter().map(|(key, InputRequest { kind, mut params })| {
-            if let Some(params) = params.as_object_mut() {
-                // Gone in this revision: the outcome is learned by trying again.
-                params.remove("elicitationId");
-            }
-            (key.to_owned(), json!({ "method": kind.method(), "params": params }))
-        });
+        let questions =
+            requests.into_iter().map(|(key, request)| (key.to_owned(), request.embedded()));
         let mut result = json!({
             "resultType": "input_required",
             "inputRequests": Value::Object(questions.collect()),
@@ -354,14 +351,20 @@ impl Exchange<'_> {
             }
             Prepared::Later(run) => run(Arc::clone(&context)),
             Prepared::Task { run, .. } if capabilities.tasks => {
-                let task =
-                    self.instance.tasks.create(self.arrival.caller).ok_or(Failure::TooManyTasks)?;
+                let task = self.instance.tasks.create(self.arrival.caller, capabilities).map_err(
+                    |refused| match refused {
+                        tasks::Refused::Full => Failure::TooManyTasks,
+                        tasks::Refused::NoEntropy => Failure::Internal,
+                    },
+                )?;
+                let hold = context.session.as_ref().map(|own| self.instance.sessions.hold(own));
                 let work = run(Arc::clone(&context), task.asker());
                 self.instance.process.lifecycle.spawn(run_task(
                     Arc::clone(&task),
                     context,
                     call,
                     work,
+                    hold,
                 ));
                 let mut result = task.summary();
                 result["resultType"] = "task".into();
@@ -520,7 +523,8 @@ async fn run_task(
     task: Arc<Task>,
     context: Arc<CallContext>,
     call: ToolCall,
-    work: futures_util::future::BoxFuture<'static, Outcome<ToolResult>>,
+    work: BoxFuture<'static, Outcome<ToolResult>>,
+    _hold: Option<Hold>,
 ) {
     let failed =
         |failure: &Failure| serde_json::to_value(failure.to_object(ERA)).unwrap_or_default();

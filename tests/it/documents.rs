@@ -10,15 +10,13 @@ use std::{
 };
 
 use mcp_echo_stateful::{
-    config::{
-        CONFIG_VARIABLE, DEFAULTS, Flags, Layers, PLAIN_NAMES, POLICY_SECTIONS, Tag, ToolSet,
-    },
+    config::{CONFIG_VARIABLE, DEFAULTS, Flags, Layers, PLAIN_NAMES, POLICY_SECTIONS, ToolSet},
     http::cors,
-    place::{Boot, InstanceId, Origin},
     mcp::{
         failure::{Failure, INVALID_PARAMS, Misrouted},
         version::{Era, Feature, Method, ProtocolVersion, Window},
     },
+    place::{Boot, InstanceId, Origin, Tag},
     session::{
         EndReason,
         store::{Gone, Refused},

@@ -60,6 +60,18 @@ async fn a_sticky_front_door_follows_the_session_id() {
 }
 
 #[tokio::test]
+async fn a_sticky_front_door_follows_a_mirrored_handle() {
+    let server = TestServer::start(&[("MCP_ECHO_HOSTS__FRONT_DOOR", "sticky")]).await;
+    server.session(3).await;
+    let handle = server.session(7).await.id;
+    for _ in 0..5 {
+        let answer =
+            server.rpc("ping", json!({})).header("Mcp-Param-Session", &handle).send().await;
+        assert_eq!(answer.header("mcp-echo-instance"), Some("7"));
+    }
+}
+
+#[tokio::test]
 async fn a_round_robin_front_door_breaks_affinity_and_the_404_says_so() {
     let server = TestServer::start(&[("MCP_ECHO_HOSTS__FRONT_DOOR", "round_robin")]).await;
     let begun = server.initialize("2025-06-18").send().await;

@@ -9,7 +9,7 @@ mod admin;
 mod auth;
 mod bad_input;
 mod config;
-// mod documents;
+mod documents;
 mod hosts;
 mod http;
 mod isolation;

@@ -96,6 +96,16 @@ async fn each_revision_sees_what_it_knows() {
 }
 
 #[tokio::test]
+async fn a_revision_without_audio_gets_none() {
+    let server = TestServer::start(&[("MCP_ECHO_TOOLS__SETS", "conformance")]).await;
+    for (version, kind) in [("2024-11-05", "text"), ("2025-03-26", "audio")] {
+        let talk = server.session_of(0, version).await;
+        let answer = talk.call("test_audio_content", json!({})).send().await;
+        assert_eq!(answer.json()["result"]["content"][0]["type"], kind, "{version}");
+    }
+}
+
+#[tokio::test]
 async fn sets_can_be_turned_off_per_instance() {
     let server = TestServer::start(&[("MCP_ECHO_INSTANCES__4__TOOLS__SETS", "session")]).await;
     let names = async |instance| {

@@ -38,6 +38,8 @@ pub(super) struct Run {
     pub(super) stream: Option<Arc<EventLog>>,
     pub(super) call: ToolCall,
     pub(super) id: OwnedId,
+    /// Whether the revision has audio content.
+    pub(super) audio: bool,
 }
 
 impl Run {
@@ -157,6 +159,10 @@ impl Run {
                 self.arrival.record.set_outcome(failure.as_str());
                 return failure.to_message(Some(id), ERA);
             }
+        };
+        let result = match self.audio {
+            true => result,
+            false => result.without_audio(),
         };
         if self.call.tool.counted {
             context.count();

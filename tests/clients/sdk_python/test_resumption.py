@@ -1,5 +1,7 @@
 """The official Python SDK loses its connections in the middle of a call, and gets everything all the same."""
 
+import asyncio
+
 from sdk import SESSIONS, BreakingWire, User, Wire, connect, say
 from servers import FULL_PORT
 
@@ -37,6 +39,7 @@ async def test_a_connection_is_cut_while_the_user_thinks():
         class Slow(User):
             async def elicit(self, context, params):
                 breaking.cut()
+                await asyncio.sleep(0.1)
                 return await super().elicit(context, params)
 
         async with connect(SESSIONS, Slow(), port=breaking.port) as client:

@@ -1,0 +1,40 @@
+/** The official TypeScript SDKs lose their connections in the middle of a call, and get everything all the same. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { SESSIONS_V1, SESSIONS_V2, breakingWire, connect, userResponse } from './sdks.js';
+
+for (const era of [SESSIONS_V1, SESSIONS_V2]) {
+    test(`${era.name}: a stream that the server closes is picked up again`, async t => {
+        const { say, sent } = await connect(t, era);
+        assert.equal(await say('test_reconnection'), 'The stream was closed and picked up again.');
+        assert.equal(sent.filter(({ headers }) => headers.has('last-event-id')).length, 1);
+    });
+
+    test(`${era.name}: a cut connection loses nothing and doubles nothing`, async t => {
+        const wire = await breakingWire();
+        const { call } = await connect(t, era, { port: wire.port });
+        const seen = [];
+        const onprogress = ({ progress }) => {
+            seen.push(progress);
+            if (progress === 2) wire.cut();
+        };
+        const ticks = await call('stream_ticks', { count: 6, interval_ms: 150 }, { onprogress });
+        assert.equal(ticks.count, 6);
+        assert.deepEqual(seen, [1, 2, 3, 4, 5, 6]);
+        assert.match(wire.requests, /last-event-id:/i);
+    });
+
+    test(`${era.name}: a connection is cut while the user thinks`, async t => {
+        const wire = await breakingWire();
+        const thinks = async () => {
+            wire.cut();
+            await sleep(100);
+            return { action: 'accept', content: { username: 'Ada', email: 'ada@example.com' } };
+        };
+        const { say } = await connect(t, era, { port: wire.port, answers: { 'elicitation/create': thinks } });
+        assert.equal(userResponse(await say('test_elicitation', { message: 'Who?' })).content.username, 'Ada');
+        assert.match(wire.requests, /last-event-id:/i);
+    });
+}
