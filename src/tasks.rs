@@ -233,14 +233,18 @@ impl Task {
     }
 
     fn summary_of(&self, state: &State) -> Value {
-        json!({
+        let mut task = json!({
             "taskId": self.id,
             "status": state.status.as_str(),
             "createdAt": self.clock.time(self.created),
             "lastUpdatedAt": self.clock.time(state.updated),
             "ttlMs": u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX),
             "pollIntervalMs": POLL_INTERVAL_MS,
-        })
+        });
+        if let Status::Failed(error) = &state.status {
+            task["statusMessage"] = error["message"].clone();
+        }
+        task
     }
 
     /// The task as `tasks/get` shows it.

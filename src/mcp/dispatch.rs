@@ -17,7 +17,7 @@ use super::{
     catalogue::List,
     failure::{Failure, Misrouted},
     model::{
-        Common, CompleteParams, Contents, META_VERSION, NamedParams, Object, PromptResult,
+        Common, CompleteParams, Contents, META_VERSION, NamedParams, Nested, Object, PromptResult,
         Reference, ToolResult, UriParams,
     },
     version::Method,
@@ -210,9 +210,9 @@ pub async fn complete(
     session: Option<&str>,
     caller: Caller,
 ) -> Result<Value, Failure> {
-    let CompleteParams { reference, argument, context } =
+    let CompleteParams { reference: Nested(reference), argument: Nested(argument), context } =
         require(params, "\"ref\" and \"argument\"")?;
-    let context = context.unwrap_or_default();
+    let Nested(context) = context.unwrap_or_default();
     let values = match reference {
         Reference::Prompt { name } => {
             let prompt = instance.catalogue.prompt(&name);

@@ -15,7 +15,7 @@ use super::{
     dispatch::require,
     failure::Failure,
     jsonrpc::{self, Id},
-    model::{Filter, META_SUBSCRIPTION},
+    model::{Filter, META_SUBSCRIPTION, Nested, TASKS_EXTENSION},
     sse,
     stream::{EventLog, EventStream},
 };
@@ -23,7 +23,7 @@ use crate::{call::Arrival, hub::Subscription, instance::Instance, resources};
 
 #[derive(Deserialize)]
 struct ListenParams {
-    notifications: Filter,
+    notifications: Nested<Filter>,
 }
 
 /// Resources of one subscription at the most.
@@ -37,7 +37,11 @@ pub async fn open(
     params: Option<&RawValue>,
     knows_tasks: bool,
 ) -> Result<EventStream, Failure> {
-    let ListenParams { notifications: wanted } = require(params, "\"notifications\"")?;
+    let ListenParams { notifications: Nested(wanted) } = require(params, "\"notifications\"")?;
+    if !knows_tasks && !wanted.task_ids.is_empty() {
+        let required = json!({ "extensions": { TASKS_EXTENSION: {} } });
+        return Err(Failure::MissingCapability(required));
+    }
     if wanted.resource_subscriptions.len() > MAX_RESOURCES {
         let problem = format!("\"resourceSubscriptions\" must not hold more than {MAX_RESOURCES}");
         return Err(Failure::InvalidParams(problem));
@@ -52,12 +56,9 @@ pub async fn open(
         resource_subscriptions,
         // The list of resources never changes here.
         resources_list_changed: false,
-        task_ids: match knows_tasks {
-            true => {
-                let own = |id: &String| instance.tasks.find(id, arrival.caller).is_some();
-                wanted.task_ids.into_iter().filter(own).collect()
-            }
-            false => Vec::new(),
+        task_ids: {
+            let own = |id: &String| instance.tasks.find(id, arrival.caller).is_some();
+            wanted.task_ids.into_iter().filter(own).collect()
         },
         tools_list_changed: wanted.tools_list_changed,
         prompts_list_changed: wanted.prompts_list_changed,

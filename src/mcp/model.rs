@@ -117,6 +117,17 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
     }
 }
 
+/// A part that must be an object, read as `T`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nested<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Nested<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Object(raw) = Object::deserialize(deserializer)?;
+        serde_json::from_str(raw.get()).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
 /// `clientInfo`, as far as it is read.
 #[derive(Debug, Deserialize)]
 pub struct Implementation<'a> {
@@ -176,13 +187,13 @@ pub struct ListParams<'a> {
 pub struct CompleteParams<'a> {
     /// What is being filled in.
     #[serde(borrow, rename = "ref")]
-    pub reference: Reference<'a>,
+    pub reference: Nested<Reference<'a>>,
     /// The argument that is being typed.
     #[serde(borrow)]
-    pub argument: CompleteArgument<'a>,
+    pub argument: Nested<CompleteArgument<'a>>,
     /// Arguments that are filled in already (2025-06-18).
     #[serde(default)]
-    pub context: Option<CompleteContext>,
+    pub context: Option<Nested<CompleteContext>>,
 }
 
 /// A prompt or a resource template.

@@ -420,6 +420,8 @@ fn not_mcp(server: &TestServer) -> Vec<Row> {
         ("a value that is missing", server.call("set_session_data", json!({"key": "k"})), INVALID_PARAMS),
         ("a key to read that is an array", server.call("get_session_data", json!({"key": ["k"]})), INVALID_PARAMS),
         ("an argument where there are none", server.call("get_session_info", json!({"x": 1})), INVALID_PARAMS),
+        ("a completion whose ref is an array", rpc("completion/complete", json!({"ref": ["ref/prompt", "echo"], "argument": {"name": "format", "value": ""}})), INVALID_PARAMS),
+        ("a completion whose argument is an array", rpc("completion/complete", json!({"ref": {"type": "ref/prompt", "name": "echo"}, "argument": ["format", ""]})), INVALID_PARAMS),
         ("a flag that is a string", server.call("bearerDecode", json!({"includeRaw": "true"})), INVALID_PARAMS),
     ];
     // An error that answers a well-formed request travels with 200.
