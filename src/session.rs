@@ -384,6 +384,11 @@ impl Session {
         self.state().activity(closing).new_log()
     }
 
+    /// Cancelled when the session or the process ends.
+    pub fn closed(&self, closing: &CancellationToken) -> CancellationToken {
+        self.state().activity(closing).closed.clone()
+    }
+
     /// How many standalone and resumed streams are open.
     pub fn open_streams(&self) -> usize {
         self.state().activity.as_ref().map_or(0, |activity| activity.open_streams)

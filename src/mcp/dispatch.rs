@@ -163,12 +163,10 @@ pub async fn by_handle(
 
 /// What an id that leads nowhere tells.
 pub fn misrouted(instance: &Instance, id: &str, gone: Gone) -> Misrouted {
-    let timeout = instance.policy.session.timeout_seconds.get();
     Misrouted {
         gone,
         minted_by: SessionId::parse(id).and_then(|id| Some((id.instance()?, id.origin()))),
         served_by: (instance.id, instance.process.origin),
-        timeout_seconds: timeout.as_secs(),
     }
 }
 

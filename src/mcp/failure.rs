@@ -136,8 +136,6 @@ pub struct Misrouted {
     pub minted_by: Option<(InstanceId, Origin)>,
     /// Who answers.
     pub served_by: (InstanceId, Origin),
-    /// After how many idle seconds a session expires here.
-    pub timeout_seconds: u64,
 }
 
 impl From<EnvelopeError<'_>> for Failure {
@@ -403,9 +401,9 @@ impl Misrouted {
             Gone::EarlierBoot(_) => {
                 "session not found: it began before this server was last started".to_owned()
             }
-            Gone::Expired => format!(
+            Gone::Expired(idle) => format!(
                 "session not found: it expired after {} seconds without a request",
-                self.timeout_seconds
+                idle.as_secs_f64()
             ),
             Gone::Terminated(by) => format!("session not found: it was ended ({})", by.as_str()),
             Gone::Unknown => "session not found".to_owned(),

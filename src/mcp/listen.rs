@@ -77,7 +77,8 @@ pub async fn open(
     Ok(EventStream::new(log, None, keep_alive, closing, subscription).with_farewell(farewell))
 }
 
-/// What ends a subscription from this side: that it is cancelled, and the response to its request.
+/// What ends a subscription from this side: the response to its request ("Graceful Closure"), and that it
+/// is cancelled (basic/patterns/cancellation).
 fn farewell(catalogue: &Catalogue, id: Id<'_>) -> bytes::Bytes {
     let cancelled = jsonrpc::notification(
         "notifications/cancelled",
@@ -89,5 +90,6 @@ fn farewell(catalogue: &Catalogue, id: Id<'_>) -> bytes::Bytes {
     );
     let result = json!({ "resultType": "complete", "_meta": catalogue.meta(META_SUBSCRIPTION, id.to_value()) });
     let response = jsonrpc::success(id, result.to_string().as_bytes());
-    [sse::frame(&cancelled, None), sse::frame(&response, None)].concat().into()
+    // The response first: it says that the end is a good one, and clients stop reading at the other.
+    [sse::frame(&response, None), sse::frame(&cancelled, None)].concat().into()
 }

@@ -40,6 +40,23 @@ pub struct Meta {
     pub rest: BTreeMap<String, Value>,
 }
 
+impl Meta {
+    /// `_meta` as it came.
+    pub fn whole(&self) -> Value {
+        let Self { progress_token, version, capabilities, log_level, traceparent, rest } = self;
+        let read = [
+            ("progressToken", progress_token),
+            (META_VERSION, version),
+            ("io.modelcontextprotocol/clientCapabilities", capabilities),
+            ("io.modelcontextprotocol/logLevel", log_level),
+            ("traceparent", traceparent),
+        ];
+        let read =
+            read.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)));
+        Value::Object(rest.clone().into_iter().chain(read).collect())
+    }
+}
+
 /// The part of `params` that every method may have.
 #[derive(Debug, Default, Deserialize)]
 pub struct Common {

@@ -87,7 +87,8 @@ pub async fn listen(instance: &Arc<Instance>, arrival: &Arc<Arrival>) -> Result<
         None => None,
         Some(text) => {
             let known = sse::parse_id(text)
-                .and_then(|(stream, number)| Some((session.stream(stream)?, number)));
+                .and_then(|(stream, number)| Some((session.stream(stream)?, number)))
+                .filter(|(log, number)| log.has_sent(*number));
             let Some(known) = known else {
                 let problem = format!("there is no stream to resume at event {text:?}");
                 return Err(Failure::NotAMessage(problem.into()));
@@ -557,24 +558,33 @@ impl<'a> Binding<'a> {
         let cancelled = own.begin_call(id, self.instance.process.lifecycle.closing());
         let hold = self.instance.sessions.hold(&own);
         let under_way = UnderWay { session: own, id: id.to_owned(), _hold: hold };
+        let record = Arc::clone(&self.arrival.record);
+        // `None` if the client takes its request back: then there is to be no response.
         let work = async move {
-            let under_way = under_way;
-            let record = Arc::clone(&run.arrival.record);
+            let _under_way = under_way;
             tokio::select! {
-                message = run.complete(prepared) => message,
+                message = run.complete(prepared) => Some(message),
                 () = cancelled.cancelled() => {
                     record.set_outcome(Failure::Cancelled.as_str());
-                    Failure::Cancelled.to_message(Some(under_way.id.get()), ERA)
+                    None
                 }
             }
         };
         match stream {
-            None => Ok(Started::Later(Box::pin(work))),
+            None => {
+                // A JSON answer must have a body, though.
+                let id = id.to_owned();
+                Ok(Started::Later(Box::pin(async move {
+                    let message = work.await;
+                    message.unwrap_or_else(|| Failure::Cancelled.to_message(Some(id.get()), ERA))
+                })))
+            }
             Some(log) => {
                 let writer = Arc::clone(&log);
                 self.instance.process.lifecycle.spawn(async move {
-                    let message = work.await;
-                    writer.send(&message).await;
+                    if let Some(message) = work.await {
+                        writer.send(&message).await;
+                    }
                     writer.finish();
                 });
                 Ok(Started::Streaming(log))

@@ -152,6 +152,11 @@ impl EventLog {
         self.state().finished
     }
 
+    /// Whether an event of that number has been sent.
+    pub fn has_sent(&self, number: u64) -> bool {
+        number < self.state().next()
+    }
+
     /// Whether its reader has been told how to come back.
     pub fn is_primed(&self) -> bool {
         self.state().primed

@@ -45,7 +45,9 @@ pub struct MemoryStore {
 struct Ledger {
     instance: InstanceId,
     counts: Mutex<Counts>,
-    ended: Cache<SessionId, EndReason>,
+    timeout: Duration,
+    /// Why, and after which idle time it would have expired.
+    ended: Cache<SessionId, (EndReason, Duration)>,
 }
 
 impl Ledger {
@@ -62,7 +64,8 @@ impl Ledger {
         counts.live -= 1;
         counts.ended[reason.index()] += 1;
         drop(counts);
-        self.ended.insert(session.id, reason);
+        let timeout = session.handshake.timeout.map_or(self.timeout, |own| own.min(self.timeout));
+        self.ended.insert(session.id, (reason, timeout));
         tracing::debug!(
             instance = self.instance.digit(),
             session = %session.reference,
@@ -104,12 +107,13 @@ impl MemoryStore {
         config: &SessionConfig,
         process: &Arc<Process>,
     ) -> Self {
+        let timeout = config.timeout_seconds.get();
         let ledger = Arc::new(Ledger {
             instance,
             counts: Mutex::default(),
+            timeout,
             ended: Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBERED_FOR).build(),
         });
-        let timeout = config.timeout_seconds.get();
         let listener = {
             let ledger = Arc::clone(&ledger);
             move |_, session: Arc<Session>, cause| match cause {
@@ -212,8 +216,8 @@ impl MemoryStore {
         self.live.run_pending_tasks();
         match self.ledger.ended.get(&id) {
             None => Gone::Unknown,
-            Some(EndReason::Expired) => Gone::Expired,
-            Some(reason @ (EndReason::Client | EndReason::Admin | EndReason::Shutdown)) => {
+            Some((EndReason::Expired, timeout)) => Gone::Expired(timeout),
+            Some((reason @ (EndReason::Client | EndReason::Admin | EndReason::Shutdown), _)) => {
                 Gone::Terminated(reason)
             }
         }

@@ -4,7 +4,7 @@
 //! to hand out the map behind it, so that a shared external store can stand here too.
 //! Trap: `find` sets the idle clock back; listing must not.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 
@@ -32,8 +32,8 @@ pub enum Gone {
     OtherReplica(Origin),
     /// This replica minted it, but before its last start.
     EarlierBoot(Origin),
-    /// It was idle for too long.
-    Expired,
+    /// It was idle for so long.
+    Expired(Duration),
     /// It was ended by its client, an operator or a shutdown.
     Terminated(EndReason),
     /// It never was one, belongs to someone else, or ended too long ago to be remembered.
@@ -47,7 +47,7 @@ impl Gone {
             Self::OtherInstance(_) => "other_instance",
             Self::OtherReplica(_) => "other_replica",
             Self::EarlierBoot(_) => "earlier_boot",
-            Self::Expired => "expired",
+            Self::Expired(_) => "expired",
             Self::Terminated(_) => "terminated",
             Self::Unknown => "unknown",
         }

@@ -162,7 +162,7 @@ pub(super) const TOOLS: &[Tool] = &[
     Tool {
         name: "create_session",
         title: "Create a session",
-        description: "Creates a session and returns its handle. Pass the handle as \"session\" to the other tools, from any connection and in any revision.",
+        description: "Creates a session and returns its handle. Pass the handle as \"session\" to the other tools, from any connection and in any revision. It expires when it has not been used for timeout_seconds, or for the server's own timeout.",
         input_schema: |_| {
             json!({
                 "type": "object",

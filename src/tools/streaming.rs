@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::{TOOL, Tool, diagnostics, object};
 use crate::{
     call::{Arguments, BadArguments, CallContext, Prepared},
-    mcp::model::{LogLevel, ToolResult},
+    mcp::model::{LogLevel, Meta, ToolResult},
 };
 
 /// Events of one call at the most.
@@ -163,7 +163,7 @@ fn request_echo(context: &CallContext) -> Value {
     json!({
         "http": diagnostics::print_header(context),
         "body": { "bytes": arrival.body.len(), "sha256": hex(&Sha256::digest(&arrival.body)) },
-        "meta": context.client.meta.as_ref().map(|meta| json!(meta.rest)),
+        "meta": context.client.meta.as_ref().map(Meta::whole),
         "trace": {
             "traceparent": trace("traceparent"),
             "tracestate": trace("tracestate"),

@@ -101,7 +101,7 @@ fn each_gone() -> Vec<Gone> {
     let origin = Origin { tag: Tag(0xa1), boot: Boot(0x0b2) };
     let instance = InstanceId::new(3).expect("0 to 9");
     each!(Gone:
-        Gone::Expired => Gone::Expired,
+        Gone::Expired(_) => Gone::Expired(std::time::Duration::from_secs(300)),
         Gone::Terminated(_) => Gone::Terminated(EndReason::Client),
         Gone::OtherInstance(_) => Gone::OtherInstance(instance),
         Gone::OtherReplica(_) => Gone::OtherReplica(origin),
@@ -128,7 +128,7 @@ fn each_failure() -> Vec<(Failure, &'static [Era])> {
     let origin = Origin { tag: Tag(0), boot: Boot(0) };
     let gone = |gone| {
         let served_by = (here, origin);
-        let why = Misrouted { gone, minted_by: None, served_by, timeout_seconds: 300 };
+        let why = Misrouted { gone, minted_by: None, served_by };
         (Failure::SessionGone(why), SESSIONED)
     };
     // What keeps a session from being made is a tool's error where there is only create_session to make

@@ -67,7 +67,7 @@ async fn every_end_is_counted_once_and_remembered() {
         };
         assert_eq!(find(client).await, Gone::Terminated(EndReason::Client));
         assert_eq!(find(admin).await, Gone::Terminated(EndReason::Admin));
-        assert_eq!(find(idle).await, Gone::Expired);
+        assert_eq!(find(idle).await, Gone::Expired(TIMEOUT));
         assert!(!store.end(idle, EndReason::Client).await);
         let counts = store.counts();
         assert_eq!((counts.created, counts.live, counts.ended), (3, 0, [1, 1, 1, 0]));

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 use super::ERA;
 use crate::{
@@ -124,12 +124,19 @@ impl Run {
             waiting.push(async move { (key, kind, answer.await) });
         }
         let patience = self.instance.policy.session.answer_timeout_seconds.get();
-        let Ok(answers) = timeout(patience, join_all(waiting)).await else {
-            let seconds = patience.as_secs_f64();
-            let text = format!(
-                "the client did not answer within {seconds} seconds (session.answer_timeout_seconds)"
-            );
-            return Err(ToolResult::error(text));
+        let closed = self.own.closed(closing);
+        let answers = tokio::select! {
+            answers = join_all(waiting) => answers,
+            () = sleep(patience) => {
+                let seconds = patience.as_secs_f64();
+                return Err(ToolResult::error(format!(
+                    "the client did not answer within {seconds} seconds (session.answer_timeout_seconds)"
+                )));
+            }
+            // No answer can come any more.
+            () = closed.cancelled() => {
+                return Err(ToolResult::error("the session ended before the client answered"));
+            }
         };
         let mut responses = BTreeMap::new();
         for (key, kind, answer) in answers {

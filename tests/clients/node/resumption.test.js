@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { SESSIONS_V1, SESSIONS_V2, breakingWire, connect, userResponse } from './sdks.js';
+import { NO_SESSIONS, SESSIONS_V1, SESSIONS_V2, breakingWire, connect, userResponse } from './sdks.js';
 
 for (const era of [SESSIONS_V1, SESSIONS_V2]) {
     test(`${era.name}: a stream that the server closes is picked up again`, async t => {
@@ -38,3 +38,18 @@ for (const era of [SESSIONS_V1, SESSIONS_V2]) {
         assert.match(wire.requests, /last-event-id:/i);
     });
 }
+
+test(`${NO_SESSIONS.name}: a cut connection is a call given up`, async t => {
+    const wire = await breakingWire();
+    const { call } = await connect(t, NO_SESSIONS, { port: wire.port });
+    const seen = [];
+    const onprogress = ({ progress }) => {
+        seen.push(progress);
+        if (progress === 2) wire.cut();
+    };
+    // This SDK does not tell its caller that the stream is gone, so the call ends with its patience.
+    await assert.rejects(call('stream_ticks', { count: 6, interval_ms: 50 }, { onprogress, timeout: 1000 }));
+    assert.deepEqual(seen, [1, 2]);
+    assert.doesNotMatch(wire.requests, /last-event-id:/i);
+    assert.equal((await call('echo', { message: 'and on' })).message, 'and on');
+});

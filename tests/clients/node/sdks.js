@@ -2,7 +2,10 @@
  * The official TypeScript SDKs behind one face, a user who answers what servers ask, and a wire that breaks.
  */
 import './names.js';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import net from 'node:net';
+import readline from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import * as v2 from '@modelcontextprotocol/client';
@@ -133,6 +136,14 @@ export async function eventually(what) {
     for (const end = Date.now() + 10_000; !what(); await sleep(10)) {
         if (Date.now() > end) throw new Error(`never came true: ${what}`);
     }
+}
+
+/** A server that a test may stop. */
+export async function ownServer(t) {
+    const server = spawn(process.env.ECHO_BINARY, { env: { HOST: '127.0.0.1', PORT: '0' } });
+    t.after(() => server.kill('SIGKILL'));
+    const [first] = await once(readline.createInterface({ input: server.stdout }), 'line');
+    return { server, port: Number(/address=\S+:(\d+)/.exec(first)[1]) };
 }
 
 /** A way to the server on which every connection can be cut, as when a cable is pulled. */

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { NO_SESSIONS, SESSIONS_V1, connect } from './sdks.js';
+import { NO_SESSIONS, SESSIONS_V1, connect, ownServer } from './sdks.js';
 
 test(`${NO_SESSIONS.name}: state is reached by a handle that the SDK mirrors for proxies`, async t => {
     const { client, call, callTool, sent } = await connect(t, NO_SESSIONS, { instance: 8 });
@@ -64,4 +64,12 @@ test(`${NO_SESSIONS.name}: a client without tasks waits instead, or is refused`,
     const { say, callTool } = await connect(t, NO_SESSIONS);
     assert.equal(await say('slow_compute', { seconds: 0.1 }), 'job took 0.1 seconds.');
     await assert.rejects(callTool('confirm_delete', { filename: 'notes.txt' }), { code: -32021 });
+});
+
+test(`${NO_SESSIONS.name}: a server that stops ends a subscription well`, async t => {
+    const { server, port } = await ownServer(t);
+    const { client } = await connect(t, NO_SESSIONS, { port });
+    const subscription = await client.listen({ toolsListChanged: true });
+    server.kill('SIGTERM');
+    assert.equal(await subscription.closed, 'graceful');
 });

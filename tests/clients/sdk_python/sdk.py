@@ -1,6 +1,8 @@
 """What the tests of the official Python SDK share: a view of the wire, a user who answers, a wire that breaks."""
 
 import asyncio
+import os
+import re
 from contextlib import asynccontextmanager
 
 import httpx2
@@ -93,20 +95,15 @@ class User:
 
 def fill(schema):
     """Something that fits a field of a form."""
+    choices = schema.get("items", schema)
+    first = next(iter(choices.get("enum") or [c["const"] for c in choices.get("oneOf") or choices.get("anyOf") or []]), None)
     if "default" in schema:
         return schema["default"]
-    match schema:
-        case {"type": "boolean"}:
-            return True
-        case {"type": "array", "items": {"enum": [first, *_]}} | {"enum": [first, *_]}:
-            return [first] if schema["type"] == "array" else first
-        case {"type": "array", "items": {"anyOf": [{"const": first}, *_]}} | {"oneOf": [{"const": first}, *_]}:
-            return [first] if schema["type"] == "array" else first
-        case {"format": "email"}:
-            return "ada@example.com"
-        case {"type": "string"}:
-            return "Ada"
-    raise AssertionError(f"a field that this user cannot fill in: {schema}")
+    if first is not None:
+        return [first] if schema["type"] == "array" else first
+    if schema["type"] == "boolean":
+        return True
+    return "ada@example.com" if schema.get("format") == "email" else "Ada"
 
 
 def url(instance=0, port=FULL_PORT):
@@ -116,6 +113,20 @@ def url(instance=0, port=FULL_PORT):
 def connect(mode, user=None, wire=None, instance=0, port=FULL_PORT, **options):
     """A client of the server that can ask for everything, with a user who answers."""
     return (wire or Wire()).connect(url(instance, port), mode, **(user or User()).options(), **options)
+
+
+@asynccontextmanager
+async def own_server():
+    """A server that a test may stop, and its port."""
+    environment = {"HOST": "127.0.0.1", "PORT": "0"}
+    server = await asyncio.create_subprocess_exec(os.environ["ECHO_BINARY"], env=environment, stdout=asyncio.subprocess.PIPE)
+    first = await server.stdout.readline()
+    try:
+        yield server, int(re.search(rb"address=\S+:(\d+)", first)[1])
+    finally:
+        if server.returncode is None:
+            server.kill()
+        await server.communicate()
 
 
 class BreakingWire:

@@ -2,7 +2,10 @@
 
 import asyncio
 
-from sdk import SESSIONS, BreakingWire, User, Wire, connect, say
+import mcp_types as types
+import pytest
+from mcp import MCPError
+from sdk import NO_SESSIONS, SESSIONS, BreakingWire, User, Wire, call, connect, say
 from servers import FULL_PORT
 
 TICKS = 6
@@ -45,3 +48,21 @@ async def test_a_connection_is_cut_while_the_user_thinks():
         async with connect(SESSIONS, Slow(), port=breaking.port) as client:
             assert '"username":"Ada"' in await say(client, "test_elicitation", message="Who are you?")
     assert b"last-event-id:" in breaking.requests.lower()
+
+
+async def test_without_sessions_a_cut_connection_is_a_call_given_up():
+    seen = []
+    async with BreakingWire(FULL_PORT) as breaking:
+        async def note(progress, total, message):
+            seen.append(progress)
+            if progress == 2:
+                breaking.cut()
+
+        async with connect(NO_SESSIONS, port=breaking.port) as client:
+            ticks = {"count": TICKS, "interval_ms": 50}
+            with pytest.raises(MCPError) as lost:
+                await client.call_tool("stream_ticks", ticks, progress_callback=note)
+            assert lost.value.error.code == types.CONNECTION_CLOSED
+            assert (await call(client, "echo", message="and on"))["message"] == "and on"
+    assert seen == [1, 2]
+    assert b"last-event-id:" not in breaking.requests.lower()

@@ -7,7 +7,7 @@ import mcp_types as types
 import pytest
 from mcp import MCPError
 from mcp.client.extension import ClientExtension, ResultClaim
-from sdk import NO_SESSIONS, SESSIONS, Wire, call, connect, say
+from sdk import NO_SESSIONS, PATIENCE, SESSIONS, Wire, call, connect, own_server, say
 
 
 async def test_state_is_reached_by_a_handle_that_the_sdk_mirrors_for_proxies():
@@ -67,6 +67,15 @@ async def test_a_state_that_was_changed_on_the_way_is_refused():
             assert refused.value.error.code == types.INVALID_PARAMS
         result = await client.call_tool(tool, input_responses=answers, request_state=asked.request_state)
         assert result.content[0].text == "state-ok"
+
+
+async def test_a_server_that_stops_ends_a_subscription_well():
+    async with own_server() as (server, port):
+        async with connect(NO_SESSIONS, port=port) as client, client.listen(tools_list_changed=True) as changes:
+            server.terminate()
+            async with asyncio.timeout(PATIENCE):
+                assert [change async for change in changes] == []
+        assert await server.wait() == 0
 
 
 class TaskParams(types.RequestParams):

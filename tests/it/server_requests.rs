@@ -1,0 +1,374 @@
+//! Questions of the server to a client of the sessioned revisions: on the stream of the call that they
+//! belong to, answered, refused, left unanswered.
+
+use std::sync::Arc;
+
+use mcp_echo_stateful::{server::Stopped, session::Session};
+use serde_json::{Value, json};
+use tokio::time::{Duration, Instant, sleep};
+
+use crate::{
+    events::Events,
+    modern::FIXTURES,
+    support::{Talk, TestServer, eventually, instance_host},
+};
+
+/// Longer than a client that means to answer takes, and short enough to be waited for.
+const IMPATIENT: (&str, &str) = ("MCP_ECHO_SESSION__ANSWER_TIMEOUT_SECONDS", "0.3");
+
+/// A session of a client that can do these things.
+async fn client<'a>(server: &'a TestServer, version: &str, capabilities: Value) -> Talk<'a> {
+    let info = json!({"name": "test", "version": "1"});
+    let params =
+        json!({"protocolVersion": version, "capabilities": capabilities, "clientInfo": info});
+    let host = instance_host(0);
+    let answer = server.rpc("initialize", params).host(&host).send().await;
+    answer.expect_status(200);
+    let id = answer.header("mcp-session-id").expect("a session id").to_owned();
+    Talk { server, host, id, revision: version.to_owned() }
+}
+
+/// A client that can be asked everything that revision has.
+async fn able<'a>(server: &'a TestServer, version: &str) -> Talk<'a> {
+    let elicitation = json!({"form": {}, "url": {}});
+    client(server, version, json!({"sampling": {}, "elicitation": elicitation, "roots": {}})).await
+}
+
+async fn session(talk: &Talk<'_>) -> Arc<Session> {
+    let all = talk.server.instances[0].sessions.list().await;
+    all.into_iter().find(|session| session.id.to_string() == talk.id).expect("the session")
+}
+
+/// Calls a tool that asks, and gives its stream and the question.
+async fn ask(talk: &Talk<'_>, tool: &str, arguments: Value) -> (Events, Value) {
+    let mut events = Events::open(talk.call(tool, arguments)).await;
+    let question = events.message().await;
+    assert_eq!(question["jsonrpc"], "2.0");
+    assert!(question["id"].is_u64() || question["id"].is_string(), "{question}");
+    (events, question)
+}
+
+async fn answer(talk: &Talk<'_>, question: &Value, result: Value) {
+    let message = json!({"jsonrpc": "2.0", "id": question["id"], "result": result});
+    let answer = talk.post(message.to_string()).send().await;
+    answer.expect_status(202);
+    assert!(answer.body.is_empty());
+}
+
+/// The text of the response that ends the stream, and whether it is a tool's error.
+async fn outcome(events: &mut Events) -> (String, bool) {
+    let response = events.message().await;
+    assert_eq!(response["id"], 1, "{response}");
+    assert_eq!(events.rest().await, [], "the response ends the stream");
+    let result = &response["result"];
+    let text = result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("{response}"));
+    (text.to_owned(), result["isError"] == true)
+}
+
+#[tokio::test]
+async fn a_model_is_asked_and_its_answer_used() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    for version in ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"] {
+        let talk = able(&server, version).await;
+        let (mut events, question) = ask(&talk, "test_sampling", json!({"prompt": "Why?"})).await;
+        assert_eq!(question["method"], "sampling/createMessage");
+        let params = &question["params"];
+        let text = json!({"type": "text", "text": "Why?"});
+        assert_eq!(params["messages"], json!([{"role": "user", "content": text}]));
+        assert!(params["maxTokens"].is_u64());
+        assert_eq!(session(&talk).await.open_questions(), 1);
+        let said = json!({"type": "text", "text": "Because."});
+        let reply = json!({"role": "assistant", "content": said, "model": "m"});
+        answer(&talk, &question, reply).await;
+        assert_eq!(outcome(&mut events).await, ("LLM response: Because.".to_owned(), false));
+        assert_eq!(session(&talk).await.open_questions(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_user_is_asked_by_form_or_url_where_the_revision_has_it() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    for version in ["2025-06-18", "2025-11-25"] {
+        let talk = able(&server, version).await;
+        let message = json!({"message": "Who are you?"});
+        let (mut events, question) = ask(&talk, "test_elicitation", message).await;
+        assert_eq!(question["method"], "elicitation/create");
+        assert_eq!(question["params"]["message"], "Who are you?");
+        let schema = &question["params"]["requestedSchema"];
+        assert_eq!(schema["required"], json!(["username", "email"]));
+        let content = json!({"username": "ada", "email": "ada@example.com"});
+        answer(&talk, &question, json!({"action": "accept", "content": content})).await;
+        let (text, is_error) = outcome(&mut events).await;
+        assert!(text.contains("ada@example.com") && !is_error, "{text}");
+    }
+    let talk = able(&server, "2025-11-25").await;
+    let (mut events, question) = ask(&talk, "test_elicitation_url", json!({})).await;
+    let params = &question["params"];
+    assert_eq!(params["mode"], "url");
+    assert!(params["url"].as_str().is_some_and(|url| url.starts_with("https://")));
+    assert!(params["elicitationId"].is_string() && params["message"].is_string(), "{params}");
+    answer(&talk, &question, json!({"action": "accept"})).await;
+    assert!(!outcome(&mut events).await.1);
+}
+
+#[tokio::test]
+async fn a_user_may_decline_or_cancel() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let talk = able(&server, "2025-11-25").await;
+    for action in ["decline", "cancel"] {
+        let (mut events, question) = ask(&talk, "test_elicitation", json!({"message": "?"})).await;
+        answer(&talk, &question, json!({"action": action})).await;
+        let (text, _) = outcome(&mut events).await;
+        assert!(text.contains(action), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn roots_are_asked_for() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    for version in ["2024-11-05", "2025-11-25"] {
+        let talk = able(&server, version).await;
+        let (mut events, question) = ask(&talk, "test_list_roots", json!({})).await;
+        assert_eq!(question["method"], "roots/list");
+        let roots = json!([{"uri": "file:///home"}, {"uri": "file:///etc"}]);
+        answer(&talk, &question, json!({"roots": roots})).await;
+        let (text, is_error) = outcome(&mut events).await;
+        assert!(text.contains("file:///home") && text.contains("file:///etc") && !is_error);
+    }
+}
+
+#[tokio::test]
+async fn a_client_is_not_asked_what_it_cannot_answer() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let form_only = json!({"elicitation": {}});
+    for (version, capabilities, tool, arguments, named) in [
+        ("2025-11-25", json!({}), "test_sampling", json!({"prompt": "x"}), "sampling"),
+        ("2025-11-25", json!({}), "test_elicitation", json!({"message": "x"}), "elicitation"),
+        ("2025-11-25", json!({}), "test_list_roots", json!({}), "roots"),
+        ("2025-11-25", form_only.clone(), "test_elicitation_url", json!({}), "url"),
+        (
+            "2025-11-25",
+            json!({"elicitation": {"url": {}}}),
+            "test_elicitation",
+            json!({"message": "x"}),
+            "elicitation",
+        ),
+        // What a revision does not have cannot be asked in it, whatever is declared.
+        ("2025-03-26", form_only, "test_elicitation", json!({"message": "x"}), "elicitation"),
+        (
+            "2025-06-18",
+            json!({"elicitation": {"url": {}}}),
+            "test_elicitation_url",
+            json!({}),
+            "elicitation",
+        ),
+    ] {
+        let talk = client(&server, version, capabilities).await;
+        let mut events = Events::open(talk.call(tool, arguments)).await;
+        let (text, is_error) = outcome(&mut events).await;
+        assert!(is_error && text.contains(named), "{version} {tool}: {text}");
+        assert_eq!(session(&talk).await.open_questions(), 0);
+    }
+    // In 2025-06-18 the capability has no modes yet, and an empty object means forms.
+    let talk = client(&server, "2025-06-18", json!({"elicitation": {}})).await;
+    let (_events, question) = ask(&talk, "test_elicitation", json!({"message": "x"})).await;
+    assert_eq!(question["method"], "elicitation/create");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_events_is_not_asked() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let talk = able(&server, "2025-11-25").await;
+    let call = talk.call("test_sampling", json!({"prompt": "x"}));
+    let result = call.header("Accept", "application/json").send().await;
+    result.expect_status(200);
+    assert_eq!(result.header("content-type"), Some("application/json"));
+    let result = result.json()["result"].clone();
+    assert_eq!(result["isError"], true);
+    assert!(result["content"][0]["text"].as_str().is_some_and(|text| text.contains("Accept")));
+    assert_eq!(session(&talk).await.open_questions(), 0);
+}
+
+#[tokio::test]
+async fn an_error_for_an_answer_is_a_tool_s_error() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let talk = able(&server, "2025-11-25").await;
+    for reply in [
+        json!({"error": {"code": -1, "message": "User rejected sampling request"}}),
+        json!({"result": "no object"}),
+        json!({"result": null}),
+    ] {
+        let (mut events, question) = ask(&talk, "test_sampling", json!({"prompt": "x"})).await;
+        let mut message = json!({"jsonrpc": "2.0", "id": question["id"]});
+        message.as_object_mut().expect("an object").extend(reply.as_object().expect("one").clone());
+        let taken = talk.post(message.to_string()).send().await;
+        taken.expect_status(202);
+        let (text, is_error) = outcome(&mut events).await;
+        assert!(is_error && text.contains("sampling/createMessage"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_answer_is_not_waited_for_for_ever() {
+    let server = TestServer::start(&[FIXTURES, IMPATIENT]).await;
+    let talk = able(&server, "2025-11-25").await;
+    let start = Instant::now();
+    let (mut events, question) = ask(&talk, "test_sampling", json!({"prompt": "x"})).await;
+    let (text, is_error) = outcome(&mut events).await;
+    assert!(is_error && text.contains("answer_timeout_seconds"), "{text}");
+    let waited = start.elapsed();
+    assert!((Duration::from_millis(250)..Duration::from_secs(3)).contains(&waited), "{waited:?}");
+    assert_eq!(session(&talk).await.open_questions(), 0);
+    // Too late is no harm.
+    answer(&talk, &question, json!({"role": "assistant"})).await;
+}
+
+#[tokio::test]
+async fn only_the_session_that_was_asked_can_answer() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let (asked, other) = (able(&server, "2025-11-25").await, able(&server, "2025-11-25").await);
+    let (mut events, question) = ask(&asked, "test_sampling", json!({"prompt": "x"})).await;
+    let reply = |text: &str| {
+        let said = json!({"type": "text", "text": text});
+        json!({"role": "assistant", "content": said, "model": "m"})
+    };
+    answer(&other, &question, reply("forged")).await;
+    let unknown = json!({"id": 999_999});
+    answer(&asked, &unknown, reply("nobody asked")).await;
+    events.expect_quiet().await;
+    answer(&asked, &question, reply("true")).await;
+    // An answer counts once.
+    answer(&asked, &question, reply("again")).await;
+    assert_eq!(outcome(&mut events).await, ("LLM response: true".to_owned(), false));
+}
+
+#[tokio::test]
+async fn questions_of_calls_at_once_are_told_apart() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let talk = able(&server, "2025-11-25").await;
+    let mut asked = Vec::new();
+    for number in 0..5 {
+        let prompt = json!({"prompt": number.to_string()});
+        asked.push(ask(&talk, "test_sampling", prompt).await);
+    }
+    let mut ids: Vec<_> = asked.iter().map(|(_, question)| question["id"].to_string()).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 5, "an id is used once");
+    assert_eq!(session(&talk).await.open_questions(), 5);
+    for (mut events, question) in asked.into_iter().rev() {
+        let prompt = question["params"]["messages"][0]["content"]["text"].clone();
+        let said = json!({"type": "text", "text": prompt});
+        let reply = json!({"role": "assistant", "content": said, "model": "m"});
+        answer(&talk, &question, reply).await;
+        let expected = format!("LLM response: {}", prompt.as_str().expect("a text"));
+        assert_eq!(outcome(&mut events).await, (expected, false));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_gone_is_forgotten_in_time() {
+    let server = TestServer::start(&[FIXTURES, IMPATIENT]).await;
+    let talk = able(&server, "2025-11-25").await;
+    let session = session(&talk).await;
+    for _ in 0..3 {
+        let (events, _) = ask(&talk, "test_sampling", json!({"prompt": "x"})).await;
+        drop(events);
+    }
+    assert_eq!(session.open_questions(), 3, "gone is not cancelled");
+    eventually(|| session.open_questions() == 0).await;
+}
+
+#[tokio::test]
+async fn a_question_can_be_answered_although_its_stream_broke() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let talk = able(&server, "2025-11-25").await;
+    let mut events = Events::open(talk.call("test_sampling", json!({"prompt": "x"}))).await;
+    let primed = events.next().await.expect("the priming event");
+    let question = events.message().await;
+    drop(events);
+    let said = json!({"type": "text", "text": "still here"});
+    let reply = json!({"role": "assistant", "content": said, "model": "m"});
+    answer(&talk, &question, reply).await;
+    let mut again = Events::open(talk.request("GET").header("Last-Event-ID", primed.id())).await;
+    assert_eq!(again.message().await, question, "what was missed comes again");
+    assert_eq!(outcome(&mut again).await, ("LLM response: still here".to_owned(), false));
+}
+
+#[tokio::test]
+async fn cancelling_the_call_withdraws_the_question() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let talk = able(&server, "2025-11-25").await;
+    let (mut events, _) = ask(&talk, "test_sampling", json!({"prompt": "x"})).await;
+    let params = json!({"requestId": 1, "reason": "test"});
+    let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params});
+    let taken = talk.post(cancel.to_string()).send().await;
+    taken.expect_status(202);
+    events.rest().await;
+    let session = session(&talk).await;
+    eventually(|| session.open_questions() == 0).await;
+}
+
+#[tokio::test]
+async fn the_end_of_the_session_ends_what_it_was_asked() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let talk = able(&server, "2025-11-25").await;
+    let session = session(&talk).await;
+    let (mut events, _) = ask(&talk, "test_sampling", json!({"prompt": "x"})).await;
+    let start = Instant::now();
+    talk.request("DELETE").send().await.expect_status(204);
+    // No answer can come any more, so waiting for one would be in vain.
+    events.rest().await;
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    eventually(|| session.open_questions() == 0).await;
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_an_answer() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let talk = able(&server, "2025-11-25").await;
+    let (_events, _) = ask(&talk, "test_sampling", json!({"prompt": "x"})).await;
+    let start = Instant::now();
+    server.stop();
+    let stopped = server.stopped().await;
+    assert_eq!(stopped, Stopped::Clean, "an unanswered question holds nothing up");
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_client_that_disappears_leaves_nothing_behind() {
+    let server = TestServer::start(&[FIXTURES, IMPATIENT]).await;
+    let talk = able(&server, "2025-11-25").await;
+    let instance = &server.instances[0];
+    let session = session(&talk).await;
+    let count = || {
+        let counts = instance.sessions.counts();
+        (counts.live, session.open_streams(), session.open_questions(), instance.hub.open())
+    };
+    let before = count();
+    assert_eq!(before, (1, 0, 0, 0));
+    let mut gone = Vec::new();
+    for request in [
+        talk.request("GET").header("Accept", "text/event-stream"),
+        talk.call("test_sampling", json!({"prompt": "x"})),
+        talk.call("test_tool_with_progress", json!({})),
+        talk.call("test_reconnection", json!({})),
+        talk.call("stream_ticks", json!({"count": 3, "interval_ms": 50})),
+        talk.call("echo", json!({"message": "x", "delay": 0.2})),
+        talk.rpc("tools/list", json!({})),
+    ] {
+        let bytes = request.bytes();
+        // In the middle of the head, of what follows, and while the answer is under way.
+        for part in [20, bytes.len() - 3, bytes.len()] {
+            let mut connection = crate::support::Connection::open(server.address).await;
+            connection.write(&bytes[..part]).await;
+            gone.push(connection);
+        }
+    }
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(session.open_streams(), 1);
+    drop(gone);
+    eventually(|| count() == before).await;
+    server.stop();
+    assert_eq!(server.stopped().await, Stopped::Clean, "nothing is still at work");
+}
