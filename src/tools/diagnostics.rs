@@ -39,7 +39,7 @@ pub(super) const TOOLS: &[Tool] = &[
     Tool {
         name: "printHeader",
         title: "Print request headers",
-        description: "Shows every HTTP header of this request in the order it came, repeated ones included, and which were added by proxies. Credentials are redacted.",
+        description: "Shows every HTTP header of this request in the order it came, repeated ones side by side, and which were added by proxies. Credentials are redacted.",
         output_schema: Some(|| {
             object(json!({
                 "http_version": { "type": "string" },

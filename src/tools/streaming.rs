@@ -75,7 +75,7 @@ pub(super) const TOOLS: &[Tool] = &[
     Tool {
         name: "request_echo",
         title: "Echo the request",
-        description: "Shows this request as it arrived: HTTP method, path, version, every header in order with duplicates, peer, _meta, trace context, and a digest of the body. Credentials are redacted.",
+        description: "Shows this request as it arrived: HTTP method, path, version, every header in order with its repetitions side by side, peer, _meta, trace context, and a digest of the body. Credentials are redacted.",
         output_schema: Some(|| {
             object(json!({
                 "http": { "type": "object" },
