@@ -3,15 +3,23 @@
 //! Owns the process-wide [`Lifecycle`]: whether new sessions are still taken (`draining`), the signal
 //! that closes event streams (`closing`), and the tracker of every spawned task. Refuses bare spawns:
 //! work that nobody waits for would be cut off by a shutdown.
-//! Trap: a stream that is not told to close holds a graceful shutdown for ever.
+//! Traps: work that panics must still end what waits for it; a stream that is not told to close holds a graceful shutdown for ever.
 
 use std::{
     future::Future,
+    panic::AssertUnwindSafe,
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use futures_util::FutureExt as _;
 use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// The outcome of work that nobody joins; `None` if it panicked, which the panic hook has told the
+/// operator, so that whoever waits for the outcome can be told as well.
+pub async fn outcome_of<T>(work: impl Future<Output = T>) -> Option<T> {
+    AssertUnwindSafe(work).catch_unwind().await.ok()
+}
 
 /// Shared by the server and all instances.
 #[derive(Debug, Default)]
@@ -52,5 +60,17 @@ impl Lifecycle {
     /// Second stage: completes when every tracked task has ended.
     pub async fn idle(&self) {
         self.tasks.wait().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_has_an_outcome() {
+        assert_eq!(outcome_of(async { 7 }).await, Some(7));
+        let on_purpose = async { assert!(std::hint::black_box(false), "on purpose") };
+        assert_eq!(outcome_of(on_purpose).await, None);
     }
 }

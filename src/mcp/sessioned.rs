@@ -36,6 +36,7 @@ use crate::{
     config::ResponseForm,
     http::body::Accepted,
     instance::Instance,
+    lifecycle::outcome_of,
     resources,
     session::{Client, EndReason, Handshake, Session, SessionRef, store::Hold},
 };
@@ -126,11 +127,12 @@ impl Drop for OpenStream {
     }
 }
 
-/// What a call that takes time keeps: the session, awake; and its name there, to be cancelled by.
+/// What a call that takes time keeps: the connection's session and the one that is worked on, awake; and
+/// its name in the first, to be cancelled by.
 struct UnderWay {
     session: Arc<Session>,
     id: OwnedId,
-    _hold: Hold,
+    _holds: [Hold; 2],
 }
 
 impl Drop for UnderWay {
@@ -556,8 +558,8 @@ impl<'a> Binding<'a> {
             return Ok(Started::Done(run.at_once(prepared)));
         }
         let cancelled = own.begin_call(id, self.instance.process.lifecycle.closing());
-        let hold = self.instance.sessions.hold(&own);
-        let under_way = UnderWay { session: own, id: id.to_owned(), _hold: hold };
+        let holds = [&own, &run.session].map(|session| self.instance.sessions.hold(session));
+        let under_way = UnderWay { session: own, id: id.to_owned(), _holds: holds };
         let record = Arc::clone(&self.arrival.record);
         // `None` if the client takes its request back: then there is to be no response.
         let work = async move {
@@ -581,8 +583,12 @@ impl<'a> Binding<'a> {
             }
             Some(log) => {
                 let writer = Arc::clone(&log);
+                let id = id.to_owned();
                 self.instance.process.lifecycle.spawn(async move {
-                    if let Some(message) = work.await {
+                    let message = outcome_of(work)
+                        .await
+                        .unwrap_or_else(|| Some(Failure::Internal.to_message(Some(id.get()), ERA)));
+                    if let Some(message) = message {
                         writer.send(&message).await;
                     }
                     writer.finish();

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     VERSION_HEADER, catalogue,
     dispatch::{self, Ready, ToolCall, read, require},
-    failure::Failure,
+    failure::{Failure, INTERNAL_ERROR},
     jsonrpc::{self, Id, Message, OwnedId},
     listen,
     model::{
@@ -37,6 +37,7 @@ use crate::{
     config::ResponseForm,
     http::body::Accepted,
     instance::Instance,
+    lifecycle::outcome_of,
     session::store::Hold,
     tasks::{self, Task},
 };
@@ -396,7 +397,12 @@ impl Exchange<'_> {
             let exchange = Exchange { instance: &instance, arrival: &arrival, accepted };
             let _hold = hold;
             tokio::select! {
-                outcome = work => {
+                outcome = outcome_of(work) => {
+                    // A panic is our fault, and the client is to hear of it.
+                    let outcome = outcome.unwrap_or(Outcome::Refused {
+                        code: INTERNAL_ERROR,
+                        message: "internal error".to_owned(),
+                    });
                     let binding: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
                     let message = exchange
                         .finish(id.get(), &call, &context, outcome, capabilities, &binding)
@@ -529,9 +535,10 @@ async fn run_task(
     let failed =
         |failure: &Failure| serde_json::to_value(failure.to_object(ERA)).unwrap_or_default();
     let outcome = tokio::select! {
-        outcome = work => outcome,
+        outcome = outcome_of(work) => outcome,
         () = task.cancelled.cancelled() => return,
     };
+    let Some(outcome) = outcome else { return task.fail(failed(&Failure::Internal)) };
     match outcome {
         Outcome::Done(result) => {
             if call.tool.counted {

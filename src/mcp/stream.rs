@@ -147,11 +147,6 @@ impl EventLog {
         state.wake();
     }
 
-    /// Whether nothing more will be sent.
-    pub fn is_finished(&self) -> bool {
-        self.state().finished
-    }
-
     /// Whether an event of that number has been sent.
     pub fn has_sent(&self, number: u64) -> bool {
         number < self.state().next()
