@@ -293,7 +293,10 @@ pub fn nobody() -> Ask {
 }
 
 /// A tool at work.
-type Work = BoxFuture<'static, Outcome<ToolResult>>;
+pub type Work = BoxFuture<'static, Outcome<ToolResult>>;
+
+/// Runs a tool that takes its time and may ask on the way.
+pub type TaskRun = Box<dyn FnOnce(Arc<CallContext>, Ask) -> Work + Send>;
 
 /// Runs a tool that answers at once.
 type AtOnce = Box<dyn FnOnce(&CallContext) -> Outcome<ToolResult> + Send>;
@@ -309,7 +312,7 @@ pub enum Prepared {
         /// Whether it is refused to a client that does not.
         required: bool,
         /// Runs it.
-        run: Box<dyn FnOnce(Arc<CallContext>, Ask) -> Work + Send>,
+        run: TaskRun,
     },
 }
 

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     VERSION_HEADER, catalogue,
     dispatch::{self, Ready, ToolCall, read, require},
-    failure::{Failure, INTERNAL_ERROR},
+    failure::Failure,
     jsonrpc::{self, Id, Message, OwnedId},
     listen,
     model::{
@@ -33,7 +33,9 @@ use super::{
 };
 use crate::{
     auth::Caller,
-    call::{self, Arrival, CallContext, ClientFacts, InputRequest, Inputs, Outcome, Prepared},
+    call::{
+        self, Arrival, CallContext, ClientFacts, InputRequest, Inputs, Outcome, Prepared, TaskRun,
+    },
     config::ResponseForm,
     http::body::Accepted,
     instance::Instance,
@@ -78,6 +80,9 @@ pub async fn one(
         }
     }
 }
+
+/// See [`Exchange::binding`].
+type Binding = [u8; 32];
 
 /// One HTTP exchange.
 struct Exchange<'a> {
@@ -225,8 +230,32 @@ impl Exchange<'_> {
         })
     }
 
+    /// What a carried state belongs to: the request but for its answers, the caller and the instance.
+    fn binding(&self, method: Method, name: &str, arguments: Option<&RawValue>) -> Binding {
+        // No arguments, an empty object and null are the same call.
+        let arguments =
+            arguments.map(jsonrpc::compact).filter(|text| text != "{}" && text != "null");
+        let caller = match &self.arrival.caller {
+            Caller::Anonymous => &[][..],
+            Caller::Known(identity) => identity,
+        };
+        let parts = [
+            method.as_str().as_bytes(),
+            name.as_bytes(),
+            arguments.as_deref().unwrap_or_default().as_bytes(),
+            caller,
+            &[self.instance.id.digit()],
+        ];
+        let mut digest = Sha256::new();
+        for part in parts {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        digest.finalize().into()
+    }
+
     /// What the client has answered so far; what it carried for us must be what we gave it.
-    fn inputs(&self, common: &Common, binding: &[&[u8]]) -> Result<Inputs, Failure> {
+    fn inputs(&self, common: &Common, binding: &Binding) -> Result<Inputs, Failure> {
         let responses = match &common.input_responses {
             None | Some(Value::Null) => Map::new(),
             Some(Value::Object(responses)) => responses.clone(),
@@ -239,7 +268,7 @@ impl Exchange<'_> {
         let state = match &common.request_state {
             None => None,
             Some(Value::String(sealed)) => {
-                let opened = self.instance.process.sealer.open(sealed, binding);
+                let opened = self.instance.process.sealer.open(sealed, &[binding]);
                 Some(opened.map_err(|refused| Failure::InvalidParams(refused.to_string()))?)
             }
             Some(_) => {
@@ -255,7 +284,7 @@ impl Exchange<'_> {
         requests: Vec<(&'static str, InputRequest)>,
         state: Option<Value>,
         capabilities: Capabilities,
-        binding: &[&[u8]],
+        binding: &Binding,
     ) -> Result<Value, Failure> {
         let unable = requests.iter().find(|(_, request)| !request.kind.supported_by(capabilities));
         if let Some((_, InputRequest { kind, .. })) = unable {
@@ -269,7 +298,7 @@ impl Exchange<'_> {
             "_meta": self.instance.catalogue.server_meta(),
         });
         if let Some(state) = state {
-            result["requestState"] = self.instance.process.sealer.seal(state, binding).into();
+            result["requestState"] = self.instance.process.sealer.seal(state, &[binding]).into();
         }
         Ok(result)
     }
@@ -282,11 +311,8 @@ impl Exchange<'_> {
         client: &ClientFacts,
     ) -> Result<Reply, Failure> {
         let named: super::model::NamedParams<'_> = require(params, "\"name\" of a prompt")?;
-        let caller = caller_bytes(self.arrival.caller);
-        let digest = digest(named.arguments.map(|Object(raw)| raw));
-        let instance = [self.instance.id.digit()];
-        let binding: [&[u8]; 5] =
-            [b"prompts/get", named.name.as_bytes(), &digest, &caller, &instance];
+        let arguments = named.arguments.map(|Object(raw)| raw);
+        let binding = self.binding(Method::PromptsGet, &named.name, arguments);
         let inputs = self.inputs(common, &binding)?;
         match dispatch::get_prompt(self.instance, params, &inputs)? {
             Outcome::Done(prompt) => {
@@ -312,11 +338,8 @@ impl Exchange<'_> {
         let call = ToolCall::find(self.instance, params)?;
         self.arrival.record.set_tool(call.tool.name);
         headers::check_mirrored(self.arrival.headers(), &call)?;
-        let caller = caller_bytes(self.arrival.caller);
-        let digest = digest(call.arguments.as_deref());
-        let instance = [self.instance.id.digit()];
-        let binding: [&[u8]; 5] =
-            [b"tools/call", call.tool.name.as_bytes(), &digest, &caller, &instance];
+        let arguments = call.arguments.as_deref();
+        let binding = self.binding(Method::ToolsCall, call.tool.name, arguments);
         let inputs = self.inputs(&common, &binding)?;
         let (prepared, session) = match call.prepare(self.instance, &inputs) {
             Err(bad) => {
@@ -352,25 +375,7 @@ impl Exchange<'_> {
             }
             Prepared::Later(run) => run(Arc::clone(&context)),
             Prepared::Task { run, .. } if capabilities.tasks => {
-                let task = self.instance.tasks.create(self.arrival.caller, capabilities).map_err(
-                    |refused| match refused {
-                        tasks::Refused::Full => Failure::TooManyTasks,
-                        tasks::Refused::NoEntropy => Failure::Internal,
-                    },
-                )?;
-                let hold = context.session.as_ref().map(|own| self.instance.sessions.hold(own));
-                let work = run(Arc::clone(&context), task.asker());
-                self.instance.process.lifecycle.spawn(run_task(
-                    Arc::clone(&task),
-                    context,
-                    call,
-                    work,
-                    hold,
-                ));
-                let mut result = task.summary();
-                result["resultType"] = "task".into();
-                result["_meta"] = self.instance.catalogue.server_meta();
-                return Ok(self.whole(jsonrpc::success(id, result.to_string().as_bytes())));
+                return self.create_task(id, call, context, run);
             }
             Prepared::Task { required: true, .. } => {
                 let required = json!({ "extensions": { TASKS_EXTENSION: {} } });
@@ -391,32 +396,54 @@ impl Exchange<'_> {
         let (writer, cancelled) = (Arc::clone(&log), gone.clone());
         let (instance, arrival, accepted) =
             (Arc::clone(self.instance), Arc::clone(self.arrival), self.accepted);
-        let owned: Vec<Vec<u8>> = binding.iter().map(|part| part.to_vec()).collect();
         let id: OwnedId = id.to_owned();
         self.instance.process.lifecycle.spawn(async move {
             let exchange = Exchange { instance: &instance, arrival: &arrival, accepted };
             let _hold = hold;
-            tokio::select! {
-                outcome = outcome_of(work) => {
-                    // A panic is our fault, and the client is to hear of it.
-                    let outcome = outcome.unwrap_or(Outcome::Refused {
-                        code: INTERNAL_ERROR,
-                        message: "internal error".to_owned(),
-                    });
-                    let binding: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
-                    let message = exchange
-                        .finish(id.get(), &call, &context, outcome, capabilities, &binding)
-                        .unwrap_or_else(|failure| failure.to_message(Some(id.get()), ERA));
-                    writer.send(&message).await;
-                    writer.finish();
+            let outcome = tokio::select! {
+                outcome = outcome_of(work) => outcome,
+                () = cancelled.cancelled() => return arrival.record.set_outcome("cancelled"),
+            };
+            let finished = match outcome {
+                Some(outcome) => {
+                    exchange.finish(id.get(), &call, &context, outcome, capabilities, &binding)
                 }
-                () = cancelled.cancelled() => arrival.record.set_outcome("cancelled"),
-            }
+                None => Err(Failure::Internal),
+            };
+            let message =
+                finished.unwrap_or_else(|failure| failure.to_message(Some(id.get()), ERA));
+            writer.send(&message).await;
+            writer.finish();
         });
         let keep_alive = self.instance.policy.stream.keep_alive_seconds.get();
         // A call is let finish when the server stops; it ends with its reader.
         let never = CancellationToken::new();
         Ok(Reply::Stream(EventStream::new(log, None, keep_alive, never, gone.drop_guard())))
+    }
+
+    /// Answers a call with a task, which is to be found by the time its id goes out.
+    fn create_task(
+        &self,
+        id: Id<'_>,
+        call: ToolCall,
+        context: Arc<CallContext>,
+        run: TaskRun,
+    ) -> Result<Reply, Failure> {
+        let capabilities = context.client.capabilities;
+        let task = match self.instance.tasks.create(self.arrival.caller, capabilities) {
+            Ok(task) => task,
+            Err(tasks::Refused::Full) => return Err(Failure::TooManyTasks),
+            Err(tasks::Refused::NoEntropy) => return Err(Failure::Internal),
+        };
+        let mut result = task.summary();
+        result["resultType"] = "task".into();
+        result["_meta"] = self.instance.catalogue.server_meta();
+        // The session, if there is one, stays awake while the task works.
+        let hold = context.session.as_ref().map(|own| self.instance.sessions.hold(own));
+        let work = run(Arc::clone(&context), task.asker());
+        let work = run_task(task, context, call, work, hold);
+        self.instance.process.lifecycle.spawn(work);
+        Ok(self.whole(jsonrpc::success(id, result.to_string().as_bytes())))
     }
 
     fn finish(
@@ -426,7 +453,7 @@ impl Exchange<'_> {
         context: &CallContext,
         outcome: Outcome<ToolResult>,
         capabilities: Capabilities,
-        binding: &[&[u8]],
+        binding: &Binding,
     ) -> Result<Bytes, Failure> {
         match outcome {
             Outcome::Done(result) => {
@@ -556,19 +583,6 @@ async fn run_task(
             task.fail(failed(&Failure::Refused { code, message }))
         }
     }
-}
-
-fn caller_bytes(caller: Caller) -> Vec<u8> {
-    match caller {
-        Caller::Anonymous => Vec::new(),
-        Caller::Known(identity) => identity.to_vec(),
-    }
-}
-
-/// Stands for the arguments that a state belongs to.
-fn digest(arguments: Option<&RawValue>) -> [u8; 32] {
-    let text = arguments.map(jsonrpc::compact).filter(|text| text != "{}" && text != "null");
-    Sha256::digest(text.unwrap_or_default().as_bytes()).into()
 }
 
 impl LogLevel {
