@@ -147,6 +147,10 @@ async fn heads_and_bodies_that_never_come_are_given_up_on() {
         .write(b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{")
         .await;
     connection.answer().await.expect_error(408, -32000);
+    // A kept connection is as idle as one that never spoke.
+    let mut kept = server.rpc("ping", json!({})).begin().await;
+    kept.answer().await.expect_status(200);
+    assert!(kept.closes().await);
     assert!(start.elapsed() < Duration::from_secs(8));
     server.rpc("ping", json!({})).send().await.expect_status(200);
 }
