@@ -212,7 +212,7 @@ fn counts(instance: &Instance) -> Value {
 fn summary(instance: &Instance, session: &Session) -> Value {
     let clock = instance.process.clock;
     let (now, tally) = (clock.now(), session.tally());
-    let timeout = session.timeout(&instance.policy.session);
+    let timeout = session.timeout(instance.policy.session.timeout_seconds.get());
     let idle = now.since(session.touched());
     let (keys, bytes) = session.with_data(|data| (data.values().len(), data.bytes()));
     json!({

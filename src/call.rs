@@ -175,6 +175,15 @@ impl InputKind {
     }
 }
 
+/// Questions, each under its key.
+pub type Questions = Vec<(&'static str, InputRequest)>;
+
+/// The capability that the client lacks for one of these questions, if it lacks any.
+pub fn missing(questions: &Questions, capabilities: Capabilities) -> Option<Value> {
+    let unable = questions.iter().find(|(_, question)| !question.kind.supported_by(capabilities));
+    unable.map(|(_, question)| question.kind.required())
+}
+
 /// What a capability comes to. Asking the client is a return value: the call is made again with the
 /// answers, so that neither era needs to keep anything while the client thinks.
 #[derive(Clone, Debug)]
@@ -183,8 +192,8 @@ pub enum Outcome<T> {
     Done(T),
     /// Not without these answers.
     NeedInput {
-        /// The questions, each under its key.
-        requests: Vec<(&'static str, InputRequest)>,
+        /// The questions.
+        requests: Questions,
         /// To be remembered until the answers come.
         state: Option<Value>,
     },
@@ -281,11 +290,7 @@ impl CallContext {
 }
 
 /// A question that a background task puts to the client; its answers come by the keys asked under.
-pub type Ask = Box<
-    dyn Fn(Vec<(&'static str, InputRequest)>) -> BoxFuture<'static, BTreeMap<String, Value>>
-        + Send
-        + Sync,
->;
+pub type Ask = Box<dyn Fn(Questions) -> BoxFuture<'static, BTreeMap<String, Value>> + Send + Sync>;
 
 /// Asks nobody: for work that has no task to ask through.
 pub fn nobody() -> Ask {
@@ -299,7 +304,7 @@ pub type Work = BoxFuture<'static, Outcome<ToolResult>>;
 pub type TaskRun = Box<dyn FnOnce(Arc<CallContext>, Ask) -> Work + Send>;
 
 /// Runs a tool that answers at once.
-type AtOnce = Box<dyn FnOnce(&CallContext) -> Outcome<ToolResult> + Send>;
+pub type AtOnce = Box<dyn FnOnce(&CallContext) -> Outcome<ToolResult> + Send>;
 
 /// A tool whose arguments have been read and found fit, before any session is touched.
 pub enum Prepared {
@@ -447,11 +452,6 @@ impl<'a> Arguments<'a> {
             None => Ok(()),
             Some((name, _)) => Err(self.bad(format!("there is no argument {name:?}"))),
         }
-    }
-
-    /// The members that have not been taken, as text: what mirrored headers are compared with.
-    pub fn peek(&self, name: &str) -> Option<&'a RawValue> {
-        self.fields.iter().find(|(field, _)| field == name).map(|(_, raw)| *raw)
     }
 
     /// The error for this tool.

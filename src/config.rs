@@ -366,9 +366,7 @@ impl Layers {
         for setting in source::environment(variables, &defaults)? {
             figment = figment.merge(setting);
         }
-        if let Some(newest) = newest_sessioned(&figment) {
-            figment = figment.merge(source::Setting::derived("protocol.version", newest));
-        }
+        figment = follow_versions(figment);
         if let Some(host) = &flags.host {
             figment = figment.merge(source::Setting::flag("--host", "server.host", host.as_str()));
         }
@@ -421,7 +419,8 @@ impl Layers {
             Ok(dict) if !dict.is_empty() => self.0.clone().merge(own),
             Ok(_) | Err(_) => self.0.clone(),
         };
-        let mut policy = PolicyConfig {
+        let merged = follow_versions(merged);
+        let policy = PolicyConfig {
             protocol: self.section(&merged, &prefix, "protocol")?,
             session: self.section(&merged, &prefix, "session")?,
             stream: self.section(&merged, &prefix, "stream")?,
@@ -430,16 +429,6 @@ impl Layers {
             tools: self.section(&merged, &prefix, "tools")?,
             tasks: self.section(&merged, &prefix, "tasks")?,
         };
-        // An operator who narrows the versions need not name the default as well.
-        let protocol = &mut policy.protocol;
-        let newest = protocol.versions.iter().filter(|v| v.era() == Era::Sessioned).max();
-        if let Some(newest) = newest.copied()
-            && !protocol.versions.contains(&protocol.version)
-            && ["default", source::DERIVED].contains(&self.origin("protocol.version").as_str())
-            && !self.0.contains(&format!("{prefix}.protocol.version"))
-        {
-            protocol.version = newest;
-        }
         self.check_policy(&prefix, &policy)?;
         Ok(policy)
     }
@@ -630,17 +619,21 @@ impl figment::Provider for TomlFile {
     }
 }
 
-/// An operator who narrows the versions need not name the default as well: the newest with an
-/// `initialize` takes its place. `None` where the default is among them, or was set.
-fn newest_sessioned(figment: &Figment) -> Option<&'static str> {
-    let versions: Vec<ProtocolVersion> = figment.extract_inner("protocol.versions").ok()?;
-    let version: ProtocolVersion = figment.extract_inner("protocol.version").ok()?;
-    let set = figment.find_metadata("protocol.version").map(origin_name);
-    if versions.contains(&version) || set.as_deref() != Some("default") {
-        return None;
+/// An operator who narrows the versions need not name the default as well: where it is not among them and
+/// nobody set it, the newest with an `initialize` takes its place.
+fn follow_versions(figment: Figment) -> Figment {
+    let newest = || {
+        let versions: Vec<ProtocolVersion> = figment.extract_inner("protocol.versions").ok()?;
+        let version: ProtocolVersion = figment.extract_inner("protocol.version").ok()?;
+        let origin = figment.find_metadata("protocol.version").map(origin_name)?;
+        let unset = ["default", source::DERIVED].contains(&origin.as_str());
+        let sessioned = versions.iter().filter(|version| version.era() == Era::Sessioned).max();
+        sessioned.filter(|_| unset && !versions.contains(&version)).map(|newest| newest.as_str())
+    };
+    match newest() {
+        Some(newest) => figment.merge(source::Setting::derived("protocol.version", newest)),
+        None => figment,
     }
-    let sessioned = versions.into_iter().filter(|version| version.era() == Era::Sessioned);
-    sessioned.max().map(ProtocolVersion::as_str)
 }
 
 fn origin_name(metadata: &Metadata) -> String {

@@ -131,8 +131,11 @@ impl Hub {
                 subscription.deliver(change.method(), change.params());
             }
         }
-        let message = jsonrpc::notification(change.method(), &change.params());
         let sessions: Vec<_> = lock(&self.sessions).iter().filter_map(Weak::upgrade).collect();
+        if sessions.is_empty() {
+            return;
+        }
+        let message = jsonrpc::notification(change.method(), &change.params());
         for session in sessions {
             let wanted = match change {
                 Change::Tools | Change::Prompts => true,

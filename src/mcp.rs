@@ -36,11 +36,12 @@ use crate::{
     call::Arrival,
     http::{body, server_facts},
     instance::Instance,
+    telemetry::RequestRecord,
 };
 
 use self::{
     failure::Failure,
-    jsonrpc::{Body, EnvelopeError, Message},
+    jsonrpc::{Body, EnvelopeError, Id, Message},
     version::Era,
 };
 
@@ -69,13 +70,16 @@ pub async fn endpoint(State(instance): State<Arc<Instance>>, request: Request) -
         (_, Era::Sessioned) => Err(Failure::MethodNotAllowed("GET, POST, DELETE, OPTIONS")),
         (_, Era::Stateless) => Err(Failure::MethodNotAllowed("POST, OPTIONS")),
     };
-    result.unwrap_or_else(|failure| {
-        record.set_outcome(failure.as_str());
-        if failure.status(era) == StatusCode::INTERNAL_SERVER_ERROR {
-            tracing::error!(request_id = &*record.id, ?failure, "request failed");
-        }
-        failure.into_response(None, era)
-    })
+    result.unwrap_or_else(|failure| refuse(&record, failure, None, era))
+}
+
+/// The answer to a request that failed, noted for its log line; a fault of ours is told by itself too.
+fn refuse(record: &RequestRecord, failure: Failure, id: Option<Id<'_>>, era: Era) -> Response {
+    record.set_outcome(failure.as_str());
+    if failure.status(era) == StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::error!(request_id = &*record.id, ?failure, "request failed");
+    }
+    failure.into_response(id, era)
 }
 
 fn version_header(parts: &Parts) -> Option<&str> {
@@ -114,10 +118,8 @@ async fn post(
         Ok(body) => body,
         Err(error) => {
             let id = error.id();
-            let era = Era::of(false, header);
             let failure = Failure::from(error.clone());
-            arrival.record.set_outcome(failure.as_str());
-            return Ok(failure.into_response(id, era));
+            return Ok(refuse(&arrival.record, failure, id, Era::of(false, header)));
         }
     };
     match body {
@@ -133,8 +135,7 @@ async fn post(
                 (Era::Stateless, false) => {
                     let served = instance.policy.protocol.versions.clone();
                     let failure = Failure::UnsupportedVersion { served };
-                    arrival.record.set_outcome(failure.as_str());
-                    failure.into_response(message.id(), Era::Sessioned)
+                    refuse(&arrival.record, failure, message.id(), Era::Sessioned)
                 }
             })
         }
@@ -161,7 +162,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    fn id(&self) -> Option<jsonrpc::Id<'a>> {
+    fn id(&self) -> Option<Id<'a>> {
         match self {
             Self::Request { id, .. } => Some(*id),
             Self::Notification { .. } | Self::Response { .. } => None,
@@ -171,7 +172,7 @@ impl<'a> Message<'a> {
 
 impl<'a> EnvelopeError<'a> {
     /// The id, where one could be read.
-    pub fn id(&self) -> Option<jsonrpc::Id<'a>> {
+    pub fn id(&self) -> Option<Id<'a>> {
         match self {
             Self::NotAMessage { id, .. } => *id,
             Self::NotJson(_) => None,

@@ -276,9 +276,8 @@ impl Session {
         self.touched.store(now.as_millis(), Ordering::Relaxed);
     }
 
-    /// Idle time until it expires.
-    pub fn timeout(&self, config: &SessionConfig) -> Duration {
-        let usual = config.timeout_seconds.get();
+    /// Idle time until it expires, where others have `usual`.
+    pub fn timeout(&self, usual: Duration) -> Duration {
         self.handshake.timeout.map_or(usual, |own| own.min(usual))
     }
 

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     auth::Caller,
-    call::{Ask, InputRequest},
+    call::{self, Ask, Questions},
     clock::{Clock, Moment},
     config::TasksConfig,
     hub::{Change, Hub},
@@ -273,11 +273,9 @@ impl Task {
         })
     }
 
-    async fn ask(&self, questions: Vec<(&'static str, InputRequest)>) -> BTreeMap<String, Value> {
-        let unable =
-            questions.iter().find(|(_, question)| !question.kind.supported_by(self.client));
-        if let Some((_, question)) = unable {
-            let failure = Failure::MissingCapability(question.kind.required());
+    async fn ask(&self, questions: Questions) -> BTreeMap<String, Value> {
+        if let Some(required) = call::missing(&questions, self.client) {
+            let failure = Failure::MissingCapability(required);
             self.fail(serde_json::to_value(failure.to_object(Era::Stateless)).unwrap_or_default());
             self.cancelled.cancel();
             return BTreeMap::new();

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     jsonrpc::{self, EnvelopeError, ErrorObject, Id},
+    model::TASKS_EXTENSION,
     version::{self, Era, ProtocolVersion},
 };
 use crate::{
@@ -154,6 +155,11 @@ impl From<Refused> for Failure {
 }
 
 impl Failure {
+    /// The client has not declared the tasks extension, and this needs it.
+    pub fn needs_tasks() -> Self {
+        Self::MissingCapability(json!({ "extensions": { TASKS_EXTENSION: {} } }))
+    }
+
     /// What the access log calls it.
     pub const fn as_str(&self) -> &'static str {
         match self {

@@ -15,7 +15,7 @@ use super::{
     dispatch::require,
     failure::Failure,
     jsonrpc::{self, Id},
-    model::{Filter, META_SUBSCRIPTION, Nested, TASKS_EXTENSION},
+    model::{Filter, META_SUBSCRIPTION, Nested},
     sse,
     stream::{EventLog, EventStream},
 };
@@ -39,8 +39,7 @@ pub async fn open(
 ) -> Result<EventStream, Failure> {
     let ListenParams { notifications: Nested(wanted) } = require(params, "\"notifications\"")?;
     if !knows_tasks && !wanted.task_ids.is_empty() {
-        let required = json!({ "extensions": { TASKS_EXTENSION: {} } });
-        return Err(Failure::MissingCapability(required));
+        return Err(Failure::needs_tasks());
     }
     if wanted.resource_subscriptions.len() > MAX_RESOURCES {
         let problem = format!("\"resourceSubscriptions\" must not hold more than {MAX_RESOURCES}");

@@ -117,7 +117,7 @@ pub struct InitializeParams<'a> {
     pub capabilities: Option<Value>,
     /// Who the client is.
     #[serde(borrow, default, rename = "clientInfo")]
-    pub client_info: Option<Object<'a>>,
+    pub client_info: Option<Nested<Implementation<'a>>>,
 }
 
 /// A JSON object, still unread. (serde would read a struct from an array as well.)

@@ -11,7 +11,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 use crate::clock::{Clock, Moment};
 
@@ -27,6 +27,22 @@ pub struct Sealer {
 impl std::fmt::Debug for Sealer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Sealer")
+    }
+}
+
+/// Whom and what a state belongs to; a digest, in which no two parts run into each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding([u8; 32]);
+
+impl Binding {
+    /// The binding to all of these parts.
+    pub fn of(parts: &[&[u8]]) -> Self {
+        let mut digest = Sha256::new();
+        for part in parts {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        Self(digest.finalize().into())
     }
 }
 
@@ -56,20 +72,17 @@ impl Sealer {
         Ok(Self { key, clock })
     }
 
-    fn mac(&self, binding: &[&[u8]], payload: &[u8]) -> Hmac<Sha256> {
+    fn mac(&self, binding: &Binding, payload: &[u8]) -> Hmac<Sha256> {
         // HMAC takes a key of any length.
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key)
             .unwrap_or_else(|_| Hmac::<Sha256>::new(&Default::default()));
-        for part in binding {
-            mac.update(&(part.len() as u64).to_be_bytes());
-            mac.update(part);
-        }
+        mac.update(&binding.0);
         mac.update(payload);
         mac
     }
 
     /// Seals a state for whoever and whatever `binding` says.
-    pub fn seal(&self, state: Value, binding: &[&[u8]]) -> String {
+    pub fn seal(&self, state: Value, binding: &Binding) -> String {
         let until = self.clock.now().plus(LIFE).as_millis();
         // A number and a `Value` always serialise.
         let payload = serde_json::to_vec(&Sealed { until, state }).unwrap_or_default();
@@ -78,7 +91,7 @@ impl Sealer {
     }
 
     /// The state again, if it is what was sealed under the same binding.
-    pub fn open(&self, text: &str, binding: &[&[u8]]) -> Result<Value, Refused> {
+    pub fn open(&self, text: &str, binding: &Binding) -> Result<Value, Refused> {
         let (payload, tag) = text.split_once('.').ok_or(Refused::Foreign)?;
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| Refused::Foreign);
         let (payload, tag) = (decode(payload)?, decode(tag)?);
@@ -102,36 +115,36 @@ mod tests {
     #[test]
     fn only_the_same_request_of_the_same_caller_opens_it() {
         let sealer = Sealer::new(Clock::start()).expect("random bytes");
-        let sealed = sealer.seal(json!({"n": 1}), &[b"alice", b"tool"]);
-        assert_eq!(sealer.open(&sealed, &[b"alice", b"tool"]), Ok(json!({"n": 1})));
+        let sealed = sealer.seal(json!({"n": 1}), &Binding::of(&[b"alice", b"tool"]));
+        assert_eq!(sealer.open(&sealed, &Binding::of(&[b"alice", b"tool"])), Ok(json!({"n": 1})));
         for binding in [[&b"bob"[..], b"tool"], [b"alice", b"other"], [b"alicet", b"ool"]] {
-            assert_eq!(sealer.open(&sealed, &binding), Err(Refused::Foreign));
+            assert_eq!(sealer.open(&sealed, &Binding::of(&binding)), Err(Refused::Foreign));
         }
         let other = Sealer::new(Clock::start()).expect("random bytes");
-        assert_eq!(other.open(&sealed, &[b"alice", b"tool"]), Err(Refused::Foreign));
+        assert_eq!(other.open(&sealed, &Binding::of(&[b"alice", b"tool"])), Err(Refused::Foreign));
     }
 
     #[test]
     fn a_lapsed_state_is_refused_as_such() {
         let sealer = Sealer::new(Clock::start()).expect("random bytes");
         let payload = serde_json::to_vec(&Sealed { until: 0, state: json!(1) }).expect("JSON");
-        let tag = sealer.mac(&[], &payload).finalize().into_bytes();
+        let tag = sealer.mac(&Binding::of(&[]), &payload).finalize().into_bytes();
         let text = format!("{}.{}", URL_SAFE_NO_PAD.encode(&payload), URL_SAFE_NO_PAD.encode(tag));
         std::thread::sleep(Duration::from_millis(5));
-        assert_eq!(sealer.open(&text, &[]), Err(Refused::Lapsed));
+        assert_eq!(sealer.open(&text, &Binding::of(&[])), Err(Refused::Lapsed));
     }
 
     proptest! {
         #[test]
         fn no_change_goes_unseen(position in 0usize..60, with in "[A-Za-z0-9_.-]") {
             let sealer = Sealer::new(Clock::start()).expect("random bytes");
-            let sealed = sealer.seal(json!({"n": 1}), &[]);
+            let sealed = sealer.seal(json!({"n": 1}), &Binding::of(&[]));
             let mut changed = sealed.clone();
             let position = position % sealed.len();
             changed.replace_range(position..=position, &with);
             prop_assume!(changed != sealed);
-            prop_assert_eq!(sealer.open(&changed, &[]), Err(Refused::Foreign));
-            prop_assert_eq!(sealer.open(&format!("{sealed}{with}"), &[]), Err(Refused::Foreign));
+            prop_assert_eq!(sealer.open(&changed, &Binding::of(&[])), Err(Refused::Foreign));
+            prop_assert_eq!(sealer.open(&format!("{sealed}{with}"), &Binding::of(&[])), Err(Refused::Foreign));
         }
     }
 }

@@ -23,9 +23,10 @@ use super::{
     failure::Failure,
     jsonrpc::{self, EnvelopeError, Id, Message, OwnedId},
     model::{
-        CancelledParams, Capabilities, Implementation, InitializeParams, LevelParams, ListParams,
-        Object, ToolResult, UriParams,
+        CancelledParams, Capabilities, InitializeParams, LevelParams, ListParams, Nested,
+        ToolResult, UriParams,
     },
+    refuse,
     reply::{self, Reply, SESSION_HEADER},
     sse,
     stream::{EventLog, EventStream},
@@ -186,10 +187,7 @@ impl<'a> Binding<'a> {
     fn respond(&self, result: Result<Reply, Failure>, id: Option<Id<'_>>) -> Response {
         match result {
             Ok(reply) => reply.into_response(self.session.as_ref().map(|session| session.id)),
-            Err(failure) => {
-                self.arrival.record.set_outcome(failure.as_str());
-                failure.into_response(id, ERA)
-            }
+            Err(failure) => refuse(&self.arrival.record, failure, id, ERA),
         }
     }
 
@@ -471,14 +469,16 @@ impl<'a> Binding<'a> {
     ) -> Result<Started, Failure> {
         let InitializeParams { protocol_version, capabilities, client_info } =
             require(params, "\"protocolVersion\"")?;
-        let client = match read::<Implementation<'_>>(client_info.map(|Object(raw)| raw))? {
+        let client = match client_info {
             None => None,
-            Some(info) if info.name.len().max(info.version.len()) > MAX_CLIENT_TEXT => {
+            Some(Nested(info)) if info.name.len().max(info.version.len()) > MAX_CLIENT_TEXT => {
                 let problem =
                     format!("clientInfo texts must not be longer than {MAX_CLIENT_TEXT} bytes");
                 return Err(Failure::InvalidParams(problem));
             }
-            Some(info) => Some(Client { name: info.name.into(), version: info.version.into() }),
+            Some(Nested(info)) => {
+                Some(Client { name: info.name.into(), version: info.version.into() })
+            }
         };
         let Some(capabilities) = Capabilities::read(&capabilities.unwrap_or_else(|| json!({})))
         else {
@@ -554,9 +554,10 @@ impl<'a> Binding<'a> {
             id: id.to_owned(),
             audio: self.version.has(Feature::Audio),
         };
-        if let (Prepared::Now(_), None) = (&prepared, &stream) {
-            return Ok(Started::Done(run.at_once(prepared)));
-        }
+        let prepared = match (prepared, &stream) {
+            (Prepared::Now(now), None) => return Ok(Started::Done(run.at_once(now))),
+            (prepared, _) => prepared,
+        };
         let cancelled = own.begin_call(id, self.instance.process.lifecycle.closing());
         let holds = [&own, &run.session].map(|session| self.instance.sessions.hold(session));
         let under_way = UnderWay { session: own, id: id.to_owned(), _holds: holds };

@@ -14,7 +14,6 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json, value::RawValue};
-use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -24,17 +23,19 @@ use super::{
     jsonrpc::{self, Id, Message, OwnedId},
     listen,
     model::{
-        Capabilities, Common, InitializeParams, ListParams, LogLevel, Meta, Object,
-        TASKS_EXTENSION, TaskParams, ToolResult,
+        Capabilities, Common, InitializeParams, ListParams, LogLevel, Meta, Object, TaskParams,
+        ToolResult,
     },
+    refuse,
     reply::{self, Reply},
+    seal::Binding,
     stream::{EventLog, EventStream},
     version::{Era, Method, ProtocolVersion},
 };
 use crate::{
     auth::Caller,
     call::{
-        self, Arrival, CallContext, ClientFacts, InputRequest, Inputs, Outcome, Prepared, TaskRun,
+        self, Arrival, CallContext, ClientFacts, Inputs, Outcome, Prepared, Questions, TaskRun,
     },
     config::ResponseForm,
     http::body::Accepted,
@@ -74,15 +75,9 @@ pub async fn one(
     };
     match result {
         Ok(reply) => reply.into_response(None),
-        Err(failure) => {
-            arrival.record.set_outcome(failure.as_str());
-            failure.into_response(id, ERA)
-        }
+        Err(failure) => refuse(&arrival.record, failure, id, ERA),
     }
 }
-
-/// See [`Exchange::binding`].
-type Binding = [u8; 32];
 
 /// One HTTP exchange.
 struct Exchange<'a> {
@@ -239,19 +234,13 @@ impl Exchange<'_> {
             Caller::Anonymous => &[][..],
             Caller::Known(identity) => identity,
         };
-        let parts = [
+        Binding::of(&[
             method.as_str().as_bytes(),
             name.as_bytes(),
             arguments.as_deref().unwrap_or_default().as_bytes(),
             caller,
             &[self.instance.id.digit()],
-        ];
-        let mut digest = Sha256::new();
-        for part in parts {
-            digest.update((part.len() as u64).to_be_bytes());
-            digest.update(part);
-        }
-        digest.finalize().into()
+        ])
     }
 
     /// What the client has answered so far; what it carried for us must be what we gave it.
@@ -268,7 +257,7 @@ impl Exchange<'_> {
         let state = match &common.request_state {
             None => None,
             Some(Value::String(sealed)) => {
-                let opened = self.instance.process.sealer.open(sealed, &[binding]);
+                let opened = self.instance.process.sealer.open(sealed, binding);
                 Some(opened.map_err(|refused| Failure::InvalidParams(refused.to_string()))?)
             }
             Some(_) => {
@@ -281,14 +270,13 @@ impl Exchange<'_> {
     /// An `input_required` result, or why it cannot be asked for.
     fn ask(
         &self,
-        requests: Vec<(&'static str, InputRequest)>,
+        requests: Questions,
         state: Option<Value>,
         capabilities: Capabilities,
         binding: &Binding,
     ) -> Result<Value, Failure> {
-        let unable = requests.iter().find(|(_, request)| !request.kind.supported_by(capabilities));
-        if let Some((_, InputRequest { kind, .. })) = unable {
-            return Err(Failure::MissingCapability(kind.required()));
+        if let Some(required) = call::missing(&requests, capabilities) {
+            return Err(Failure::MissingCapability(required));
         }
         let questions =
             requests.into_iter().map(|(key, request)| (key.to_owned(), request.embedded()));
@@ -298,7 +286,7 @@ impl Exchange<'_> {
             "_meta": self.instance.catalogue.server_meta(),
         });
         if let Some(state) = state {
-            result["requestState"] = self.instance.process.sealer.seal(state, &[binding]).into();
+            result["requestState"] = self.instance.process.sealer.seal(state, binding).into();
         }
         Ok(result)
     }
@@ -378,8 +366,7 @@ impl Exchange<'_> {
                 return self.create_task(id, call, context, run);
             }
             Prepared::Task { required: true, .. } => {
-                let required = json!({ "extensions": { TASKS_EXTENSION: {} } });
-                return Err(Failure::MissingCapability(required));
+                return Err(Failure::needs_tasks());
             }
             Prepared::Task { required: false, run } => run(Arc::clone(&context), call::nobody()),
         };
@@ -484,8 +471,7 @@ impl Exchange<'_> {
         client: &ClientFacts,
     ) -> Result<Reply, Failure> {
         if !client.capabilities.tasks {
-            let required = json!({ "extensions": { TASKS_EXTENSION: {} } });
-            return Err(Failure::MissingCapability(required));
+            return Err(Failure::needs_tasks());
         }
         let TaskParams { task_id } = require(params, "\"taskId\"")?;
         let Some(task) = self.instance.tasks.find(&task_id, self.arrival.caller) else {

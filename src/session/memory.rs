@@ -64,8 +64,7 @@ impl Ledger {
         counts.live -= 1;
         counts.ended[reason.index()] += 1;
         drop(counts);
-        let timeout = session.handshake.timeout.map_or(self.timeout, |own| own.min(self.timeout));
-        self.ended.insert(session.id, (reason, timeout));
+        self.ended.insert(session.id, (reason, session.timeout(self.timeout)));
         tracing::debug!(
             instance = self.instance.digit(),
             session = %session.reference,

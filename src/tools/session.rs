@@ -425,7 +425,7 @@ fn create_session(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArgument
             Ok(session) => session,
             Err(refused) => return ToolResult::error(format!("no session was created: {refused}")),
         };
-        let timeout = session.timeout(&instance.policy.session);
+        let timeout = session.timeout(instance.policy.session.timeout_seconds.get());
         let clock = instance.process.clock;
         ToolResult::json(&json!({
             "session": session.id.to_string(),
@@ -478,7 +478,7 @@ impl SessionInfo {
         let clock = instance.process.clock;
         let now = clock.now();
         let Tally { requests, first, last } = session.tally();
-        let timeout = session.timeout(&instance.policy.session);
+        let timeout = session.timeout(instance.policy.session.timeout_seconds.get());
         let idle = now.since(session.touched());
         let (data_keys, data_bytes) = session.with_data(|data| (data.keys(), data.bytes()));
         let minted_by = session.id.instance().unwrap_or(instance.id);

@@ -14,7 +14,10 @@ use tokio::time::sleep;
 
 use super::ERA;
 use crate::{
-    call::{self, Arrival, CallContext, ClientFacts, InputRequest, Inputs, Outcome, Prepared},
+    call::{
+        self, Arrival, AtOnce, CallContext, ClientFacts, InputRequest, Inputs, Outcome, Prepared,
+        Questions,
+    },
     instance::Instance,
     mcp::{
         dispatch::ToolCall,
@@ -54,17 +57,10 @@ impl Run {
     }
 
     /// A call that needs neither time nor a stream.
-    pub(super) fn at_once(&self, prepared: Prepared) -> Bytes {
+    pub(super) fn at_once(&self, run: AtOnce) -> Bytes {
         let context = self.context();
-        match prepared {
-            Prepared::Now(run) => {
-                let outcome = run(&context);
-                self.finish(&context, outcome)
-            }
-            Prepared::Later(_) | Prepared::Task { .. } => {
-                Failure::Internal.to_message(Some(self.id.get()), ERA)
-            }
-        }
+        let outcome = run(&context);
+        self.finish(&context, outcome)
     }
 
     /// A call that may take time, and ask its client on the way.
@@ -87,10 +83,8 @@ impl Run {
                 }
                 outcome => return self.finish(&context, outcome),
             };
-            let unable =
-                requests.iter().find(|(_, r)| !r.kind.supported_by(self.client.capabilities));
-            if let Some((_, InputRequest { kind, .. })) = unable {
-                return self.finish(&context, Outcome::Missing(kind.required()));
+            if let Some(required) = call::missing(&requests, self.client.capabilities) {
+                return self.finish(&context, Outcome::Missing(required));
             }
             let inputs = match self.ask(requests).await {
                 Ok(responses) => Inputs { responses, state },
@@ -107,10 +101,7 @@ impl Run {
     }
 
     /// Puts questions to the client on the call's stream and waits for all answers.
-    async fn ask(
-        &self,
-        requests: Vec<(&'static str, InputRequest)>,
-    ) -> Result<BTreeMap<String, Value>, ToolResult> {
+    async fn ask(&self, requests: Questions) -> Result<BTreeMap<String, Value>, ToolResult> {
         let Some(stream) = &self.stream else {
             return Err(ToolResult::error(
                 "the client takes no event stream, so it cannot be asked",
