@@ -9,7 +9,6 @@ use std::{
     borrow::Cow,
     collections::BTreeMap,
     fmt,
-    net::IpAddr,
     sync::{Arc, OnceLock},
 };
 
@@ -33,7 +32,7 @@ use crate::{
         stream::EventLog,
     },
     session::{Session, Tally},
-    telemetry::RequestRecord,
+    telemetry::record::RequestRecord,
 };
 
 /// The HTTP request that a call came in; shared by the calls of a batch.
@@ -41,16 +40,12 @@ use crate::{
 pub struct Arrival {
     /// Method, URI, HTTP version, headers.
     pub parts: Parts,
-    /// The other end of the connection.
-    pub peer: IpAddr,
     /// Whether its forwarding headers count.
     pub trusted_peer: bool,
     /// The identity behind it.
     pub caller: Caller,
     /// The body.
     pub body: Bytes,
-    /// When its head had been read, as the time of day.
-    pub received_at: Timestamp,
     /// Facts for its log line.
     pub record: Arc<RequestRecord>,
 }
@@ -249,6 +244,12 @@ impl CallContext {
                 "this tool needs a session: pass the handle that create_session returns as \"session\"",
             )
         })
+    }
+
+    /// When the head of its request had been read, as the time of day.
+    pub fn received_at(&self) -> Timestamp {
+        let clock = self.instance.process.clock;
+        clock.time(clock.moment(self.arrival.record.received))
     }
 
     /// Counts the call as completed, once, and gives the session's tally with it.

@@ -26,7 +26,13 @@ impl Clock {
 
     /// Now.
     pub fn now(self) -> Moment {
-        Moment(u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX))
+        self.moment(Instant::now())
+    }
+
+    /// When that was.
+    pub fn moment(self, instant: Instant) -> Moment {
+        let since = instant.saturating_duration_since(self.epoch);
+        Moment(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// A moment as the time of day, to the millisecond.

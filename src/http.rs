@@ -8,12 +8,13 @@
 //! | catch-panic | a panic costs one request; inside the log, so that it is logged as one |
 //! | [`vhost`] | selects the instance before any routing: no router can see another tenant's |
 //! | *then, per instance:* | |
-//! | instance header | on every answer of an instance, rejections included |
 //! | [`origin`] | 403 before anything is done for a foreign page (DNS rebinding); [`cors`] for any other, outside the bearer check, so that a page can read a 401 and a preflight needs no token |
 //! | [`bearer`] | on `/mcp` alone: unknown paths stay 404, metadata stays public |
 //! | [`body`] | called by the endpoint itself: only it knows whether a body is wanted |
 //!
-//! Trap: `Router::layer` wraps what is there already, so the last call is the outermost layer.
+//! The way to `/mcp` is made of plain services whose futures lie inside one another: what every request
+//! passes boxes one future, and clones reference counts. Trap: `Router::layer` boxes a future and clones a
+//! service for each layer, so it is for paths where that does not matter.
 
 pub mod access_log;
 pub mod bearer;
@@ -23,99 +24,115 @@ pub mod origin;
 pub mod vhost;
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    any::Any,
+    convert::Infallible,
     sync::Arc,
+    task::{Context, Poll},
 };
 
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Request, State},
-    middleware::{self, Next},
+    extract::Request,
     response::{IntoResponse, Response},
-    routing::{any, get},
+    routing::get,
 };
-use http::{Extensions, HeaderName, StatusCode, header};
+use futures_util::future::{BoxFuture, Either};
+use http::{Extensions, StatusCode, header};
 use serde_json::json;
-use tower::{Service, ServiceBuilder, util::BoxCloneSyncService};
-use tower_http::catch_panic::CatchPanicLayer;
+use tower::{Layer, Service};
+use tower_http::catch_panic::{CatchPanic, CatchPanicLayer, ResponseForPanic};
 
-use self::{access_log::Identity, vhost::VirtualHosts};
+use self::{
+    access_log::{AccessLogged, Identity},
+    bearer::BearerChecked,
+    origin::OriginChecked,
+    vhost::VirtualHosts,
+};
 use crate::{
     admin::{self, Admin},
     auth::metadata,
     instance::{Instance, Process},
     mcp,
-    telemetry::RequestRecord,
+    telemetry::record::RequestRecord,
 };
 
-/// Says which instance answered.
-pub const INSTANCE_HEADER: HeaderName = HeaderName::from_static("mcp-echo-instance");
-
-/// The other end of the connection; put into every request by the server.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
-
-/// A service that answers every request.
-pub type Stack = BoxCloneSyncService<Request, Response, std::convert::Infallible>;
+/// The outer stack around a service.
+pub type Outer<S> = AccessLogged<CatchPanic<S, Apology>>;
 
 /// The whole application: the outer stack around host selection.
-pub fn application(hosts: VirtualHosts, process: &Arc<Process>) -> Stack {
-    outer(hosts, Identity::of(process))
-}
+pub type Stack = Outer<VirtualHosts>;
+
+/// One instance and the layers around it.
+pub type Tenant = OriginChecked<Paths>;
 
 /// The layers around host selection.
-pub fn outer<S>(inner: S, identity: Identity) -> Stack
-where
-    S: Service<Request, Response = Response, Error = std::convert::Infallible>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    S::Future: Send,
-{
-    let service = ServiceBuilder::new()
-        .layer(middleware::from_fn_with_state(Arc::new(identity), access_log::layer))
-        .map_response(|response: http::Response<_>| response.map(Body::new))
-        .layer(CatchPanicLayer::custom(panicked))
-        .service(inner);
-    BoxCloneSyncService::new(service)
+pub fn outer<S>(inner: S, identity: Identity) -> Outer<S> {
+    AccessLogged::new(CatchPanicLayer::custom(Apology).layer(inner), identity)
 }
 
-/// One instance's own router and the layers around it.
-pub fn instance(instance: &Arc<Instance>, admin: &Admin) -> Router {
-    let mcp = any(mcp::endpoint)
-        .layer(middleware::from_fn_with_state(Arc::clone(instance), bearer::layer));
+/// One instance's own paths and the layers around them.
+pub fn tenant(instance: &Arc<Instance>, admin: &Admin) -> Tenant {
     let with_suffix = format!("{}/mcp", metadata::PATH);
-    Router::new()
-        .route("/mcp", mcp.clone())
-        .route("/mcp/", mcp)
+    let others = Router::new()
         .route(metadata::PATH, get(metadata::document))
         .route(&with_suffix, get(metadata::document))
         .with_state(Arc::clone(instance))
         .merge(admin::router(admin, std::slice::from_ref(instance)))
         .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(Arc::clone(instance), origin::layer))
-        .layer(middleware::from_fn_with_state(Arc::clone(instance), instance_header))
+        .method_not_allowed_fallback(method_not_allowed);
+    let mcp = BearerChecked::new(Endpoint(Arc::clone(instance)), Arc::clone(instance));
+    OriginChecked::new(Paths { mcp, others }, Arc::clone(instance))
+}
+
+/// The paths of one instance: `/mcp`, which nearly every request asks for, and a router for the others.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    mcp: BearerChecked<Endpoint>,
+    others: Router,
+}
+
+impl Service<Request> for Paths {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<
+        <BearerChecked<Endpoint> as Service<Request>>::Future,
+        <Router as Service<Request>>::Future,
+    >;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        match request.uri().path() {
+            "/mcp" | "/mcp/" => Either::Left(self.mcp.call(request)),
+            _ => Either::Right(self.others.call(request)),
+        }
+    }
+}
+
+/// [`mcp::endpoint`] of one instance as a service.
+#[derive(Clone, Debug)]
+pub struct Endpoint(Arc<Instance>);
+
+impl Service<Request> for Endpoint {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        Box::pin(mcp::endpoint(Arc::clone(&self.0), request))
+    }
 }
 
 /// What the front door answers itself: `/debug` over all instances.
 pub fn overview(debug: Router) -> Router {
     debug.fallback(not_found).method_not_allowed_fallback(method_not_allowed)
-}
-
-async fn instance_header(
-    State(instance): State<Arc<Instance>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if let Some(record) = request.extensions().get::<Arc<RequestRecord>>() {
-        record.set_instance(instance.id);
-    }
-    let mut response = next.run(request).await;
-    response.headers_mut().insert(INSTANCE_HEADER, instance.header.clone());
-    response
 }
 
 async fn not_found() -> Response {
@@ -131,22 +148,28 @@ pub fn problem(status: StatusCode, text: &str) -> Response {
     (status, Json(json!({ "error": text }))).into_response()
 }
 
-/// A panic was caught: the panic hook has told the operator, the client learns only that it was us.
-fn panicked(_: Box<dyn std::any::Any + Send>) -> http::Response<Body> {
-    mcp::failure::Failure::Internal.into_response(None, mcp::version::Era::Sessioned)
+/// What answers a panic: the panic hook has told the operator, the client learns only that it was us.
+#[derive(Clone, Copy, Debug)]
+pub struct Apology;
+
+impl ResponseForPanic for Apology {
+    type ResponseBody = Body;
+
+    fn response_for_panic(&mut self, _: Box<dyn Any + Send>) -> Response {
+        mcp::failure::Failure::Internal.into_response(None, mcp::version::Era::Sessioned)
+    }
 }
 
-/// Who is at the other end, and the record of the request.
-pub fn server_facts(extensions: &Extensions) -> (IpAddr, Arc<RequestRecord>) {
-    let peer = extensions.get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |Peer(peer)| peer.ip());
+/// The record of a request: put there by the outermost layer.
+pub fn record_of(extensions: &Extensions) -> Arc<RequestRecord> {
     let record = extensions.get::<Arc<RequestRecord>>().cloned();
-    (peer, record.unwrap_or_else(|| Arc::new(RequestRecord::begin("-".into()))))
+    record.unwrap_or_else(|| Arc::new(RequestRecord::unnamed()))
 }
 
 /// `scheme://host[:port]` as the client wrote it, for URLs that we hand out. The host has been checked
 /// against the host table; the scheme is a trusted proxy's word, else http.
 pub fn external_base(process: &Process, request: &Request) -> String {
-    let (peer, _) = server_facts(request.extensions());
+    let peer = record_of(request.extensions()).peer;
     let forwarded = request
         .headers()
         .get("x-forwarded-proto")
@@ -164,12 +187,13 @@ pub fn external_base(process: &Process, request: &Request) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
     use tower::{service_fn, util::ServiceExt};
 
     use super::*;
-    use crate::config::{Flags, Layers};
+    use crate::{
+        config::{Flags, Layers},
+        telemetry::access::AccessLog,
+    };
 
     #[tokio::test]
     async fn a_panic_costs_one_request() {
@@ -179,7 +203,7 @@ mod tests {
             assert!(request.uri().path() != "/panic", "on purpose");
             Ok::<_, Infallible>(Response::new(Body::empty()))
         });
-        let stack = outer(inner, Identity::of(&process));
+        let stack = outer(inner, Identity::of(&process, AccessLog::silent()));
         let call = |path: &str| {
             let request = Request::get(path).body(Body::empty()).expect("is a request");
             stack.clone().oneshot(request)

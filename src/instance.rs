@@ -19,7 +19,6 @@ use crate::{
     session::store::SessionStore,
     tasks::Tasks,
 };
-use http::HeaderValue;
 use ipnet::IpNet;
 
 /// What the ten instances share: facts about the process, none about a session.
@@ -99,8 +98,6 @@ pub struct Instance {
     pub max_body_bytes: usize,
     /// How long a body may take.
     pub body_timeout: std::time::Duration,
-    /// Sent with every answer: `Mcp-Echo-Instance`.
-    pub header: HeaderValue,
     /// What it shares with the other nine.
     pub process: Arc<Process>,
 }
@@ -125,7 +122,6 @@ impl Instance {
             hub,
             max_body_bytes: config.http.max_body_bytes,
             body_timeout: config.http.body_timeout_seconds.get(),
-            header: HeaderValue::from(u16::from(id.digit())),
             process: Arc::clone(process),
             policy,
         })

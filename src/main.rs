@@ -11,7 +11,7 @@ use mcp_echo_stateful::{
     config::{Config, Flags, FrontDoor, Layers},
     healthcheck,
     server::Server,
-    telemetry::Telemetry,
+    telemetry::{Telemetry, access::AccessLog},
 };
 use tokio::{
     net::TcpListener,
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
         Command::Serve => serve(&flags),
         Command::Healthcheck { url } => check_health(&flags, url),
         Command::Config(ConfigCommand::Check) => load(&flags).and_then(|config| {
-            Server::build(&config).map_err(AskedWrongly)?;
+            Server::build(&config, AccessLog::silent()).map_err(AskedWrongly)?;
             Ok(say("the configuration is fine"))
         }),
         Command::Config(ConfigCommand::Print) => Layers::of_process(&flags)
@@ -108,8 +108,8 @@ fn check_health(flags: &Flags, url: Option<String>) -> Tried {
 
 fn serve(flags: &Flags) -> Tried {
     let config = load(flags)?;
-    let server = Server::build(&config).map_err(AskedWrongly)?;
     let telemetry = Telemetry::install(&config.log).map_err(AskedWrongly)?;
+    let server = Server::build(&config, telemetry.access_log()).map_err(AskedWrongly)?;
     let served = runtime().and_then(|runtime| runtime.block_on(run(&config, server)));
     let dropped = telemetry.dropped_lines();
     if dropped > 0 {

@@ -20,23 +20,19 @@ pub mod stateless;
 pub mod stream;
 pub mod version;
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
-use axum::{
-    extract::{Request, State},
-    response::Response,
-};
+use axum::{extract::Request, response::Response};
 use bytes::Bytes;
 use http::{HeaderName, Method, StatusCode, request::Parts};
-use jiff::Timestamp;
 use serde_json::value::RawValue;
 
 use crate::{
     auth::Caller,
     call::Arrival,
-    http::{body, server_facts},
+    http::{body, record_of},
     instance::Instance,
-    telemetry::RequestRecord,
+    telemetry::record::RequestRecord,
 };
 
 use self::{
@@ -49,7 +45,10 @@ use self::{
 pub const VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
 /// Answers every request to `/mcp` of one instance.
-pub async fn endpoint(State(instance): State<Arc<Instance>>, request: Request) -> Response {
+pub async fn endpoint(
+    instance: Arc<Instance>,
+    request: Request,
+) -> Result<Response, Infallible> {
     let (parts, body) = request.into_parts();
     let era = match Era::of(false, version_header(&parts)) {
         era if instance.serves(era) => era,
@@ -58,7 +57,7 @@ pub async fn endpoint(State(instance): State<Arc<Instance>>, request: Request) -
         Era::Stateless => Era::Sessioned,
     };
     let method = parts.method.clone();
-    let (_, record) = server_facts(&parts.extensions);
+    let record = record_of(&parts.extensions);
     let result = match (method, era) {
         (Method::POST, _) => post(&instance, parts, body).await,
         (Method::GET, Era::Sessioned) => {
@@ -70,14 +69,14 @@ pub async fn endpoint(State(instance): State<Arc<Instance>>, request: Request) -
         (_, Era::Sessioned) => Err(Failure::MethodNotAllowed("GET, POST, DELETE, OPTIONS")),
         (_, Era::Stateless) => Err(Failure::MethodNotAllowed("POST, OPTIONS")),
     };
-    result.unwrap_or_else(|failure| refuse(&record, failure, None, era))
+    Ok(result.unwrap_or_else(|failure| refuse(&record, failure, None, era)))
 }
 
 /// The answer to a request that failed, noted for its log line; a fault of ours is told by itself too.
 fn refuse(record: &RequestRecord, failure: Failure, id: Option<Id<'_>>, era: Era) -> Response {
     record.set_outcome(failure.as_str());
     if failure.status(era) == StatusCode::INTERNAL_SERVER_ERROR {
-        tracing::error!(request_id = &*record.id, ?failure, "request failed");
+        tracing::error!(request_id = %record.id, ?failure, "request failed");
     }
     failure.into_response(id, era)
 }
@@ -87,14 +86,12 @@ fn version_header(parts: &Parts) -> Option<&str> {
 }
 
 fn arrival(instance: &Instance, parts: Parts, body: Bytes) -> Arc<Arrival> {
-    let (peer, record) = server_facts(&parts.extensions);
+    let record = record_of(&parts.extensions);
     Arc::new(Arrival {
-        trusted_peer: instance.process.trusts(peer),
+        trusted_peer: instance.process.trusts(record.peer),
         caller: parts.extensions.get().copied().unwrap_or(Caller::Anonymous),
         parts,
-        peer,
         body,
-        received_at: Timestamp::now(),
         record,
     })
 }

@@ -22,6 +22,11 @@ impl InstanceId {
         if (number as usize) < Self::COUNT { Some(Self(number)) } else { None }
     }
 
+    /// The id that a count comes to when it goes round and round.
+    pub const fn wrapping(count: usize) -> Self {
+        Self((count % Self::COUNT) as u8)
+    }
+
     /// All ten, in order.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..Self::COUNT as u8).map(Self)

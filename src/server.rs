@@ -28,10 +28,11 @@ use tower::Service;
 use crate::{
     admin::{self, Admin},
     config::{Config, Secret},
-    http::{self as layers, Peer, Stack, vhost::VirtualHosts},
+    http::{self as layers, Stack, access_log::Identity, vhost::VirtualHosts},
     instance::{Instance, Process},
     place::InstanceId,
     session::EndReason,
+    telemetry::access::AccessLog,
 };
 
 /// What every HTTP/2 connection begins with (RFC 9113 §3.4).
@@ -63,17 +64,19 @@ pub enum Stopped {
 
 impl Server {
     /// Makes everything that a request will need.
-    pub fn build(config: &Config) -> anyhow::Result<Self> {
+    ///
+    /// `access_log` is where the line of each request goes.
+    pub fn build(config: &Config, access_log: AccessLog) -> anyhow::Result<Self> {
         let process = Arc::new(Process::build(config)?);
         let (admin, generated_admin_token) = Admin::build(config)?;
         let instances = InstanceId::all()
             .map(|id| Instance::build(id, config, &process).map(Arc::new))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let routers = instances.iter().map(|instance| layers::instance(instance, &admin)).collect();
+        let tenants = instances.iter().map(|instance| layers::tenant(instance, &admin)).collect();
         let overview = layers::overview(admin::router(&admin, &instances));
-        let hosts = VirtualHosts::build(&config.hosts, &process, routers, overview);
+        let hosts = VirtualHosts::build(&config.hosts, &process, tenants, overview);
         Ok(Self {
-            stack: layers::application(hosts, &process),
+            stack: layers::outer(hosts, Identity::of(&process, access_log)),
             process,
             instances,
             generated_admin_token,
@@ -157,7 +160,7 @@ impl Server {
     fn serve(&self, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
         let connection = Connection {
             process: Arc::clone(&self.process),
-            stack: self.stack.clone(),
+            stack: self.stack.clone().with_peer(peer.ip()),
             header_timeout: self.header_timeout,
             peer,
         };
@@ -209,9 +212,7 @@ impl Connection {
             () = process.lifecycle.closing().cancelled(), if !draining => return,
         };
         let service = service_fn(move |request: Request<Incoming>| {
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(Peer(peer));
-            stack.clone().call(request)
+            stack.clone().call(request.map(Body::new))
         });
         let io = TokioIo::new(stream);
         let lifecycle = &process.lifecycle;

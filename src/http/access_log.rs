@@ -5,25 +5,30 @@
 //! Trap: the handler's future may be dropped before there is an answer; the line must be written then too.
 
 use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr},
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use axum::{
-    body::Body,
-    extract::{Request, State},
-    middleware::Next,
-    response::Response,
-};
 use bytes::{Buf, Bytes};
-use http::{HeaderName, HeaderValue, Method};
-use http_body::{Frame, SizeHint};
+use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tower::Service;
 
-use crate::{instance::Process, telemetry::RequestRecord};
+use crate::{
+    instance::Process,
+    place::{InstanceId, Origin},
+    telemetry::{
+        access::{AccessLog, Ending},
+        record::{RequestId, RequestRecord},
+    },
+};
 
 /// Names a request in answers and in the log.
 pub const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -31,86 +36,157 @@ pub const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id"
 pub const REPLICA_HEADER: HeaderName = HeaderName::from_static("mcp-echo-replica");
 /// Says which start of it.
 pub const BOOT_HEADER: HeaderName = HeaderName::from_static("mcp-echo-boot");
+/// Says which instance answered.
+pub const INSTANCE_HEADER: HeaderName = HeaderName::from_static("mcp-echo-instance");
 
-/// Longest request id and path that are repeated in the log. Characters.
-const MAX_LOGGED: usize = 128;
+/// Longest path that is repeated in the log. Characters.
+const MAX_PATH: usize = 128;
 
-/// What every answer carries, and the numbering of requests.
+/// What every answer carries, the numbering of requests, and where their lines go.
 #[derive(Debug)]
 pub struct Identity {
     replica: HeaderValue,
     boot: HeaderValue,
-    prefix: String,
+    instances: [HeaderValue; InstanceId::COUNT],
+    origin: Origin,
     requests: AtomicU64,
+    log: AccessLog,
 }
 
 impl Identity {
     /// The identity of this process.
-    pub fn of(process: &Process) -> Self {
-        let boot = process.origin.boot.to_string();
+    pub fn of(process: &Process, log: AccessLog) -> Self {
         Self {
             // Configuration has been checked for it.
             replica: HeaderValue::from_str(&process.replica)
                 .unwrap_or(HeaderValue::from_static("local")),
-            prefix: format!("{}{boot}-", process.origin.tag),
-            boot: HeaderValue::from_str(&boot).unwrap_or(HeaderValue::from_static("000")),
+            boot: HeaderValue::from_str(&process.origin.boot.to_string())
+                .unwrap_or(HeaderValue::from_static("000")),
+            instances: std::array::from_fn(|number| HeaderValue::from(number)),
+            origin: process.origin,
             requests: AtomicU64::new(1),
+            log,
         }
     }
 
     /// The caller's id if it sent a fit one, else the next of ours.
-    fn request_id(&self, sent: Option<&HeaderValue>) -> (HeaderValue, Arc<str>) {
-        let fit = sent.filter(|value| {
-            (1..=MAX_LOGGED).contains(&value.len())
-                && value.as_bytes().iter().all(u8::is_ascii_graphic)
-        });
-        if let Some(value) = fit
-            && let Ok(text) = value.to_str()
-        {
-            return (value.clone(), text.into());
+    fn request_id(&self, sent: Option<&HeaderValue>) -> RequestId {
+        RequestId::of_caller(sent).unwrap_or_else(|| RequestId::Ours {
+            origin: self.origin,
+            number: self.requests.fetch_add(1, Ordering::Relaxed),
+        })
+    }
+
+    fn sign(&self, record: &RequestRecord, headers: &mut http::HeaderMap) {
+        headers.insert(REQUEST_ID_HEADER, record.id.to_header());
+        headers.insert(REPLICA_HEADER, self.replica.clone());
+        headers.insert(BOOT_HEADER, self.boot.clone());
+        if let Some(instance) = record.facts().instance {
+            headers.insert(INSTANCE_HEADER, self.instances[instance.index()].clone());
         }
-        let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        let text: Arc<str> = format!("{}{number:x}", self.prefix).into();
-        (HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("-")), text)
     }
 }
 
 /// See the module's description.
-pub async fn layer(
-    State(identity): State<Arc<Identity>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let (header, id) = identity.request_id(request.headers().get(REQUEST_ID_HEADER));
-    let record = Arc::new(RequestRecord::begin(id));
-    if let Some(trace) = request.headers().get("traceparent").and_then(|t| t.to_str().ok()) {
-        record.set_trace(trace);
-    }
-    request.extensions_mut().insert(Arc::clone(&record));
-    let path = request.uri().path();
-    let path = path.char_indices().nth(MAX_LOGGED).map_or(path, |(end, _)| &path[..end]).to_owned();
-    // The last segment may be a whole session id.
-    let path = match path.strip_prefix("/debug/sessions/") {
-        Some(_) => "/debug/sessions/{ref}".to_owned(),
-        None => path,
-    };
-    let mut line =
-        Line { record, method: request.method().clone(), path, status: 0, complete: false };
+#[derive(Clone, Debug)]
+pub struct AccessLogged<S> {
+    inner: S,
+    identity: Arc<Identity>,
+    peer: IpAddr,
+}
 
-    let mut response = next.run(request).await;
-    line.status = response.status().as_u16();
-    let headers = response.headers_mut();
-    headers.insert(REQUEST_ID_HEADER, header);
-    headers.insert(REPLICA_HEADER, identity.replica.clone());
-    headers.insert(BOOT_HEADER, identity.boot.clone());
-    response.map(|inner| Body::new(Logged { inner, line }))
+impl<S> AccessLogged<S> {
+    /// Wraps the rest of the stack.
+    pub fn new(inner: S, identity: Identity) -> Self {
+        Self { inner, identity: Arc::new(identity), peer: Ipv4Addr::UNSPECIFIED.into() }
+    }
+
+    /// The stack for the requests of one connection.
+    pub fn with_peer(self, peer: IpAddr) -> Self {
+        Self { peer, ..self }
+    }
+}
+
+impl<S, Q, B> Service<Request<Q>> for AccessLogged<S>
+where
+    S: Service<Request<Q>, Response = Response<B>>,
+    B: Body,
+{
+    type Response = Response<Logged<B>>;
+    type Error = S::Error;
+    type Future = Answering<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Q>) -> Self::Future {
+        let id = self.identity.request_id(request.headers().get(REQUEST_ID_HEADER));
+        let record = Arc::new(RequestRecord::begin(id, self.peer));
+        if let Some(trace) = request.headers().get("traceparent").and_then(|t| t.to_str().ok()) {
+            record.set_trace(trace);
+        }
+        let line = Line {
+            identity: Arc::clone(&self.identity),
+            record: Arc::clone(&record),
+            method: request.method().clone(),
+            path: shown(request.uri().path()),
+            status: 0,
+            complete: false,
+        };
+        request.extensions_mut().insert(record);
+        Answering { inner: self.inner.call(request), line: Some(line) }
+    }
+}
+
+/// A path as the log shows it.
+fn shown(path: &str) -> Cow<'static, str> {
+    match path {
+        "/mcp" => "/mcp".into(),
+        // The last segment may be a whole session id.
+        _ if path.starts_with("/debug/sessions/") => "/debug/sessions/{ref}".into(),
+        _ => {
+            let end = path.char_indices().nth(MAX_PATH).map_or(path.len(), |(end, _)| end);
+            path[..end].to_owned().into()
+        }
+    }
+}
+
+pin_project! {
+    /// A request that is being answered.
+    pub struct Answering<F> {
+        #[pin]
+        inner: F,
+        line: Option<Line>,
+    }
+}
+
+impl<F, B, E> Future for Answering<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: Body,
+{
+    type Output = Result<Response<Logged<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = ready!(this.inner.poll(cx))?;
+        if let Some(line) = this.line {
+            line.status = response.status().as_u16();
+            line.identity.sign(&line.record, response.headers_mut());
+        }
+        let line = this.line.take();
+        Poll::Ready(Ok(response.map(|inner| Logged { inner, line })))
+    }
 }
 
 /// The line to be written; written when it is dropped.
+#[derive(Debug)]
 struct Line {
+    identity: Arc<Identity>,
     record: Arc<RequestRecord>,
     method: Method,
-    path: String,
+    path: Cow<'static, str>,
     /// 0 while there is no answer.
     status: u16,
     complete: bool,
@@ -118,32 +194,53 @@ struct Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        self.record.log(self.method.as_str(), &self.path, self.status, self.complete);
+        let Self { identity, record, method, path, status, complete } = self;
+        let ending = Ending { method, path, status: *status, complete: *complete };
+        identity.log.write(record, &ending);
     }
 }
 
-/// An answer's body that counts its bytes and takes the line with it.
-struct Logged {
-    inner: Body,
-    line: Line,
+pin_project! {
+    /// An answer's body that counts its bytes and takes the line with it.
+    #[derive(Debug)]
+    pub struct Logged<B> where B: Body {
+        #[pin]
+        inner: B,
+        line: Option<Line>,
+    }
+
+    impl<B> PinnedDrop for Logged<B> where B: Body {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            // hyper does not poll a body that says it has ended.
+            if let Some(line) = this.line {
+                line.complete |= this.inner.is_end_stream();
+            }
+        }
+    }
 }
 
-impl http_body::Body for Logged {
+impl<B> Body for Logged<B>
+where
+    B: Body<Data = Bytes>,
+{
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = B::Error;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = Pin::new(&mut self.inner).poll_frame(cx);
-        match &frame {
-            Poll::Ready(Some(Ok(frame))) => {
-                let bytes = frame.data_ref().map_or(0, Buf::remaining);
-                self.line.record.add_bytes(bytes);
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.project();
+        let frame = this.inner.poll_frame(cx);
+        if let Some(line) = this.line {
+            match &frame {
+                Poll::Ready(Some(Ok(frame))) => {
+                    line.record.add_bytes(frame.data_ref().map_or(0, Buf::remaining));
+                }
+                Poll::Ready(None) => line.complete = true,
+                Poll::Ready(Some(Err(_))) | Poll::Pending => {}
             }
-            Poll::Ready(None) => self.line.complete = true,
-            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
         }
         frame
     }
@@ -154,12 +251,5 @@ impl http_body::Body for Logged {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
-    }
-}
-
-impl Drop for Logged {
-    fn drop(&mut self) {
-        // hyper does not poll a body that says it has ended.
-        self.line.complete |= http_body::Body::is_end_stream(&self.inner);
     }
 }

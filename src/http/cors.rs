@@ -9,7 +9,7 @@
 use axum::{body::Body, response::Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::{INSTANCE_HEADER, access_log};
+use super::access_log;
 use crate::mcp::{VERSION_HEADER, reply::SESSION_HEADER};
 
 /// What a page may send.
@@ -19,7 +19,7 @@ pub const METHODS: [Method; 4] = [Method::GET, Method::POST, Method::DELETE, Met
 pub const EXPOSED: [HeaderName; 8] = [
     SESSION_HEADER,
     VERSION_HEADER,
-    INSTANCE_HEADER,
+    access_log::INSTANCE_HEADER,
     access_log::REPLICA_HEADER,
     access_log::BOOT_HEADER,
     access_log::REQUEST_ID_HEADER,

@@ -5,20 +5,22 @@
 //! "Security Warning"). Refuses before anything else is done for the request.
 //! Trap: `null` is what sandboxed pages send; it is foreign unless it is listed.
 
-use std::{net::IpAddr, sync::Arc};
-
-use axum::{
-    extract::{Request, State},
-    middleware::Next,
-    response::Response,
+use std::{
+    convert::Infallible,
+    net::IpAddr,
+    sync::Arc,
+    task::{Context, Poll},
 };
+
+use axum::{extract::Request, response::Response};
+use futures_util::future::{BoxFuture, Either, ready};
 use http::{StatusCode, header};
+use tower::Service;
 
 use super::{cors::Cors, vhost::HostTable};
 use crate::{
     config::{HostsConfig, OriginConfig},
     instance::Instance,
-    telemetry::RequestRecord,
 };
 
 /// Which origins may call one instance.
@@ -80,31 +82,55 @@ impl Origins {
 }
 
 /// Turns a foreign page away, answers preflights, and lets any other page read its answer.
-pub async fn layer(
-    State(instance): State<Arc<Instance>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    // Several Origin headers are as foreign as a wrong one: no browser sends them.
-    let mut origins = request.headers().get_all(header::ORIGIN).iter();
-    let origin = match (origins.next(), origins.next()) {
-        (None, _) => return next.run(request).await,
-        (Some(origin), None) if instance.origins.judge(origin.as_bytes()) != Verdict::Foreign => {
-            origin.clone()
-        }
-        (Some(_), _) => {
-            if let Some(record) = request.extensions().get::<Arc<RequestRecord>>() {
-                record.set_outcome("foreign_origin");
-            }
+#[derive(Clone, Debug)]
+pub struct OriginChecked<S> {
+    inner: S,
+    instance: Arc<Instance>,
+}
+
+impl<S> OriginChecked<S> {
+    /// Checks as that instance wants it.
+    pub fn new(inner: S, instance: Arc<Instance>) -> Self {
+        Self { inner, instance }
+    }
+}
+
+impl<S> Service<Request> for OriginChecked<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    /// Most callers are no pages; only those that are wait in a box.
+    type Future = Either<S::Future, BoxFuture<'static, Result<Response, Infallible>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        // Several Origin headers are as foreign as a wrong one: no browser sends them.
+        let mut values = request.headers().get_all(header::ORIGIN).iter();
+        let (origin, another) = (values.next(), values.next());
+        let Some(origin) = origin else { return Either::Left(self.inner.call(request)) };
+        let origins = &self.instance.origins;
+        if another.is_some() || origins.judge(origin.as_bytes()) == Verdict::Foreign {
+            super::record_of(request.extensions()).set_outcome("foreign_origin");
             let text = "this Origin may not call; list it in origin.allowed";
-            return super::problem(StatusCode::FORBIDDEN, text);
+            let refusal = super::problem(StatusCode::FORBIDDEN, text);
+            return Either::Right(Box::pin(ready(Ok(refusal))));
         }
-    };
-    let cors = &instance.origins.cors;
-    let mut response = match Cors::is_preflight(request.method(), request.headers()) {
-        true => cors.preflight(request.headers()),
-        false => next.run(request).await,
-    };
-    cors.open(&mut response, origin);
-    response
+        let origin = origin.clone();
+        let instance = Arc::clone(&self.instance);
+        let answer = match Cors::is_preflight(request.method(), request.headers()) {
+            true => Either::Left(ready(Ok(origins.cors.preflight(request.headers())))),
+            false => Either::Right(self.inner.call(request)),
+        };
+        Either::Right(Box::pin(async move {
+            let mut response = answer.await?;
+            instance.origins.cors.open(&mut response, origin);
+            Ok(response)
+        }))
+    }
 }

@@ -20,7 +20,7 @@ use futures_util::future::{Either, Ready, ready};
 use http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use tower::Service;
 
-use super::problem;
+use super::{Tenant, problem, record_of};
 use crate::{
     admin,
     config::{FrontDoor, HostsConfig, is_host_name},
@@ -159,16 +159,16 @@ struct Inner {
     table: HostTable,
     front_door: FrontDoor,
     turn: AtomicUsize,
-    routers: Vec<Router>,
+    tenants: Vec<Tenant>,
     overview: Router,
 }
 
 impl VirtualHosts {
-    /// `routers` are those of the ten instances in order; `overview` answers `/debug` at the front door.
+    /// `tenants` are the ten instances in order; `overview` answers `/debug` at the front door.
     pub fn build(
         config: &HostsConfig,
         process: &Arc<Process>,
-        routers: Vec<Router>,
+        tenants: Vec<Tenant>,
         overview: Router,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -176,30 +176,30 @@ impl VirtualHosts {
             table: HostTable::build(config),
             front_door: config.front_door,
             turn: AtomicUsize::new(0),
-            routers,
+            tenants,
             overview,
         }))
     }
 }
 
 impl Inner {
-    fn pick(&self, headers: &HeaderMap) -> usize {
-        let next = || self.turn.fetch_add(1, Ordering::Relaxed) % InstanceId::COUNT;
+    fn pick(&self, headers: &HeaderMap) -> InstanceId {
+        let nth = |number: usize| InstanceId::wrapping(number);
+        let next = || nth(self.turn.fetch_add(1, Ordering::Relaxed));
         match self.front_door {
-            FrontDoor::Fixed(instance) => instance.index(),
+            FrontDoor::Fixed(instance) => instance,
             FrontDoor::Sticky => {
                 let minted_by = |name: &HeaderName| {
                     SessionId::parse(headers.get(name)?.to_str().ok()?)?.instance()
                 };
                 let id = minted_by(&SESSION_HEADER).or_else(|| minted_by(&HANDLE_HEADER));
-                id.map_or_else(next, InstanceId::index)
+                id.unwrap_or_else(next)
             }
             FrontDoor::RoundRobin => next(),
             FrontDoor::Random => {
                 let mut byte = [0];
                 // Without random bytes, turns are as good.
-                getrandom::fill(&mut byte)
-                    .map_or_else(|_| next(), |()| usize::from(byte[0]) % InstanceId::COUNT)
+                getrandom::fill(&mut byte).map_or_else(|_| next(), |()| nth(byte[0].into()))
             }
         }
     }
@@ -208,14 +208,18 @@ impl Inner {
 impl Service<Request> for VirtualHosts {
     type Response = Response;
     type Error = Infallible;
-    type Future = Either<Ready<Result<Response, Infallible>>, <Router as Service<Request>>::Future>;
+    /// A tenant's answer, the operator's overview, or one that is known at once.
+    type Future = Either<
+        <Tenant as Service<Request>>::Future,
+        Either<<Router as Service<Request>>::Future, Ready<Result<Response, Infallible>>>,
+    >;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let answer = |response| Either::Left(ready(Ok(response)));
+        let answer = |response| Either::Right(Either::Right(ready(Ok(response))));
         let inner = &*self.0;
         if let Some(response) =
             admin::health(&inner.process, request.method(), request.uri().path())
@@ -226,10 +230,12 @@ impl Service<Request> for VirtualHosts {
             Ok(host) => inner.table.select(host),
             Err(problem) => return answer(super::problem(StatusCode::BAD_REQUEST, problem.text())),
         };
-        let router = match target {
-            Some(Target::Instance(id)) => &inner.routers[id.index()],
-            Some(Target::FrontDoor) if admin::is_path(request.uri().path()) => &inner.overview,
-            Some(Target::FrontDoor) => &inner.routers[inner.pick(request.headers())],
+        let instance = match target {
+            Some(Target::Instance(instance)) => instance,
+            Some(Target::FrontDoor) if admin::is_path(request.uri().path()) => {
+                return Either::Right(Either::Left(inner.overview.clone().call(request)));
+            }
+            Some(Target::FrontDoor) => inner.pick(request.headers()),
             None => {
                 return answer(problem(
                     StatusCode::MISDIRECTED_REQUEST,
@@ -237,7 +243,8 @@ impl Service<Request> for VirtualHosts {
                 ));
             }
         };
-        Either::Right(router.clone().call(request))
+        record_of(request.extensions()).set_instance(instance);
+        Either::Left(inner.tenants[instance.index()].clone().call(request))
     }
 }
 

@@ -249,7 +249,7 @@ pub(super) fn print_header(context: &CallContext) -> Value {
         "http_version": format!("{:?}", arrival.parts.version),
         "method": arrival.parts.method.as_str(),
         "path": arrival.uri().path(),
-        "peer": arrival.peer.to_string(),
+        "peer": arrival.record.peer.to_string(),
         "peer_is_trusted_proxy": arrival.trusted_peer,
         "headers": headers,
         "forwarded": present(arrival, &FORWARDED),
@@ -348,8 +348,8 @@ fn request_timing(context: &CallContext) -> Value {
         _ => "slow",
     };
     json!({
-        "request_id": &*context.arrival.record.id,
-        "received_at": context.arrival.received_at,
+        "request_id": context.arrival.record.id.to_string(),
+        "received_at": context.received_at(),
         "now": Timestamp::now(),
         "elapsed_ms": elapsed_ms,
         "session_age_seconds": context.session.as_ref().map(|session| {

@@ -169,6 +169,6 @@ fn request_echo(context: &CallContext) -> Value {
             "tracestate": trace("tracestate"),
             "baggage": trace("baggage"),
         },
-        "received_at": arrival.received_at,
+        "received_at": context.received_at(),
     })
 }

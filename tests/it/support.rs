@@ -11,6 +11,7 @@ use mcp_echo_stateful::{
     config::{Flags, Layers},
     instance::Instance,
     server::{Server, Stopped},
+    telemetry::access::AccessLog,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -46,7 +47,7 @@ impl TestServer {
         let config = Layers::merge(&Flags::default(), &all)
             .and_then(|layers| layers.check())
             .expect("the configuration fits");
-        let server = Server::build(&config).expect("builds");
+        let server = Server::build(&config, AccessLog::silent()).expect("builds");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let address = listener.local_addr().expect("is bound");
         let (stop, stopping) = oneshot::channel::<()>();

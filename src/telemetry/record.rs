@@ -1,0 +1,201 @@
+//! What is known of one request, collected while it is worked on.
+//!
+//! Owns [`RequestRecord`], its [`RequestId`] and its [`TraceId`]. Refuses free text: what is noted are
+//! names from closed sets, numbers and digests, so that nothing a client chose can grow the log or leak in it.
+//! Trap: it is shared by the layers and by work that goes on after the answer, so each fact is noted once.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+use crate::{
+    place::{InstanceId, Origin},
+    session::SessionRef,
+};
+
+/// Longest id that is taken from a caller. Bytes.
+const MAX_ID: usize = 128;
+
+/// A name for one request: the caller's if it sent a fit one, else ours.
+#[derive(Clone, Debug)]
+pub enum RequestId {
+    /// Tag, boot and a running number in hexadecimal.
+    Ours {
+        /// Replica and boot.
+        origin: Origin,
+        /// Counts from 1 in each process.
+        number: u64,
+    },
+    /// Visible ASCII, at most 128 bytes.
+    Callers(HeaderValue),
+}
+
+impl RequestId {
+    /// The caller's id, if it is fit to be repeated.
+    pub fn of_caller(sent: Option<&HeaderValue>) -> Option<Self> {
+        let fit = sent.filter(|value| {
+            (1..=MAX_ID).contains(&value.len())
+                && value.as_bytes().iter().all(u8::is_ascii_graphic)
+        });
+        fit.map(|value| Self::Callers(value.clone()))
+    }
+
+    /// As `X-Request-Id` repeats it.
+    pub fn to_header(&self) -> HeaderValue {
+        match self {
+            Self::Ours { .. } => HeaderValue::from_maybe_shared(Bytes::from(self.to_string()))
+                .unwrap_or(HeaderValue::from_static("-")),
+            Self::Callers(value) => value.clone(),
+        }
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ours { origin: Origin { tag, boot }, number } => {
+                write!(f, "{tag}{boot}-{number:x}")
+            }
+            // It has been checked to be ASCII.
+            Self::Callers(value) => f.write_str(value.to_str().unwrap_or("-")),
+        }
+    }
+}
+
+/// The trace that a request belongs to (W3C Trace Context, `traceparent`): 32 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceId(u128);
+
+impl TraceId {
+    /// Reads the second field of a `traceparent`; an invalid one is ignored, as the standard asks.
+    pub fn parse(traceparent: &str) -> Option<Self> {
+        let mut fields = traceparent.split('-');
+        let (version, trace) = (fields.next()?, fields.next()?);
+        let hex = |text: &str, length: usize| {
+            text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let fits = hex(version, 2) && hex(trace, 32) && hex(fields.next()?, 16);
+        let number = u128::from_str_radix(trace, 16).ok().filter(|number| *number != 0);
+        number.filter(|_| fits).map(Self)
+    }
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// The facts about one request, each of them noted by whoever learns it first.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Facts {
+    /// The instance that answers.
+    pub instance: Option<InstanceId>,
+    /// The JSON-RPC method; "batch" for several, "other" for a name that no revision knows.
+    pub method: Option<&'static str>,
+    /// The tool that is called.
+    pub tool: Option<&'static str>,
+    /// The session, or what the caller takes for one.
+    pub session: Option<SessionRef>,
+    /// How it went: "ok", "tool_error", or the name of a failure.
+    pub outcome: Option<&'static str>,
+    /// The trace that the caller says the request belongs to.
+    pub trace: Option<TraceId>,
+}
+
+/// What is known of one request, filled in where it becomes known.
+#[derive(Debug)]
+pub struct RequestRecord {
+    /// Its name.
+    pub id: RequestId,
+    /// The other end of the connection.
+    pub peer: IpAddr,
+    /// When its head had been read.
+    pub received: Instant,
+    facts: Mutex<Facts>,
+    bytes: AtomicU64,
+}
+
+impl RequestRecord {
+    /// A record that begins now.
+    pub fn begin(id: RequestId, peer: IpAddr) -> Self {
+        Self {
+            id,
+            peer,
+            received: Instant::now(),
+            facts: Mutex::default(),
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// The record of a request that came in past the outermost layer.
+    pub fn unnamed() -> Self {
+        let id = RequestId::Callers(HeaderValue::from_static("-"));
+        Self::begin(id, Ipv4Addr::UNSPECIFIED.into())
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has been noted.
+    pub fn facts(&self) -> Facts {
+        *self.noted()
+    }
+
+    /// Notes the instance. The first word counts, here and below.
+    pub fn set_instance(&self, instance: InstanceId) {
+        self.noted().instance.get_or_insert(instance);
+    }
+
+    /// Notes the JSON-RPC method.
+    pub fn set_method(&self, method: &'static str) {
+        self.noted().method.get_or_insert(method);
+    }
+
+    /// Notes the tool.
+    pub fn set_tool(&self, tool: &'static str) {
+        self.noted().tool.get_or_insert(tool);
+    }
+
+    /// Notes the session.
+    pub fn set_session(&self, session: SessionRef) {
+        self.noted().session.get_or_insert(session);
+    }
+
+    /// Notes how it went.
+    pub fn set_outcome(&self, outcome: &'static str) {
+        self.noted().outcome.get_or_insert(outcome);
+    }
+
+    /// Notes the trace, if `traceparent` is one.
+    pub fn set_trace(&self, traceparent: &str) {
+        if let Some(trace) = TraceId::parse(traceparent) {
+            self.noted().trace.get_or_insert(trace);
+        }
+    }
+
+    /// More bytes of the answer's body are on their way.
+    pub fn add_bytes(&self, count: usize) {
+        self.bytes.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes of the answer's body so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Time since the head had been read.
+    pub fn elapsed(&self) -> Duration {
+        self.received.elapsed()
+    }
+}
