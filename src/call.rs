@@ -28,7 +28,7 @@ use crate::{
     instance::Instance,
     mcp::{
         jsonrpc,
-        model::{Capabilities, LogLevel, Meta, ToolResult},
+        model::{Capabilities, LogLevel, ToolResult},
         stream::EventLog,
     },
     session::{Session, Tally},
@@ -77,7 +77,7 @@ pub struct ClientFacts {
     /// The least severe log message the client wants; `None` if it wants none.
     pub log_level: Option<LogLevel>,
     /// `_meta` as it came.
-    pub meta: Option<Meta>,
+    pub meta: Option<Box<RawValue>>,
     /// Whether progress notifications may carry a message.
     pub progress_messages: bool,
 }
@@ -235,6 +235,18 @@ impl CallContext {
         stream: Option<Arc<EventLog>>,
     ) -> Self {
         Self { instance, session, arrival, client, stream, counted: OnceLock::new() }
+    }
+
+    /// The same call, made once more.
+    pub fn again(&self) -> Self {
+        let Self { instance, session, arrival, client, stream, counted: _ } = self;
+        Self::new(
+            Arc::clone(instance),
+            session.clone(),
+            Arc::clone(arrival),
+            client.clone(),
+            stream.clone(),
+        )
     }
 
     /// The session, or what to tell a caller that has none.
@@ -531,9 +543,10 @@ fn kind(raw: &RawValue) -> &'static str {
 }
 
 /// The members of an object in their order; of a repeated name the last counts.
-struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+#[derive(Debug, Default)]
+pub struct Fields<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
 
-impl<'de> Deserialize<'de> for Fields<'de> {
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Members;
 

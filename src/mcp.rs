@@ -12,6 +12,7 @@ pub mod failure;
 pub mod jsonrpc;
 pub mod listen;
 pub mod model;
+pub mod params;
 pub mod reply;
 pub mod seal;
 pub mod sessioned;
@@ -25,7 +26,6 @@ use std::{convert::Infallible, sync::Arc};
 use axum::{extract::Request, response::Response};
 use bytes::Bytes;
 use http::{HeaderName, Method, StatusCode, request::Parts};
-use serde_json::value::RawValue;
 
 use crate::{
     auth::Caller,
@@ -38,6 +38,7 @@ use crate::{
 use self::{
     failure::Failure,
     jsonrpc::{Body, EnvelopeError, Id, Message},
+    params::Params,
     version::Era,
 };
 
@@ -61,10 +62,12 @@ pub async fn endpoint(
     let result = match (method, era) {
         (Method::POST, _) => post(&instance, parts, body).await,
         (Method::GET, Era::Sessioned) => {
-            sessioned::listen(&instance, &arrival(&instance, parts, Bytes::new())).await
+            let arrival = arrival(&instance, parts, Bytes::new());
+            Box::pin(sessioned::listen(&instance, &arrival)).await
         }
         (Method::DELETE, Era::Sessioned) => {
-            sessioned::terminate(&instance, &arrival(&instance, parts, Bytes::new())).await
+            let arrival = arrival(&instance, parts, Bytes::new());
+            Box::pin(sessioned::terminate(&instance, &arrival)).await
         }
         (_, Era::Sessioned) => Err(Failure::MethodNotAllowed("GET, POST, DELETE, OPTIONS")),
         (_, Era::Stateless) => Err(Failure::MethodNotAllowed("POST, OPTIONS")),
@@ -121,13 +124,14 @@ async fn post(
     };
     match body {
         Body::One(message) => {
-            let era = Era::of(message.params().is_some_and(dispatch::claims_version), header);
+            let params = message.params();
+            let era = Era::of(params.claims_version(), header);
             Ok(match (era, instance.serves(era)) {
                 (Era::Sessioned, true) => {
-                    sessioned::one(instance, &arrival, accepted, message).await
+                    sessioned::one(instance, &arrival, accepted, message, &params).await
                 }
                 (Era::Stateless, true) | (Era::Sessioned, false) => {
-                    stateless::one(instance, &arrival, accepted, message).await
+                    Box::pin(stateless::one(instance, &arrival, accepted, message, &params)).await
                 }
                 (Era::Stateless, false) => {
                     let served = instance.policy.protocol.versions.clone();
@@ -137,11 +141,10 @@ async fn post(
             })
         }
         Body::Batch(messages) => {
-            let claims =
-                |message: &Message<'_>| message.params().is_some_and(dispatch::claims_version);
+            let claims = |message: &Message<'_>| message.params().claims_version();
             match Era::of(messages.iter().flatten().any(claims), header) {
                 Era::Sessioned if instance.serves(Era::Sessioned) => {
-                    Ok(sessioned::batch(instance, &arrival, accepted, messages).await)
+                    Ok(Box::pin(sessioned::batch(instance, &arrival, accepted, messages)).await)
                 }
                 Era::Sessioned | Era::Stateless => {
                     Err(Failure::NotAMessage("this revision has no JSON-RPC batches".into()))
@@ -152,10 +155,12 @@ async fn post(
 }
 
 impl<'a> Message<'a> {
-    fn params(&self) -> Option<&'a RawValue> {
+    fn params(&self) -> Params<'a> {
         match self {
-            Self::Request { params, .. } | Self::Notification { params, .. } => *params,
-            Self::Response { .. } => None,
+            Self::Request { params, .. } | Self::Notification { params, .. } => {
+                Params::read(*params)
+            }
+            Self::Response { .. } => Params::default(),
         }
     }
 

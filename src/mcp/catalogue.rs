@@ -159,9 +159,14 @@ impl Catalogue {
         })
     }
 
+    /// How a result of the stateless era begins: `{"resultType":"complete","_meta":{…}`, to be continued.
+    pub fn result_start(&self) -> &[u8] {
+        self.complete.strip_suffix(b"}").unwrap_or(&self.complete)
+    }
+
     /// A result of the stateless era: `resultType` and the server's name before what the result says.
     pub fn complete(&self, result: &[u8]) -> Bytes {
-        let start = self.complete.strip_suffix(b"}").unwrap_or(&self.complete);
+        let start = self.result_start();
         let rest = result.strip_prefix(b"{").unwrap_or(result);
         let mut whole = Vec::with_capacity(start.len() + rest.len() + 1);
         whole.extend_from_slice(start);

@@ -4,22 +4,19 @@
 //! completion. Refuses to know where a session id comes from or how an answer travels.
 //! Trap: arguments are read before any session is touched, so that a bad call leaves nothing behind.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
     catalogue::List,
     failure::{Failure, Misrouted},
     model::{
-        Common, CompleteParams, Contents, META_VERSION, NamedParams, Nested, Object, PromptResult,
+        Common, CompleteParams, Contents, NamedParams, Nested, Object, PromptResult,
         Reference, ToolResult, UriParams,
     },
+    params::Params,
     version::Method,
 };
 use crate::{
@@ -50,28 +47,9 @@ pub fn require<'a, T: Deserialize<'a>>(
     read(params)?.ok_or_else(|| Failure::InvalidParams(format!("{needs} is required")))
 }
 
-/// Whether `params._meta` names a revision itself.
-pub fn claims_version(params: &RawValue) -> bool {
-    #[derive(Deserialize)]
-    struct WithMeta<'a> {
-        #[serde(borrow, rename = "_meta")]
-        meta: HashMap<Cow<'a, str>, IgnoredAny>,
-    }
-    // Most requests do not so much as mention it, and need no second reading.
-    params.get().contains(META_VERSION)
-        && serde_json::from_str::<WithMeta<'_>>(params.get())
-            .is_ok_and(|WithMeta { meta }| meta.contains_key(META_VERSION))
-}
-
-/// What every request may carry. Most carry nothing of it, and are not read a second time.
-pub fn common(params: Option<&RawValue>) -> Result<Common, Failure> {
-    let carries = |raw: &&RawValue| {
-        let text = raw.get();
-        ["\"_meta\"", "\"inputResponses\"", "\"requestState\""]
-            .iter()
-            .any(|name| text.contains(name))
-    };
-    Ok(read(params.filter(carries))?.unwrap_or_default())
+/// What a request may carry that answers questions of ours. Most carry nothing of it, and are not read again.
+pub fn common(params: &Params<'_>) -> Result<Common, Failure> {
+    Ok(read(params.raw.filter(|_| params.has_common()))?.unwrap_or_default())
 }
 
 /// Which list a method asks for.
@@ -98,13 +76,27 @@ pub const fn list_of(method: Method) -> Option<List> {
     }
 }
 
-/// A call whose tool is known. It can be prepared again, once the client has answered.
-#[derive(Clone, Debug)]
-pub struct ToolCall {
+/// A call whose tool is known.
+#[derive(Clone, Copy, Debug)]
+pub struct ToolCall<'a> {
     /// Which tool.
     pub tool: &'static Tool,
     /// Its arguments, still unread.
-    pub arguments: Option<Box<RawValue>>,
+    pub arguments: Option<&'a RawValue>,
+}
+
+/// A [`ToolCall`] that outlives the request body, to be prepared again once the client has answered.
+#[derive(Clone, Debug)]
+pub struct OwnedCall {
+    tool: &'static Tool,
+    arguments: Option<Box<RawValue>>,
+}
+
+impl OwnedCall {
+    /// Borrowed again.
+    pub fn get(&self) -> ToolCall<'_> {
+        ToolCall { tool: self.tool, arguments: self.arguments.as_deref() }
+    }
 }
 
 /// A call that can run, and the handle it was given.
@@ -115,17 +107,25 @@ pub struct Ready {
     pub handle: Option<String>,
 }
 
-impl ToolCall {
+impl<'a> ToolCall<'a> {
     /// Finds the tool.
-    pub fn find(instance: &Instance, params: Option<&RawValue>) -> Result<Self, Failure> {
-        let NamedParams { name, arguments } = require(params, "\"name\" of a tool")?;
-        match instance.catalogue.tool(&name) {
-            Some(tool) => {
-                let arguments = arguments.map(|Object(raw)| raw.to_owned());
-                Ok(Self { tool, arguments })
+    pub fn find(instance: &Instance, params: &Params<'a>) -> Result<Self, Failure> {
+        let (name, arguments) = match params.call() {
+            Some(call) => call,
+            None => {
+                let NamedParams { name, arguments } = require(params.raw, "\"name\" of a tool")?;
+                (name, arguments.map(|Object(raw)| raw))
             }
+        };
+        match instance.catalogue.tool(&name) {
+            Some(tool) => Ok(Self { tool, arguments }),
             None => Err(Failure::UnknownTool(name.into_owned())),
         }
+    }
+
+    /// The call that outlives the request body.
+    pub fn to_owned(self) -> OwnedCall {
+        OwnedCall { tool: self.tool, arguments: self.arguments.map(RawValue::to_owned) }
     }
 
     /// Reads the arguments.
@@ -135,8 +135,7 @@ impl ToolCall {
         inputs: &Inputs,
     ) -> Result<Ready, crate::call::BadArguments> {
         let limits = &instance.policy.tools;
-        let mut arguments =
-            Arguments::read(self.tool.name, self.arguments.as_deref(), limits, inputs)?;
+        let mut arguments = Arguments::read(self.tool.name, self.arguments, limits, inputs)?;
         let handle = match self.tool.stateful {
             true => arguments.optional_string(HANDLE.0)?.map(Cow::into_owned),
             false => None,

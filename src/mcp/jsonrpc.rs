@@ -116,21 +116,21 @@ impl<'a> Body<'a> {
     /// Reads a POST body. A batch is read only as far as its elements; whether one is allowed is the
     /// caller's business.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, EnvelopeError<'a>> {
-        if let Err(error) = std::str::from_utf8(bytes) {
-            return Err(EnvelopeError::NotJson(error.to_string()));
-        }
+        // Once for all that is read from it later.
+        let text = std::str::from_utf8(bytes)
+            .map_err(|error| EnvelopeError::NotJson(error.to_string()))?;
         let batch = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
         if !batch {
-            return Message::parse(bytes).map(Self::One);
+            return Message::parse(text).map(Self::One);
         }
         let elements: Vec<&RawValue> =
-            serde_json::from_slice(bytes).map_err(|error| syntax_error(&error))?;
+            serde_json::from_str(text).map_err(|error| syntax_error(&error))?;
         if elements.is_empty() || elements.len() > MAX_BATCH {
             let problem = format!("a batch must hold 1 to {MAX_BATCH} messages");
             return Err(EnvelopeError::NotAMessage { id: None, problem: problem.into() });
         }
         Ok(Self::Batch(
-            elements.into_iter().map(|raw| Message::parse(raw.get().as_bytes())).collect(),
+            elements.into_iter().map(|raw| Message::parse(raw.get())).collect(),
         ))
     }
 }
@@ -158,10 +158,10 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Op
 }
 
 impl<'a> Message<'a> {
-    fn parse(bytes: &'a [u8]) -> Result<Self, EnvelopeError<'a>> {
-        let envelope: Envelope<'a> = serde_json::from_slice(bytes).map_err(|error| {
+    fn parse(text: &'a str) -> Result<Self, EnvelopeError<'a>> {
+        let envelope: Envelope<'a> = serde_json::from_str(text).map_err(|error| {
             if error.is_data() {
-                let problem = match bytes.first() {
+                let problem = match text.as_bytes().first() {
                     Some(b'{') => format!("not a JSON-RPC message: {error}"),
                     _ => "a JSON-RPC message must be an object".to_owned(),
                 };
@@ -170,7 +170,7 @@ impl<'a> Message<'a> {
             syntax_error(&error)
         })?;
         // A struct is read from an array as well.
-        if bytes.trim_ascii_start().first() != Some(&b'{') {
+        if !text.trim_ascii_start().starts_with('{') {
             let problem = "a JSON-RPC message must be an object".into();
             return Err(EnvelopeError::NotAMessage { id: None, problem });
         }
@@ -200,7 +200,7 @@ impl<'a> Message<'a> {
         if result.is_some() || error.is_some() {
             return refuse("a message has either \"method\" or \"result\" or \"error\"");
         }
-        let Some(method) = text(method) else {
+        let Some(method) = name_of(method) else {
             return refuse("the member \"method\" must be a string");
         };
         let params = params.filter(|raw| raw.get() != "null");
@@ -219,7 +219,7 @@ fn syntax_error<'a>(error: &serde_json::Error) -> EnvelopeError<'a> {
 }
 
 /// The text of a JSON string; borrowed unless it holds an escape.
-fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+fn name_of(raw: &RawValue) -> Option<Cow<'_, str>> {
     let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
     match inner.contains('\\') {
         false => Some(Cow::Borrowed(inner)),
@@ -257,6 +257,26 @@ pub fn success_of(id: Id<'_>, result: &impl Serialize) -> Result<Bytes, serde_js
     message.extend_from_slice(id.0.as_bytes());
     message.extend_from_slice(b",\"result\":");
     serde_json::to_writer(&mut message, result)?;
+    message.push(b'}');
+    Ok(message.into())
+}
+
+/// The same for a result whose first members are JSON already: `start` is an object without its closing
+/// brace, `result` an object that is not empty.
+pub fn success_continued(
+    id: Id<'_>,
+    start: &[u8],
+    result: &impl Serialize,
+) -> Result<Bytes, serde_json::Error> {
+    let mut message = Vec::with_capacity(640);
+    message.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+    message.extend_from_slice(id.0.as_bytes());
+    message.extend_from_slice(b",\"result\":");
+    message.extend_from_slice(start);
+    let seam = message.len();
+    serde_json::to_writer(&mut message, result)?;
+    // Where the second object began, the first goes on.
+    message[seam] = b',';
     message.push(b'}');
     Ok(message.into())
 }

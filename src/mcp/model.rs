@@ -17,52 +17,9 @@ pub const META_SERVER: &str = "io.modelcontextprotocol/serverInfo";
 /// The identifier of the tasks extension.
 pub const TASKS_EXTENSION: &str = "io.modelcontextprotocol/tasks";
 
-/// `params._meta`, as far as it is read.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct Meta {
-    /// Opts into progress notifications: a string or a number, to be repeated.
-    #[serde(default, rename = "progressToken")]
-    pub progress_token: Option<Value>,
-    /// The revision of this request.
-    #[serde(default, rename = "io.modelcontextprotocol/protocolVersion")]
-    pub version: Option<Value>,
-    /// What the client can do.
-    #[serde(default, rename = "io.modelcontextprotocol/clientCapabilities")]
-    pub capabilities: Option<Value>,
-    /// The least severe log message the client wants for this request.
-    #[serde(default, rename = "io.modelcontextprotocol/logLevel")]
-    pub log_level: Option<Value>,
-    /// W3C trace context.
-    #[serde(default)]
-    pub traceparent: Option<Value>,
-    /// The whole of it, for those who want to see what came.
-    #[serde(flatten)]
-    pub rest: BTreeMap<String, Value>,
-}
-
-impl Meta {
-    /// `_meta` as it came.
-    pub fn whole(&self) -> Value {
-        let Self { progress_token, version, capabilities, log_level, traceparent, rest } = self;
-        let read = [
-            ("progressToken", progress_token),
-            (META_VERSION, version),
-            ("io.modelcontextprotocol/clientCapabilities", capabilities),
-            ("io.modelcontextprotocol/logLevel", log_level),
-            ("traceparent", traceparent),
-        ];
-        let read =
-            read.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)));
-        Value::Object(rest.clone().into_iter().chain(read).collect())
-    }
-}
-
-/// The part of `params` that every method may have.
+/// The part of `params` that every method that asks its client may have.
 #[derive(Debug, Default, Deserialize)]
 pub struct Common {
-    /// `_meta`
-    #[serde(default, rename = "_meta")]
-    pub meta: Option<Meta>,
     /// What the client answers to an `input_required` result.
     #[serde(default, rename = "inputResponses")]
     pub input_responses: Option<Value>,

@@ -16,7 +16,7 @@ use http::{HeaderName, StatusCode};
 use serde_json::{json, value::RawValue};
 use tokio_util::sync::CancellationToken;
 
-use self::run::Run;
+use self::run::{Answer, Run};
 use super::{
     VERSION_HEADER,
     dispatch::{self, Ready, ToolCall, read, require},
@@ -26,6 +26,7 @@ use super::{
         CancelledParams, Capabilities, InitializeParams, LevelParams, ListParams, Nested,
         ToolResult, UriParams,
     },
+    params::{self, Params},
     refuse,
     reply::{self, Reply, SESSION_HEADER},
     sse,
@@ -33,7 +34,7 @@ use super::{
     version::{Era, Feature, Method, Notification, ProtocolVersion},
 };
 use crate::{
-    call::{Arrival, ClientFacts, Inputs, Outcome, Prepared},
+    call::{Arrival, CallContext, ClientFacts, Inputs, Outcome, Prepared},
     config::ResponseForm,
     http::body::Accepted,
     instance::Instance,
@@ -56,10 +57,11 @@ pub async fn one(
     arrival: &Arc<Arrival>,
     accepted: Accepted,
     message: Message<'_>,
+    params: &Params<'_>,
 ) -> Response {
     let id = message.id();
     let mut binding = Binding::new(instance, arrival, accepted);
-    let result = binding.one(message).await;
+    let result = binding.one(message, params).await;
     binding.respond(result, id)
 }
 
@@ -265,9 +267,13 @@ impl<'a> Binding<'a> {
         Reply::whole(message, self.form(), self.accepted)
     }
 
-    async fn one(&mut self, message: Message<'_>) -> Result<Reply, Failure> {
+    async fn one(
+        &mut self,
+        message: Message<'_>,
+        params: &Params<'_>,
+    ) -> Result<Reply, Failure> {
         match message {
-            Message::Request { id, method, params } => {
+            Message::Request { id, method, params: _ } => {
                 let started = match self.request(id, &method, params).await {
                     // In-band: the exchange itself went well.
                     Err(failure) if failure.status(ERA) == StatusCode::OK => {
@@ -319,7 +325,7 @@ impl<'a> Binding<'a> {
                         Some(Method::Initialize) => Err(Failure::NotAMessage(
                             "initialize must not be part of a batch".into(),
                         )),
-                        _ => self.opened_request(id, &method, params).await,
+                        _ => self.opened_request(id, &method, &Params::read(params)).await,
                     };
                     answers.push(match started {
                         Ok(Started::Later(work)) => work,
@@ -361,12 +367,12 @@ impl<'a> Binding<'a> {
         &mut self,
         id: Id<'_>,
         name: &str,
-        params: Option<&RawValue>,
+        params: &Params<'_>,
     ) -> Result<Started, Failure> {
         let named = Method::ALL.iter().find(|method| method.as_str() == name);
         self.arrival.record.set_method(named.map_or("other", |method| method.as_str()));
         if named == Some(&Method::Initialize) {
-            return self.initialize(id, params).await;
+            return self.initialize(id, params.raw).await;
         }
         self.open().await?;
         self.opened_request(id, name, params).await
@@ -377,12 +383,27 @@ impl<'a> Binding<'a> {
         &mut self,
         id: Id<'_>,
         name: &str,
-        params: Option<&RawValue>,
+        params: &Params<'_>,
     ) -> Result<Started, Failure> {
         self.require_session_or_implicit()?;
         let Some(method) = Method::parse(name, self.version) else {
             return Err(Failure::MethodNotFound(name.to_owned()));
         };
+        match method {
+            Method::ToolsCall => self.call(id, params).await,
+            // In a box of its own, so that the future of a call is no larger for them.
+            _ => Box::pin(self.other_request(id, name, method, params.raw)).await,
+        }
+    }
+
+    /// Any request but a call.
+    async fn other_request(
+        &mut self,
+        id: Id<'_>,
+        name: &str,
+        method: Method,
+        params: Option<&RawValue>,
+    ) -> Result<Started, Failure> {
         if let Some(list) = dispatch::list_of(method) {
             let ListParams { cursor } = read(params)?.unwrap_or_default();
             let page = self.instance.catalogue.page(list, self.version, cursor.as_deref())?;
@@ -392,7 +413,6 @@ impl<'a> Binding<'a> {
         let closing = self.instance.process.lifecycle.closing();
         match method {
             Method::Ping => Ok(done(id, b"{}")),
-            Method::ToolsCall => self.call(id, params).await,
             Method::ResourcesRead => {
                 let contents =
                     dispatch::read_resource(self.instance, params, self.arrival.caller).await?;
@@ -447,8 +467,9 @@ impl<'a> Binding<'a> {
                 self.session().await?.set_log_level(level, closing);
                 Ok(done(id, b"{}"))
             }
-            // The first has been answered, the lists as well; the others are not of this era.
+            // The first two have been answered, the lists as well; the others are not of this era.
             Method::Initialize
+            | Method::ToolsCall
             | Method::Discover
             | Method::ToolsList
             | Method::ResourcesList
@@ -501,8 +522,8 @@ impl<'a> Binding<'a> {
         Ok(done(id, self.instance.catalogue.initialize(version)))
     }
 
-    async fn call(&mut self, id: Id<'_>, params: Option<&RawValue>) -> Result<Started, Failure> {
-        let common = dispatch::common(params)?;
+    async fn call(&mut self, id: Id<'_>, params: &Params<'_>) -> Result<Started, Failure> {
+        let meta = params.meta().map_err(|bad| Failure::InvalidParams(bad.to_string()))?;
         let call = ToolCall::find(self.instance, params)?;
         self.arrival.record.set_tool(call.tool.name);
         let Ready { prepared, handle } = match call.prepare(self.instance, &Inputs::default()) {
@@ -523,12 +544,11 @@ impl<'a> Binding<'a> {
                 }
             }
         };
-        let meta = common.meta;
         let client = ClientFacts {
             capabilities: own.handshake.capabilities,
-            progress_token: meta.as_ref().and_then(|meta| meta.progress_token.clone()),
+            progress_token: meta.and_then(|meta| meta.progress_token).map(params::value),
             log_level: Some(own.log_level()),
-            meta,
+            meta: params.raw_meta().map(RawValue::to_owned),
             progress_messages: self.version.has(Feature::ProgressMessages),
         };
         // Whatever is said before the answer needs a stream; and so does an answer that takes its time and
@@ -543,23 +563,45 @@ impl<'a> Binding<'a> {
             }
             log
         });
-        let run = Run {
-            instance: Arc::clone(self.instance),
-            arrival: Arc::clone(self.arrival),
-            own: Arc::clone(&own),
-            session,
+        let context = CallContext::new(
+            Arc::clone(self.instance),
+            Some(session),
+            Arc::clone(self.arrival),
             client,
-            stream: stream.clone(),
-            call,
-            id: id.to_owned(),
-            audio: self.version.has(Feature::Audio),
-        };
+            stream.clone(),
+        );
+        let answer = Answer { tool: call.tool, audio: self.version.has(Feature::Audio) };
         let prepared = match (prepared, &stream) {
-            (Prepared::Now(now), None) => return Ok(Started::Done(run.at_once(now))),
+            (Prepared::Now(now), None) => {
+                let outcome = now(&context);
+                return Ok(Started::Done(answer.of(id, &context, outcome)));
+            }
             (prepared, _) => prepared,
         };
+        self.take_time(id, call, own, context, answer, prepared)
+    }
+
+    /// A call that takes time or speaks before it answers: it belongs to the session, not to the request.
+    fn take_time(
+        &self,
+        id: Id<'_>,
+        call: ToolCall<'_>,
+        own: Arc<Session>,
+        context: CallContext,
+        answer: Answer,
+        prepared: Prepared,
+    ) -> Result<Started, Failure> {
+        let stream = context.stream.clone();
+        let run = Run {
+            own: Arc::clone(&own),
+            context: Arc::new(context),
+            call: call.to_owned(),
+            id: id.to_owned(),
+            answer,
+        };
         let cancelled = own.begin_call(id, self.instance.process.lifecycle.closing());
-        let holds = [&own, &run.session].map(|session| self.instance.sessions.hold(session));
+        let worked_on = run.context.session.as_ref().unwrap_or(&own);
+        let holds = [&own, worked_on].map(|session| self.instance.sessions.hold(session));
         let under_way = UnderWay { session: own, id: id.to_owned(), _holds: holds };
         let record = Arc::clone(&self.arrival.record);
         // `None` if the client takes its request back: then there is to be no response.

@@ -18,14 +18,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     VERSION_HEADER, catalogue,
-    dispatch::{self, Ready, ToolCall, read, require},
+    dispatch::{self, OwnedCall, Ready, ToolCall, read, require},
     failure::Failure,
     jsonrpc::{self, Id, Message, OwnedId},
     listen,
     model::{
-        Capabilities, Common, InitializeParams, ListParams, LogLevel, Meta, Object, TaskParams,
-        ToolResult,
+        Capabilities, Common, InitializeParams, ListParams, Object, TaskParams, ToolResult,
     },
+    params::{self, BadMeta, Meta, Params},
     refuse,
     reply::{self, Reply},
     seal::Binding,
@@ -43,6 +43,7 @@ use crate::{
     lifecycle::outcome_of,
     session::store::Hold,
     tasks::{self, Task},
+    tools::Tool,
 };
 
 const ERA: Era = Era::Stateless;
@@ -57,10 +58,11 @@ pub async fn one(
     arrival: &Arc<Arrival>,
     accepted: Accepted,
     message: Message<'_>,
+    params: &Params<'_>,
 ) -> Response {
     let exchange = Exchange { instance, arrival, accepted };
     let (result, id) = match message {
-        Message::Request { id, method, params } => {
+        Message::Request { id, method, params: _ } => {
             (exchange.request(id, &method, params).await, Some(id))
         }
         // This revision defines none from client to server; accepted all the same.
@@ -91,14 +93,14 @@ impl Exchange<'_> {
         &self,
         id: Id<'_>,
         name: &str,
-        params: Option<&RawValue>,
+        params: &Params<'_>,
     ) -> Result<Reply, Failure> {
-        let common = dispatch::common(params)
-            .map_err(|_| Failure::BadMeta("\"_meta\" must be an object"))?;
-        if let Some(trace) = common.meta.as_ref().and_then(Meta::trace) {
-            self.arrival.record.set_trace(trace);
+        let meta =
+            params.meta().map_err(|BadMeta| Failure::BadMeta("\"_meta\" must be an object"))?;
+        if let Some(trace) = meta.and_then(Meta::trace) {
+            self.arrival.record.set_trace(&trace);
         }
-        let client = self.check_meta(name, params, &common)?;
+        let client = self.check_meta(name, params, meta)?;
         let method = headers::check_method(self.arrival.headers(), name)?;
         headers::check_name(self.arrival.headers(), method, params)?;
         let Some(method) = method else {
@@ -106,8 +108,24 @@ impl Exchange<'_> {
             return Err(Failure::MethodNotFound(name.to_owned()));
         };
         self.arrival.record.set_method(method.as_str());
+        match method {
+            Method::ToolsCall => self.call(id, params, client).await,
+            // In a box of its own, so that the future of a call is no larger for them.
+            _ => Box::pin(self.other_request(id, name, method, params, client)).await,
+        }
+    }
+
+    /// Any request but a call.
+    async fn other_request(
+        &self,
+        id: Id<'_>,
+        name: &str,
+        method: Method,
+        params: &Params<'_>,
+        client: ClientFacts,
+    ) -> Result<Reply, Failure> {
         if let Some(list) = dispatch::list_of(method) {
-            let ListParams { cursor } = read(params)?.unwrap_or_default();
+            let ListParams { cursor } = read(params.raw)?.unwrap_or_default();
             let page = self.instance.catalogue.page(list, VERSION, cursor.as_deref())?;
             return Ok(self.whole(jsonrpc::success(id, page)));
         }
@@ -116,9 +134,8 @@ impl Exchange<'_> {
             Method::Discover => {
                 Ok(self.whole(jsonrpc::success(id, self.instance.catalogue.discover())))
             }
-            Method::ToolsCall => self.call(id, params, common, client).await,
             Method::ResourcesRead => {
-                let contents = dispatch::read_resource(self.instance, params, caller).await?;
+                let contents = dispatch::read_resource(self.instance, params.raw, caller).await?;
                 let result = json!({
                     "contents": [contents],
                     "ttlMs": RESOURCE_TTL_MS,
@@ -126,9 +143,9 @@ impl Exchange<'_> {
                 });
                 Ok(self.complete(id, result.to_string().as_bytes()))
             }
-            Method::PromptsGet => self.prompt(id, params, &common, &client),
+            Method::PromptsGet => self.prompt(id, params, &client),
             Method::Complete => {
-                let result = dispatch::complete(self.instance, params, None, caller).await?;
+                let result = dispatch::complete(self.instance, params.raw, None, caller).await?;
                 Ok(self.complete(id, result.to_string().as_bytes()))
             }
             Method::Listen => {
@@ -136,14 +153,16 @@ impl Exchange<'_> {
                     return Err(Failure::NotAcceptable { needed: "text/event-stream" });
                 }
                 let tasks = client.capabilities.tasks;
-                let stream = listen::open(self.instance, self.arrival, id, params, tasks).await?;
+                let stream =
+                    listen::open(self.instance, self.arrival, id, params.raw, tasks).await?;
                 Ok(Reply::Stream(stream))
             }
             Method::TasksGet | Method::TasksUpdate | Method::TasksCancel => {
                 self.task(method, id, params, &client)
             }
-            // The lists have been answered; the others are not of this era.
+            // A call and the lists have been answered; the others are not of this era.
             Method::Initialize
+            | Method::ToolsCall
             | Method::Ping
             | Method::ToolsList
             | Method::ResourcesList
@@ -160,33 +179,35 @@ impl Exchange<'_> {
     fn check_meta(
         &self,
         method: &str,
-        params: Option<&RawValue>,
-        common: &Common,
+        params: &Params<'_>,
+        meta: Option<&Meta<'_>>,
     ) -> Result<ClientFacts, Failure> {
         let header = headers::header(self.arrival.headers(), &VERSION_HEADER)?;
-        let claim = common.meta.as_ref().and_then(|meta| meta.version.as_ref());
-        let served = || catalogue::stateless(&self.instance.policy.protocol.versions);
+        let claim = meta.and_then(|meta| meta.version);
+        let versions = &self.instance.policy.protocol.versions;
+        let served = || catalogue::stateless(versions);
         if let (None, "initialize") = (claim, method)
             && !self.instance.serves(Era::Sessioned)
         {
             // Legacy clients cannot fall forward; this may be all that their user sees.
-            let requested = match read::<InitializeParams<'_>>(params) {
+            let requested = match read::<InitializeParams<'_>>(params.raw) {
                 Ok(Some(params)) => params.protocol_version.into_owned(),
                 _ => String::new(),
             };
             return Err(Failure::UnsupportedRevision { requested, served: served() });
         }
         let Some(header) = header else {
-            let body = claim.map_or_else(|| "nothing".to_owned(), Value::to_string);
+            let body = claim.map_or("nothing", RawValue::get);
             return Err(Failure::HeaderMismatch(format!(
                 "MCP-Protocol-Version header is missing, the body says {body}"
             )));
         };
-        let meta = common.meta.as_ref().ok_or(Failure::BadMeta("\"_meta\" is required"))?;
-        let claim = claim.and_then(Value::as_str).ok_or(Failure::BadMeta(
+        let meta = meta.ok_or(Failure::BadMeta("\"_meta\" is required"))?;
+        let claim = claim.and_then(params::text).ok_or(Failure::BadMeta(
             "\"_meta\" must have \"io.modelcontextprotocol/protocolVersion\", a string",
         ))?;
-        let capabilities = meta.capabilities.as_ref().and_then(Capabilities::read);
+        let capabilities = meta.capabilities.map(params::value);
+        let capabilities = capabilities.as_ref().and_then(Capabilities::read);
         let capabilities = capabilities.ok_or(Failure::BadMeta(
             "\"_meta\" must have \"io.modelcontextprotocol/clientCapabilities\", an object",
         ))?;
@@ -195,32 +216,33 @@ impl Exchange<'_> {
                 "MCP-Protocol-Version header value {header:?} does not match body value {claim:?}"
             )));
         }
-        if !served().contains(&claim) {
+        let serves = |version: &ProtocolVersion| version.era() == ERA && version.as_str() == claim;
+        if !versions.iter().any(serves) {
             return Err(Failure::UnsupportedRevision {
-                requested: claim.to_owned(),
+                requested: claim.into_owned(),
                 served: served(),
             });
         }
-        let log_level = match &meta.log_level {
+        let log_level = match meta.log_level {
             None => None,
-            Some(level) => match LogLevel::read(level) {
-                Some(level) => Some(level),
-                None => {
+            Some(level) => match serde_json::from_str(level.get()) {
+                Ok(level) => Some(level),
+                Err(_) => {
                     return Err(Failure::InvalidParams(format!("{level} is no log level")));
                 }
             },
         };
-        let token = meta.progress_token.as_ref();
-        if token.is_some_and(|token| !token.is_string() && !token.is_number()) {
+        let token = meta.progress_token.map(params::value);
+        if token.as_ref().is_some_and(|token| !token.is_string() && !token.is_number()) {
             return Err(Failure::InvalidParams(
                 "\"progressToken\" must be a string or a number".to_owned(),
             ));
         }
         Ok(ClientFacts {
             capabilities,
-            progress_token: token.cloned(),
+            progress_token: token,
             log_level,
-            meta: Some(meta.clone()),
+            meta: params.raw_meta().map(RawValue::to_owned),
             progress_messages: true,
         })
     }
@@ -243,11 +265,20 @@ impl Exchange<'_> {
         ])
     }
 
+    fn binding_of(&self, call: &ToolCall<'_>) -> Binding {
+        self.binding(Method::ToolsCall, call.tool.name, call.arguments)
+    }
+
     /// What the client has answered so far; what it carried for us must be what we gave it.
-    fn inputs(&self, common: &Common, binding: &Binding) -> Result<Inputs, Failure> {
-        let responses = match &common.input_responses {
+    fn inputs(
+        &self,
+        params: &Params<'_>,
+        binding: impl FnOnce() -> Binding,
+    ) -> Result<Inputs, Failure> {
+        let common = dispatch::common(params)?;
+        let responses = match common.input_responses {
             None | Some(Value::Null) => Map::new(),
-            Some(Value::Object(responses)) => responses.clone(),
+            Some(Value::Object(responses)) => responses,
             Some(_) => {
                 return Err(Failure::InvalidParams(
                     "\"inputResponses\" must be an object".to_owned(),
@@ -257,7 +288,7 @@ impl Exchange<'_> {
         let state = match &common.request_state {
             None => None,
             Some(Value::String(sealed)) => {
-                let opened = self.instance.process.sealer.open(sealed, binding);
+                let opened = self.instance.process.sealer.open(sealed, &binding());
                 Some(opened.map_err(|refused| Failure::InvalidParams(refused.to_string()))?)
             }
             Some(_) => {
@@ -294,21 +325,20 @@ impl Exchange<'_> {
     fn prompt(
         &self,
         id: Id<'_>,
-        params: Option<&RawValue>,
-        common: &Common,
+        params: &Params<'_>,
         client: &ClientFacts,
     ) -> Result<Reply, Failure> {
-        let named: super::model::NamedParams<'_> = require(params, "\"name\" of a prompt")?;
+        let named: super::model::NamedParams<'_> = require(params.raw, "\"name\" of a prompt")?;
         let arguments = named.arguments.map(|Object(raw)| raw);
-        let binding = self.binding(Method::PromptsGet, &named.name, arguments);
-        let inputs = self.inputs(common, &binding)?;
-        match dispatch::get_prompt(self.instance, params, &inputs)? {
+        let binding = || self.binding(Method::PromptsGet, &named.name, arguments);
+        let inputs = self.inputs(params, binding)?;
+        match dispatch::get_prompt(self.instance, params.raw, &inputs)? {
             Outcome::Done(prompt) => {
                 let result = serde_json::to_vec(&prompt).map_err(|_| Failure::Internal)?;
                 Ok(self.complete(id, &result))
             }
             Outcome::NeedInput { requests, state } => {
-                let result = self.ask(requests, state, client.capabilities, &binding)?;
+                let result = self.ask(requests, state, client.capabilities, &binding())?;
                 Ok(self.whole(jsonrpc::success(id, result.to_string().as_bytes())))
             }
             Outcome::Missing(required) => Err(Failure::MissingCapability(required)),
@@ -319,16 +349,13 @@ impl Exchange<'_> {
     async fn call(
         &self,
         id: Id<'_>,
-        params: Option<&RawValue>,
-        common: Common,
+        params: &Params<'_>,
         client: ClientFacts,
     ) -> Result<Reply, Failure> {
         let call = ToolCall::find(self.instance, params)?;
         self.arrival.record.set_tool(call.tool.name);
         headers::check_mirrored(self.arrival.headers(), &call)?;
-        let arguments = call.arguments.as_deref();
-        let binding = self.binding(Method::ToolsCall, call.tool.name, arguments);
-        let inputs = self.inputs(&common, &binding)?;
+        let inputs = self.inputs(params, || self.binding_of(&call))?;
         let (prepared, session) = match call.prepare(self.instance, &inputs) {
             Err(bad) => {
                 let result = ToolResult::error(bad.to_string());
@@ -358,12 +385,12 @@ impl Exchange<'_> {
         let work = match prepared {
             Prepared::Now(run) => {
                 let outcome = run(&context);
-                let message = self.finish(id, &call, &context, outcome, capabilities, &binding)?;
+                let message = self.finish(id, &call, &context, outcome)?;
                 return Ok(self.whole(message));
             }
             Prepared::Later(run) => run(Arc::clone(&context)),
             Prepared::Task { run, .. } if capabilities.tasks => {
-                return self.create_task(id, call, context, run);
+                return self.create_task(id, call.tool, context, run);
             }
             Prepared::Task { required: true, .. } => {
                 return Err(Failure::needs_tasks());
@@ -376,14 +403,14 @@ impl Exchange<'_> {
             // Dropped with the request if the client goes away.
             let outcome = work.await;
             drop(hold);
-            let message = self.finish(id, &call, &context, outcome, capabilities, &binding)?;
+            let message = self.finish(id, &call, &context, outcome)?;
             return Ok(self.whole(message));
         };
         let gone = CancellationToken::new();
         let (writer, cancelled) = (Arc::clone(&log), gone.clone());
         let (instance, arrival, accepted) =
             (Arc::clone(self.instance), Arc::clone(self.arrival), self.accepted);
-        let id: OwnedId = id.to_owned();
+        let (id, call): (OwnedId, OwnedCall) = (id.to_owned(), call.to_owned());
         self.instance.process.lifecycle.spawn(async move {
             let exchange = Exchange { instance: &instance, arrival: &arrival, accepted };
             let _hold = hold;
@@ -392,9 +419,7 @@ impl Exchange<'_> {
                 () = cancelled.cancelled() => return arrival.record.set_outcome("cancelled"),
             };
             let finished = match outcome {
-                Some(outcome) => {
-                    exchange.finish(id.get(), &call, &context, outcome, capabilities, &binding)
-                }
+                Some(outcome) => exchange.finish(id.get(), &call.get(), &context, outcome),
                 None => Err(Failure::Internal),
             };
             let message =
@@ -412,7 +437,7 @@ impl Exchange<'_> {
     fn create_task(
         &self,
         id: Id<'_>,
-        call: ToolCall,
+        tool: &'static Tool,
         context: Arc<CallContext>,
         run: TaskRun,
     ) -> Result<Reply, Failure> {
@@ -428,7 +453,7 @@ impl Exchange<'_> {
         // The session, if there is one, stays awake while the task works.
         let hold = context.session.as_ref().map(|own| self.instance.sessions.hold(own));
         let work = run(Arc::clone(&context), task.asker());
-        let work = run_task(task, context, call, work, hold);
+        let work = run_task(task, context, tool, work, hold);
         self.instance.process.lifecycle.spawn(work);
         Ok(self.whole(jsonrpc::success(id, result.to_string().as_bytes())))
     }
@@ -436,11 +461,9 @@ impl Exchange<'_> {
     fn finish(
         &self,
         id: Id<'_>,
-        call: &ToolCall,
+        call: &ToolCall<'_>,
         context: &CallContext,
         outcome: Outcome<ToolResult>,
-        capabilities: Capabilities,
-        binding: &Binding,
     ) -> Result<Bytes, Failure> {
         match outcome {
             Outcome::Done(result) => {
@@ -449,12 +472,13 @@ impl Exchange<'_> {
                 }
                 let outcome = if result.is_error { "tool_error" } else { "ok" };
                 self.arrival.record.set_outcome(outcome);
-                let result = serde_json::to_vec(&result).map_err(|_| Failure::Internal)?;
-                Ok(jsonrpc::success(id, &self.instance.catalogue.complete(&result)))
+                let start = self.instance.catalogue.result_start();
+                jsonrpc::success_continued(id, start, &result).map_err(|_| Failure::Internal)
             }
             Outcome::NeedInput { requests, state } => {
                 self.arrival.record.set_outcome("input_required");
-                let result = self.ask(requests, state, capabilities, binding)?;
+                let capabilities = context.client.capabilities;
+                let result = self.ask(requests, state, capabilities, &self.binding_of(call))?;
                 Ok(jsonrpc::success(id, result.to_string().as_bytes()))
             }
             Outcome::Missing(required) => Err(Failure::MissingCapability(required)),
@@ -467,13 +491,13 @@ impl Exchange<'_> {
         &self,
         method: Method,
         id: Id<'_>,
-        params: Option<&RawValue>,
+        params: &Params<'_>,
         client: &ClientFacts,
     ) -> Result<Reply, Failure> {
         if !client.capabilities.tasks {
             return Err(Failure::needs_tasks());
         }
-        let TaskParams { task_id } = require(params, "\"taskId\"")?;
+        let TaskParams { task_id } = require(params.raw, "\"taskId\"")?;
         let Some(task) = self.instance.tasks.find(&task_id, self.arrival.caller) else {
             return Err(Failure::InvalidParams(self.unknown_task(&task_id)));
         };
@@ -541,7 +565,7 @@ impl Exchange<'_> {
 async fn run_task(
     task: Arc<Task>,
     context: Arc<CallContext>,
-    call: ToolCall,
+    tool: &'static Tool,
     work: BoxFuture<'static, Outcome<ToolResult>>,
     _hold: Option<Hold>,
 ) {
@@ -554,7 +578,7 @@ async fn run_task(
     let Some(outcome) = outcome else { return task.fail(failed(&Failure::Internal)) };
     match outcome {
         Outcome::Done(result) => {
-            if call.tool.counted {
+            if tool.counted {
                 context.count();
             }
             match serde_json::to_value(&result) {
@@ -568,18 +592,5 @@ async fn run_task(
         Outcome::Refused { code, message } => {
             task.fail(failed(&Failure::Refused { code, message }))
         }
-    }
-}
-
-impl LogLevel {
-    fn read(value: &Value) -> Option<Self> {
-        serde_json::from_value(value.clone()).ok()
-    }
-}
-
-impl Meta {
-    /// W3C trace context of the request.
-    pub fn trace(&self) -> Option<&str> {
-        self.traceparent.as_ref()?.as_str()
     }
 }

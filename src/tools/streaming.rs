@@ -12,7 +12,10 @@ use sha2::{Digest, Sha256};
 use super::{TOOL, Tool, diagnostics, object};
 use crate::{
     call::{Arguments, BadArguments, CallContext, Prepared},
-    mcp::model::{LogLevel, Meta, ToolResult},
+    mcp::{
+        model::{LogLevel, ToolResult},
+        params::value,
+    },
 };
 
 /// Events of one call at the most.
@@ -153,17 +156,15 @@ fn hex(bytes: &[u8]) -> String {
 
 fn request_echo(context: &CallContext) -> Value {
     let arrival = &context.arrival;
+    let meta = context.client.meta.as_deref().map(value);
     let trace = |name: &str| {
-        let in_meta = context.client.meta.as_ref().and_then(|meta| match name {
-            "traceparent" => meta.traceparent.clone(),
-            name => meta.rest.get(name).cloned(),
-        });
+        let in_meta = meta.as_ref().and_then(|meta| meta.get(name));
         json!({ "header": arrival.header(name), "meta": in_meta })
     };
     json!({
         "http": diagnostics::print_header(context),
         "body": { "bytes": arrival.body.len(), "sha256": hex(&Sha256::digest(&arrival.body)) },
-        "meta": context.client.meta.as_ref().map(Meta::whole),
+        "meta": meta,
         "trace": {
             "traceparent": trace("traceparent"),
             "tracestate": trace("tracestate"),

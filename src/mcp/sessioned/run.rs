@@ -14,59 +14,78 @@ use tokio::time::sleep;
 
 use super::ERA;
 use crate::{
-    call::{
-        self, Arrival, AtOnce, CallContext, ClientFacts, InputRequest, Inputs, Outcome, Prepared,
-        Questions,
-    },
-    instance::Instance,
+    call::{self, CallContext, InputRequest, Inputs, Outcome, Prepared, Questions},
     mcp::{
-        dispatch::ToolCall,
+        dispatch::OwnedCall,
         failure::Failure,
-        jsonrpc::{self, OwnedId},
+        jsonrpc::{self, Id, OwnedId},
         model::ToolResult,
-        stream::EventLog,
     },
     session::Session,
+    tools::Tool,
 };
 
-/// A call and all that it needs, so that it can be made again when the client has answered.
-pub(super) struct Run {
-    pub(super) instance: Arc<Instance>,
-    pub(super) arrival: Arc<Arrival>,
-    /// The session of the connection, which is asked.
-    pub(super) own: Arc<Session>,
-    /// The session that is worked on.
-    pub(super) session: Arc<Session>,
-    pub(super) client: ClientFacts,
-    pub(super) stream: Option<Arc<EventLog>>,
-    pub(super) call: ToolCall,
-    pub(super) id: OwnedId,
+/// How the outcome of a call is told.
+#[derive(Clone, Copy)]
+pub(super) struct Answer {
+    pub(super) tool: &'static Tool,
     /// Whether the revision has audio content.
     pub(super) audio: bool,
 }
 
+/// A call that takes time, and all that it needs to be made again when the client has answered.
+pub(super) struct Run {
+    /// The session of the connection, which is asked.
+    pub(super) own: Arc<Session>,
+    pub(super) context: Arc<CallContext>,
+    pub(super) call: OwnedCall,
+    pub(super) id: OwnedId,
+    pub(super) answer: Answer,
+}
+
+impl Answer {
+    /// The message that answers a call.
+    pub(super) fn of(
+        self,
+        id: Id<'_>,
+        context: &CallContext,
+        outcome: Outcome<ToolResult>,
+    ) -> Bytes {
+        let record = &context.arrival.record;
+        let result = match outcome {
+            Outcome::Done(result) => result,
+            Outcome::NeedInput { .. } => ToolResult::error(
+                "this tool asks its client, and the client takes no event stream: see its Accept header",
+            ),
+            Outcome::Missing(required) => ToolResult::error(format!(
+                "the client has not declared a capability that this tool needs: {required}"
+            )),
+            Outcome::Refused { code, message } => {
+                let failure = Failure::Refused { code, message };
+                record.set_outcome(failure.as_str());
+                return failure.to_message(Some(id), ERA);
+            }
+        };
+        let result = match self.audio {
+            true => result,
+            false => result.without_audio(),
+        };
+        if self.tool.counted {
+            context.count();
+        }
+        record.set_outcome(if result.is_error { "tool_error" } else { "ok" });
+        let message = jsonrpc::success_of(id, &result);
+        message.unwrap_or_else(|_| Failure::Internal.to_message(Some(id), ERA))
+    }
+}
+
 impl Run {
-    fn context(&self) -> CallContext {
-        CallContext::new(
-            Arc::clone(&self.instance),
-            Some(Arc::clone(&self.session)),
-            Arc::clone(&self.arrival),
-            self.client.clone(),
-            self.stream.clone(),
-        )
-    }
-
-    /// A call that needs neither time nor a stream.
-    pub(super) fn at_once(&self, run: AtOnce) -> Bytes {
-        let context = self.context();
-        let outcome = run(&context);
-        self.finish(&context, outcome)
-    }
-
-    /// A call that may take time, and ask its client on the way.
+    /// Makes the call, asking its client on the way where it must.
     pub(super) async fn complete(self, mut prepared: Prepared) -> Bytes {
         loop {
-            let context = Arc::new(self.context());
+            // Each time anew: what was counted belongs to one making of the call.
+            let context = Arc::new(self.context.again());
+            let answer = |outcome| self.answer.of(self.id.get(), &context, outcome);
             let outcome = match prepared {
                 Prepared::Now(run) => run(&context),
                 Prepared::Later(run) => run(Arc::clone(&context)).await,
@@ -78,43 +97,41 @@ impl Run {
                 }
             };
             let (requests, state) = match outcome {
-                Outcome::NeedInput { requests, state } if self.stream.is_some() => {
+                Outcome::NeedInput { requests, state } if context.stream.is_some() => {
                     (requests, state)
                 }
-                outcome => return self.finish(&context, outcome),
+                outcome => return answer(outcome),
             };
-            if let Some(required) = call::missing(&requests, self.client.capabilities) {
-                return self.finish(&context, Outcome::Missing(required));
+            if let Some(required) = call::missing(&requests, context.client.capabilities) {
+                return answer(Outcome::Missing(required));
             }
             let inputs = match self.ask(requests).await {
                 Ok(responses) => Inputs { responses, state },
-                Err(result) => return self.finish(&context, Outcome::Done(result)),
+                Err(result) => return answer(Outcome::Done(result)),
             };
-            prepared = match self.call.prepare(&self.instance, &inputs) {
+            prepared = match self.call.get().prepare(&context.instance, &inputs) {
                 Ok(ready) => ready.prepared,
-                Err(bad) => {
-                    return self
-                        .finish(&context, Outcome::Done(ToolResult::error(bad.to_string())));
-                }
+                Err(bad) => return answer(Outcome::Done(ToolResult::error(bad.to_string()))),
             };
         }
     }
 
     /// Puts questions to the client on the call's stream and waits for all answers.
     async fn ask(&self, requests: Questions) -> Result<BTreeMap<String, Value>, ToolResult> {
-        let Some(stream) = &self.stream else {
+        let instance = &self.context.instance;
+        let Some(stream) = &self.context.stream else {
             return Err(ToolResult::error(
                 "the client takes no event stream, so it cannot be asked",
             ));
         };
-        let closing = self.instance.process.lifecycle.closing();
+        let closing = instance.process.lifecycle.closing();
         let mut waiting = Vec::with_capacity(requests.len());
         for (key, InputRequest { kind, params }) in requests {
             let (id, answer) = self.own.ask(closing);
             stream.send(&jsonrpc::request(id, kind.method(), &params)).await;
             waiting.push(async move { (key, kind, answer.await) });
         }
-        let patience = self.instance.policy.session.answer_timeout_seconds.get();
+        let patience = instance.policy.session.answer_timeout_seconds.get();
         let closed = self.own.closed(closing);
         let answers = tokio::select! {
             answers = join_all(waiting) => answers,
@@ -140,33 +157,5 @@ impl Run {
             };
         }
         Ok(responses)
-    }
-
-    fn finish(&self, context: &CallContext, outcome: Outcome<ToolResult>) -> Bytes {
-        let id = self.id.get();
-        let result = match outcome {
-            Outcome::Done(result) => result,
-            Outcome::NeedInput { .. } => ToolResult::error(
-                "this tool asks its client, and the client takes no event stream: see its Accept header",
-            ),
-            Outcome::Missing(required) => ToolResult::error(format!(
-                "the client has not declared a capability that this tool needs: {required}"
-            )),
-            Outcome::Refused { code, message } => {
-                let failure = Failure::Refused { code, message };
-                self.arrival.record.set_outcome(failure.as_str());
-                return failure.to_message(Some(id), ERA);
-            }
-        };
-        let result = match self.audio {
-            true => result,
-            false => result.without_audio(),
-        };
-        if self.call.tool.counted {
-            context.count();
-        }
-        self.arrival.record.set_outcome(if result.is_error { "tool_error" } else { "ok" });
-        let message = jsonrpc::success_of(id, &result);
-        message.unwrap_or_else(|_| Failure::Internal.to_message(Some(id), ERA))
     }
 }

@@ -5,17 +5,21 @@
 //! acted on the header already.
 //! Trap: only a value inside the Base64 mark is decoded; one that merely looks like Base64 is literal.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Display};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::{HeaderMap, HeaderName};
-use serde_json::{Map, Value, value::RawValue};
+use http::{HeaderMap, HeaderName, header::AsHeaderName};
+use serde_json::{Map, Value};
 
 use super::VERSION;
-use crate::mcp::{
-    dispatch::{ToolCall, read},
-    failure::Failure,
-    version::Method,
+use crate::{
+    call::Fields,
+    mcp::{
+        dispatch::{ToolCall, read},
+        failure::Failure,
+        params::{Params, value},
+        version::Method,
+    },
 };
 
 const METHOD_HEADER: HeaderName = HeaderName::from_static("mcp-method");
@@ -24,7 +28,7 @@ const NAME_HEADER: HeaderName = HeaderName::from_static("mcp-name");
 /// A header that may stand once, as visible ASCII.
 pub(super) fn header<'a>(
     headers: &'a HeaderMap,
-    name: &HeaderName,
+    name: impl AsHeaderName + Display + Copy,
 ) -> Result<Option<&'a str>, Failure> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -53,7 +57,7 @@ pub(super) fn check_method(headers: &HeaderMap, name: &str) -> Result<Option<Met
 pub(super) fn check_name(
     headers: &HeaderMap,
     method: Option<Method>,
-    params: Option<&RawValue>,
+    params: &Params<'_>,
 ) -> Result<(), Failure> {
     let member = match method {
         Some(Method::ToolsCall | Method::PromptsGet) => "name",
@@ -61,8 +65,17 @@ pub(super) fn check_name(
         Some(Method::TasksGet | Method::TasksUpdate | Method::TasksCancel) => "taskId",
         _ => return Ok(()),
     };
-    let params: Map<String, Value> = read(params)?.unwrap_or_default();
-    let Some(body) = params.get(member).and_then(Value::as_str) else {
+    let body = match params.name().filter(|_| member == "name") {
+        Some(name) => Some(name),
+        None => {
+            let mut all: Map<String, Value> = read(params.raw)?.unwrap_or_default();
+            match all.remove(member) {
+                Some(Value::String(text)) => Some(text.into()),
+                Some(_) | None => None,
+            }
+        }
+    };
+    let Some(body) = body else {
         return Err(Failure::InvalidParams(format!("{member:?} is required, a string")));
     };
     match header(headers, &NAME_HEADER)? {
@@ -83,13 +96,13 @@ pub(super) fn check_name(
 
 /// `Mcp-Param-*` must say what the arguments say (streamable-http, "Server Behavior for Custom
 /// Headers").
-pub(super) fn check_mirrored(headers: &HeaderMap, call: &ToolCall) -> Result<(), Failure> {
-    let arguments: Map<String, Value> = read(call.arguments.as_deref())?.unwrap_or_default();
+pub(super) fn check_mirrored(headers: &HeaderMap, call: &ToolCall<'_>) -> Result<(), Failure> {
+    let Fields(arguments) = read(call.arguments)?.unwrap_or_default();
     for (argument, end) in call.tool.mirrored() {
         let name = format!("Mcp-Param-{end}");
-        let Ok(header_name) = HeaderName::try_from(name.as_str()) else { continue };
-        let body = arguments.get(argument).filter(|value| !value.is_null());
-        let value = match header(headers, &header_name)? {
+        let body = arguments.iter().find(|(name, _)| name == argument);
+        let body = body.map(|(_, raw)| value(raw)).filter(|value| !value.is_null());
+        let value = match header(headers, &*name)? {
             None => None,
             Some(text) => Some(decode(text).ok_or_else(|| {
                 Failure::HeaderMismatch(format!("{name} header value {text:?} is not valid Base64"))
@@ -97,7 +110,7 @@ pub(super) fn check_mirrored(headers: &HeaderMap, call: &ToolCall) -> Result<(),
         };
         match (value, body) {
             (None, None) => {}
-            (Some(value), Some(body)) if same(&value, body) => {}
+            (Some(value), Some(body)) if same(&value, &body) => {}
             (Some(value), Some(body)) => {
                 return Err(Failure::HeaderMismatch(format!(
                     "{name} header value {value:?} does not match body value {body}"
