@@ -1,11 +1,13 @@
 //! The clock of all times that a client or an operator reads.
 //!
 //! Owns [`Clock`] and [`Moment`]: milliseconds since the process started, which never jump, and their
-//! translation into the time of day. Refuses arithmetic on wall-clock times.
+//! translation into the time of day, as a value or as text ([`Rfc3339`]). Refuses arithmetic on wall-clock
+//! times, and years after 9999.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
+use serde::{Serialize, Serializer};
 
 /// Counts from the start of the process.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +44,12 @@ impl Clock {
         Timestamp::from_millisecond(unix).unwrap_or(Timestamp::MAX)
     }
 
+    /// A moment as text, to the millisecond.
+    pub fn text(self, moment: Moment) -> Rfc3339 {
+        let started = u64::try_from(self.started.as_millisecond()).unwrap_or(0);
+        Rfc3339::of_millis(started.saturating_add(moment.0))
+    }
+
     /// How long the process has been running.
     pub fn uptime(self) -> Duration {
         self.epoch.elapsed()
@@ -67,5 +75,91 @@ impl Moment {
     /// This moment and a while.
     pub fn plus(self, while_: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(while_.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// A time of day as RFC 3339 writes it, in UTC, such as `2026-07-28T09:30:00.123456Z`.
+///
+/// Every request writes three of them, so it is composed on the stack, digit by digit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rfc3339 {
+    text: [u8; 27],
+    length: usize,
+}
+
+impl Rfc3339 {
+    /// Now, to the microsecond.
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self::compose(since.as_secs(), since.subsec_micros(), 6)
+    }
+
+    /// That many milliseconds after 1970.
+    pub fn of_millis(millis: u64) -> Self {
+        Self::compose(millis / 1000, (millis % 1000) as u32, 3)
+    }
+
+    fn compose(seconds: u64, fraction: u32, places: usize) -> Self {
+        let (days, second) = (seconds / 86_400, (seconds % 86_400) as u32);
+        // The day in a year that begins in March, so that a leap day is the last one; eras of 400 years.
+        let shifted = days + 719_468;
+        let (era, day) = (shifted / 146_097, shifted % 146_097);
+        let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let march = (5 * day + 2) / 153;
+        let date = day - (153 * march + 2) / 5 + 1;
+        let month = if march < 10 { march + 3 } else { march - 9 };
+        let year = year + era * 400 + u64::from(month <= 2);
+
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        let mut write = |mut at: usize, places: usize, mut number: u64| {
+            at += places;
+            for _ in 0..places {
+                at -= 1;
+                text[at] = b'0' + (number % 10) as u8;
+                number /= 10;
+            }
+        };
+        write(0, 4, year);
+        write(5, 2, month);
+        write(8, 2, date);
+        write(11, 2, u64::from(second / 3600));
+        write(14, 2, u64::from(second / 60 % 60));
+        write(17, 2, u64::from(second % 60));
+        write(20, places, u64::from(fraction));
+        text[20 + places] = b'Z';
+        Self { text, length: 21 + places }
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.text[..self.length]).unwrap_or_default()
+    }
+}
+
+impl Serialize for Rfc3339 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// From 1970 to 9999, as a library writes it.
+        #[test]
+        fn text_is_what_a_library_writes(millis in 0u64..253_402_300_799_999, micros in 0u32..1_000_000) {
+            let time = Timestamp::from_millisecond(millis as i64).expect("is a time");
+            let text = Rfc3339::of_millis(millis);
+            prop_assert_eq!(text.as_str(), format!("{time:.3}"));
+            let seconds = millis / 1000;
+            let time = Timestamp::from_microsecond(seconds as i64 * 1_000_000 + i64::from(micros));
+            let text = Rfc3339::compose(seconds, micros, 6);
+            prop_assert_eq!(text.as_str(), format!("{:.6}", time.expect("is a time")));
+        }
     }
 }

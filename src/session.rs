@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, value::RawValue};
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
@@ -57,7 +57,7 @@ impl SessionId {
     /// Reads an id as this server writes it: 36 characters, lower case.
     pub fn parse(text: &str) -> Option<Self> {
         let uuid = Uuid::try_parse(text).ok()?;
-        let ours = uuid.get_version_num() == 8 && Self(uuid).to_string() == text;
+        let ours = uuid.get_version_num() == 8 && Self(uuid).encode(&mut [0; 36]) == text;
         ours.then_some(Self(uuid))
     }
 
@@ -74,13 +74,26 @@ impl SessionId {
 
     /// What stands for it in logs and listings.
     pub fn reference(self) -> SessionRef {
-        SessionRef::of(&self.to_string())
+        SessionRef::of(self.encode(&mut [0; 36]))
+    }
+}
+
+impl SessionId {
+    /// Writes it as text.
+    pub fn encode(self, buffer: &mut [u8; 36]) -> &str {
+        self.0.as_hyphenated().encode_lower(buffer)
     }
 }
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_hyphenated().fmt(f)
+        f.write_str(self.encode(&mut [0; 36]))
+    }
+}
+
+impl Serialize for SessionId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.encode(&mut [0; 36]))
     }
 }
 
@@ -107,7 +120,13 @@ impl SessionRef {
 
 impl fmt::Display for SessionRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // In one piece: every request writes one.
+        let mut digits = [0; 12];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
+        }
+        f.write_str(std::str::from_utf8(&digits).unwrap_or_default())
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     place::{InstanceId, Origin},
     telemetry::{
         access::{AccessLog, Ending},
-        record::{RequestId, RequestRecord},
+        record::{OwnId, RequestId, RequestRecord},
     },
 };
 
@@ -71,9 +71,9 @@ impl Identity {
 
     /// The caller's id if it sent a fit one, else the next of ours.
     fn request_id(&self, sent: Option<&HeaderValue>) -> RequestId {
-        RequestId::of_caller(sent).unwrap_or_else(|| RequestId::Ours {
-            origin: self.origin,
-            number: self.requests.fetch_add(1, Ordering::Relaxed),
+        RequestId::of_caller(sent).unwrap_or_else(|| {
+            let number = self.requests.fetch_add(1, Ordering::Relaxed);
+            RequestId::Ours(OwnId::new(self.origin, number))
         })
     }
 

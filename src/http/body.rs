@@ -4,12 +4,13 @@
 //! Refuses with the failures of `mcp::failure`; knows nothing of what the body says.
 //! Trap: a chunked body has no length to check beforehand, so the limit holds while reading too.
 
-use std::time::Duration;
+use std::{pin::pin, task::Poll, time::Duration};
 
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::poll;
 use http::{HeaderMap, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 
 use crate::mcp::failure::Failure;
 
@@ -22,9 +23,23 @@ pub struct Accepted {
     pub events: bool,
 }
 
+/// What nearly every client sends, letter by letter.
+const USUAL: [(&str, Accepted); 4] = [
+    ("application/json, text/event-stream", Accepted { json: true, events: true }),
+    ("text/event-stream, application/json", Accepted { json: true, events: true }),
+    ("*/*", Accepted { json: true, events: true }),
+    ("text/event-stream", Accepted { json: false, events: true }),
+];
+
 impl Accepted {
     /// Reads the `Accept` headers. Neither header nor anything in it means that anything goes.
     pub fn of(headers: &HeaderMap) -> Self {
+        let mut values = headers.get_all(header::ACCEPT).iter();
+        if let (Some(usual), None) = (values.next(), values.next())
+            && let Some((_, accepted)) = USUAL.iter().find(|(value, _)| usual == value)
+        {
+            return *accepted;
+        }
         let mut found = Found::default();
         let mut empty = true;
         for value in headers.get_all(header::ACCEPT) {
@@ -107,12 +122,33 @@ pub async fn read(
     if declared.is_some_and(|length: u64| length > limit as u64) {
         return Err(Failure::BodyTooLarge { limit });
     }
-    match tokio::time::timeout(deadline, Limited::new(body, limit).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::BodyTooLarge { limit }),
-        Ok(Err(_)) => Err(Failure::BodyBroken),
-        Err(_) => Err(Failure::BodyTimeout),
+    let mut reading = pin!(gather(body, limit));
+    // Most bodies have come with their head, and need no clock.
+    if let Poll::Ready(read) = poll!(reading.as_mut()) {
+        return read;
     }
+    tokio::time::timeout(deadline, reading).await.unwrap_or(Err(Failure::BodyTimeout))
+}
+
+/// The whole body in one piece; not copied if it came in one.
+async fn gather(mut body: Body, limit: usize) -> Result<Bytes, Failure> {
+    let (mut first, mut joined) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        // Trailers say nothing here.
+        let Ok(data) = frame.map_err(|_| Failure::BodyBroken)?.into_data() else { continue };
+        if first.len().max(joined.len()) + data.len() > limit {
+            return Err(Failure::BodyTooLarge { limit });
+        }
+        if first.is_empty() {
+            first = data;
+        } else {
+            if joined.is_empty() {
+                joined.extend_from_slice(&first);
+            }
+            joined.extend_from_slice(&data);
+        }
+    }
+    Ok(if joined.is_empty() { first } else { joined.freeze() })
 }
 
 #[cfg(test)]

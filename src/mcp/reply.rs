@@ -71,6 +71,8 @@ impl Reply {
         let mut response = Response::new(body);
         *response.status_mut() = status;
         let headers = response.headers_mut();
+        // Room for these and for those that the layers add.
+        headers.reserve(8);
         if let Some(content_type) = content_type {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
             if content_type == "text/event-stream" {
@@ -79,7 +81,7 @@ impl Reply {
             }
         }
         if let Some(id) = session
-            && let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(id.to_string()))
+            && let Ok(value) = HeaderValue::from_str(id.encode(&mut [0; 36]))
         {
             headers.insert(SESSION_HEADER, value);
         }

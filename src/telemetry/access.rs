@@ -8,14 +8,13 @@
 use std::{fmt::Display, io::Write};
 
 use http::Method;
-use jiff::Timestamp;
 use tracing::Level;
 
 use super::{
     lines::Lines,
     record::{Facts, RequestRecord},
 };
-use crate::config::LogFormat;
+use crate::{clock::Rfc3339, config::LogFormat};
 
 /// The level of a request's line.
 pub const LEVEL: Level = Level::INFO;
@@ -89,13 +88,13 @@ impl Line {
         if let Some(instance) = instance {
             self.number("instance", instance.digit().into());
         }
-        self.text("http.method", ending.method.as_str());
-        self.text("http.path", ending.path);
+        self.escaped("http.method", ending.method.as_str());
+        self.escaped("http.path", ending.path);
         if let Some(method) = method {
-            self.text("rpc.method", method);
+            self.quoted("rpc.method", method);
         }
         if let Some(tool) = tool {
-            self.text("tool", tool);
+            self.quoted("tool", tool);
         }
         if let Some(session) = session {
             self.plain("session", session);
@@ -103,8 +102,8 @@ impl Line {
         self.number("status", ending.status.into());
         self.number("bytes", record.bytes());
         self.number("duration_us", micros);
-        self.text("outcome", outcome);
-        self.text("request_id", &record.id.to_string());
+        self.quoted("outcome", outcome);
+        self.escaped("request_id", record.id.as_str());
         if let Some(trace) = trace {
             self.plain("trace_id", trace);
         }
@@ -116,27 +115,30 @@ impl Line {
         self.text.extend_from_slice(text.as_bytes());
     }
 
-    fn dim(&mut self, text: impl Display) {
-        let _ = match self.ansi {
-            true => write!(self.text, "\x1b[2m{text}\x1b[0m"),
-            false => write!(self.text, "{text}"),
-        };
+    fn dim(&mut self, text: &str) {
+        self.add(if self.ansi { "\x1b[2m" } else { "" });
+        self.add(text);
+        self.add(if self.ansi { "\x1b[0m" } else { "" });
     }
 
     fn open(&mut self) {
-        let now = Timestamp::now();
+        let now = Rfc3339::now();
         match self.format {
             LogFormat::Json => {
-                let _ = write!(self.text, "{{\"timestamp\":\"{now:.6}\",\"level\":\"{LEVEL}\"");
-                let _ = write!(self.text, ",\"message\":\"{MESSAGE}\"");
+                self.add("{\"timestamp\":\"");
+                self.add(now.as_str());
+                self.add("\",\"level\":\"INFO\",\"message\":\"");
+                self.add(MESSAGE);
+                self.add("\"");
             }
             LogFormat::Compact | LogFormat::Pretty => {
                 if self.format == LogFormat::Pretty {
                     self.add("  ");
                 }
-                self.dim(format_args!("{now:.6}"));
+                self.dim(now.as_str());
                 self.add(if self.ansi { " \x1b[32m INFO\x1b[0m " } else { "  INFO " });
-                self.dim(format_args!("{TARGET}:"));
+                self.dim(TARGET);
+                self.dim(":");
                 self.add(" ");
                 self.add(MESSAGE);
             }
@@ -156,15 +158,10 @@ impl Line {
                     LogFormat::Compact | LogFormat::Json => (" ", "="),
                 };
                 self.add(before);
-                match self.ansi {
-                    true => {
-                        let _ = write!(self.text, "\x1b[3m{name}\x1b[0m\x1b[2m{after}\x1b[0m");
-                    }
-                    false => {
-                        self.add(name);
-                        self.add(after);
-                    }
-                }
+                self.add(if self.ansi { "\x1b[3m" } else { "" });
+                self.add(name);
+                self.add(if self.ansi { "\x1b[0m" } else { "" });
+                self.dim(after);
             }
         }
     }
@@ -174,8 +171,16 @@ impl Line {
         self.add(itoa::Buffer::new().format(number));
     }
 
-    /// In quotes, escaped.
-    fn text(&mut self, name: &str, text: &str) {
+    /// A word of ours, which needs no escaping, in quotes.
+    fn quoted(&mut self, name: &str, word: &'static str) {
+        self.name(name);
+        self.add("\"");
+        self.add(word);
+        self.add("\"");
+    }
+
+    /// A client's word, in quotes.
+    fn escaped(&mut self, name: &str, text: &str) {
         self.name(name);
         let _ = serde_json::to_writer(&mut self.text, text);
     }

@@ -14,7 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use http::HeaderValue;
 
 use crate::{
@@ -29,17 +28,49 @@ const MAX_ID: usize = 128;
 #[derive(Clone, Debug)]
 pub enum RequestId {
     /// Tag, boot and a running number in hexadecimal.
-    Ours {
-        /// Replica and boot.
-        origin: Origin,
-        /// Counts from 1 in each process.
-        number: u64,
-    },
+    Ours(OwnId),
     /// Visible ASCII, at most 128 bytes.
     Callers(HeaderValue),
 }
 
+/// An id of ours as text, on the stack: every request has one.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnId {
+    text: [u8; 22],
+    length: u8,
+}
+
+impl OwnId {
+    /// `<tag><boot>-<number>`; the number counts from 1 in each process.
+    pub fn new(origin: Origin, number: u64) -> Self {
+        let mut text = [b'-'; 22];
+        let digit = |number: u64| b"0123456789abcdef"[(number & 0xf) as usize];
+        let head = u64::from(origin.tag.0) << 12 | u64::from(origin.boot.0);
+        for (place, shift) in (0..5).zip([16, 12, 8, 4, 0]) {
+            text[place] = digit(head >> shift);
+        }
+        let digits = (16 - number.leading_zeros() / 4).max(1) as u8;
+        for place in 0..digits {
+            text[usize::from(6 + place)] = digit(number >> (4 * (digits - 1 - place)));
+        }
+        Self { text, length: 6 + digits }
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.text[..usize::from(self.length)]).unwrap_or("-")
+    }
+}
+
 impl RequestId {
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Ours(id) => id.as_str(),
+            // It has been checked to be ASCII.
+            Self::Callers(value) => value.to_str().unwrap_or("-"),
+        }
+    }
+
     /// The caller's id, if it is fit to be repeated.
     pub fn of_caller(sent: Option<&HeaderValue>) -> Option<Self> {
         let fit = sent.filter(|value| {
@@ -52,8 +83,9 @@ impl RequestId {
     /// As `X-Request-Id` repeats it.
     pub fn to_header(&self) -> HeaderValue {
         match self {
-            Self::Ours { .. } => HeaderValue::from_maybe_shared(Bytes::from(self.to_string()))
-                .unwrap_or(HeaderValue::from_static("-")),
+            Self::Ours(id) => {
+                HeaderValue::from_str(id.as_str()).unwrap_or(HeaderValue::from_static("-"))
+            }
             Self::Callers(value) => value.clone(),
         }
     }
@@ -61,13 +93,7 @@ impl RequestId {
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ours { origin: Origin { tag, boot }, number } => {
-                write!(f, "{tag}{boot}-{number:x}")
-            }
-            // It has been checked to be ASCII.
-            Self::Callers(value) => f.write_str(value.to_str().unwrap_or("-")),
-        }
+        f.write_str(self.as_str())
     }
 }
 
@@ -197,5 +223,22 @@ impl RequestRecord {
     /// Time since the head had been read.
     pub fn elapsed(&self) -> Duration {
         self.received.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::place::{Boot, Tag};
+
+    proptest! {
+        #[test]
+        fn our_ids_are_what_they_say(tag: u8, boot in 0u16..0x1000, number: u64) {
+            let (tag, boot) = (Tag(tag), Boot(boot));
+            let id = RequestId::Ours(OwnId::new(Origin { tag, boot }, number));
+            prop_assert_eq!(id.to_string(), format!("{tag}{boot}-{number:x}"));
+        }
     }
 }

@@ -15,12 +15,12 @@ use serde_json::{
 use super::{TOOL, Tool, object, place_schema};
 use crate::{
     call::{Arguments, BadArguments, CallContext, Prepared},
-    clock::Moment,
+    clock::{Moment, Rfc3339},
     config::ToolsConfig,
     hub::Change,
     mcp::{failure::place, jsonrpc::compact, model::ToolResult, version::ProtocolVersion},
     resources,
-    session::{EndReason, Handshake, Session, Tally},
+    session::{EndReason, Handshake, Session, SessionId, Tally},
 };
 
 pub(super) const TOOLS: &[Tool] = &[
@@ -275,10 +275,10 @@ fn echoed(context: &CallContext, message: String, format: Format) -> ToolResult 
     struct Echo<'a> {
         message: &'a str,
         format: Format,
-        session_id: Option<String>,
+        session_id: Option<SessionId>,
         request_count: Option<u64>,
-        first_request_at: Option<Timestamp>,
-        last_request_at: Option<Timestamp>,
+        first_request_at: Option<Rfc3339>,
+        last_request_at: Option<Rfc3339>,
     }
 
     if let Some(session) = &context.session {
@@ -286,11 +286,11 @@ fn echoed(context: &CallContext, message: String, format: Format) -> ToolResult 
     }
     let tally = context.count();
     let clock = context.instance.process.clock;
-    let time = |moment: Option<Moment>| moment.map(|moment| clock.time(moment));
+    let time = |moment: Option<Moment>| moment.map(|moment| clock.text(moment));
     let echo = Echo {
         message: &message,
         format,
-        session_id: context.session.as_ref().map(|session| session.id.to_string()),
+        session_id: context.session.as_ref().map(|session| session.id),
         request_count: tally.map(|tally| tally.requests),
         first_request_at: tally.and_then(|tally| time(tally.first)),
         last_request_at: tally.and_then(|tally| time(tally.last)),
