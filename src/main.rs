@@ -18,6 +18,10 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
+/// Chosen by measurement: see tests/bench/README.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Ten isolated stateful MCP test servers in one process.
 #[derive(Parser)]
 #[command(version, about, disable_help_subcommand = true)]

@@ -145,14 +145,17 @@ pub fn is_host_name(text: &str) -> bool {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => {
             let body = text.strip_suffix('.').unwrap_or(text);
-            !body.is_empty()
-                && body.len() <= 253
-                && body.split('.').all(|label| {
-                    !label.is_empty()
-                        && label
-                            .bytes()
-                            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-                })
+            let mut label = 0;
+            for byte in body.bytes() {
+                match byte {
+                    b'.' if label == 0 => return false,
+                    b'.' => label = 0,
+                    b'-' | b'_' => label += 1,
+                    _ if byte.is_ascii_alphanumeric() => label += 1,
+                    _ => return false,
+                }
+            }
+            label > 0 && body.len() <= 253
         }
     }
 }

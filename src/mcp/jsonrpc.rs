@@ -250,35 +250,15 @@ pub fn success(id: Id<'_>, result: &[u8]) -> Bytes {
     message.into()
 }
 
-/// The same around a result that is still to be serialised, into one buffer.
-pub fn success_of(id: Id<'_>, result: &impl Serialize) -> Result<Bytes, serde_json::Error> {
-    let mut message = Vec::with_capacity(512);
-    message.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
-    message.extend_from_slice(id.0.as_bytes());
-    message.extend_from_slice(b",\"result\":");
-    serde_json::to_writer(&mut message, result)?;
-    message.push(b'}');
-    Ok(message.into())
-}
-
-/// The same for a result whose first members are JSON already: `start` is an object without its closing
-/// brace, `result` an object that is not empty.
-pub fn success_continued(
-    id: Id<'_>,
-    start: &[u8],
-    result: &impl Serialize,
-) -> Result<Bytes, serde_json::Error> {
+/// The same around a result that `write` appends, into one buffer.
+pub fn success_with(id: Id<'_>, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let mut message = Vec::with_capacity(640);
     message.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
     message.extend_from_slice(id.0.as_bytes());
     message.extend_from_slice(b",\"result\":");
-    message.extend_from_slice(start);
-    let seam = message.len();
-    serde_json::to_writer(&mut message, result)?;
-    // Where the second object began, the first goes on.
-    message[seam] = b',';
+    write(&mut message);
     message.push(b'}');
-    Ok(message.into())
+    message.into()
 }
 
 /// `{"jsonrpc":"2.0","id":…,"error":…}`; without an id where none could be read, since `null` is no id

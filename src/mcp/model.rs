@@ -268,10 +268,53 @@ pub struct ToolResult {
     pub content: Vec<Content>,
     /// For programs; fits the tool's output schema.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub structured_content: Option<Box<RawValue>>,
+    pub structured_content: Option<Json>,
     /// Whether the tool failed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_error: bool,
+}
+
+/// A value that is JSON text already.
+#[derive(Clone, Debug)]
+pub struct Json(Vec<u8>);
+
+impl Json {
+    /// Any value as JSON text.
+    pub fn of(value: &impl Serialize) -> Result<Self, serde_json::Error> {
+        serde_json::to_vec(value).map(Self)
+    }
+
+    /// Text that is known to be JSON.
+    pub fn composed(text: impl Into<Vec<u8>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn get(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl Serialize for Json {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw: &RawValue = serde_json::from_slice(&self.0).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
+}
+
+/// Appends a text as a JSON string.
+pub fn write_string(out: &mut Vec<u8>, text: &str) {
+    match text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+        false => {
+            out.push(b'"');
+            out.extend_from_slice(text.as_bytes());
+            out.push(b'"');
+        }
+        true => {
+            // A string always serialises, and a vector always takes it.
+            let _ = serde_json::to_writer(out, text);
+        }
+    }
 }
 
 /// One item of a result or a prompt.
@@ -367,8 +410,39 @@ impl Content {
 }
 
 impl ToolResult {
+    /// Appends what serde would write between the braces. Every call writes one, so the usual parts are
+    /// put there as they are.
+    pub fn write_members(&self, out: &mut Vec<u8>) {
+        let Self { content, structured_content, is_error } = self;
+        out.extend_from_slice(b"\"content\":[");
+        for (position, item) in content.iter().enumerate() {
+            if position > 0 {
+                out.push(b',');
+            }
+            match item {
+                Content::Text { text } => {
+                    out.extend_from_slice(b"{\"type\":\"text\",\"text\":");
+                    write_string(out, text);
+                    out.push(b'}');
+                }
+                Content::Image { .. } | Content::Audio { .. } | Content::Resource { .. } => {
+                    // They are made of strings.
+                    let _ = serde_json::to_writer(&mut *out, item);
+                }
+            }
+        }
+        out.push(b']');
+        if let Some(Json(text)) = structured_content {
+            out.extend_from_slice(b",\"structuredContent\":");
+            out.extend_from_slice(text);
+        }
+        if *is_error {
+            out.extend_from_slice(b",\"isError\":true");
+        }
+    }
+
     /// A result of text and structure.
-    pub fn new(text: String, structured: Box<RawValue>) -> Self {
+    pub fn new(text: String, structured: Json) -> Self {
         Self { structured_content: Some(structured), ..Self::text(text) }
     }
 
@@ -384,8 +458,8 @@ impl ToolResult {
 
     /// A result whose text is its structure as JSON.
     pub fn json(structured: &impl Serialize) -> Self {
-        match serde_json::value::to_raw_value(structured) {
-            Ok(raw) => Self::new(raw.get().to_owned(), raw),
+        match Json::of(structured) {
+            Ok(json) => Self::new(json.get().to_owned(), json),
             Err(error) => Self::error(error.to_string()),
         }
     }
@@ -411,5 +485,30 @@ impl ToolResult {
     /// A failure that the caller can do something about.
     pub fn error(text: impl Into<String>) -> Self {
         Self { is_error: true, ..Self::text(text) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn members_are_what_serde_writes(
+            texts in proptest::collection::vec("(?s).{0,20}", 0..3), structured: bool, is_error: bool,
+        ) {
+            let mut content: Vec<_> = texts.iter().map(Content::text).collect();
+            content.push(Content::Image { data: "AA==", mime_type: "image/png" });
+            let json = Json::of(&texts).expect("serialises");
+            let structured_content = structured.then_some(json);
+            let result = ToolResult { content, structured_content, is_error };
+            let mut written = vec![b'{'];
+            result.write_members(&mut written);
+            written.push(b'}');
+            let expected = serde_json::to_string(&result).expect("serialises");
+            prop_assert_eq!(String::from_utf8_lossy(&written), expected);
+        }
     }
 }

@@ -442,9 +442,8 @@ impl<'a> Binding<'a> {
                 match outcome {
                     Outcome::Done(prompt) => {
                         self.session().await?;
-                        Ok(Started::Done(jsonrpc::success_of(id, &prompt).unwrap_or_else(|_| {
-                            Failure::Internal.to_message(Some(id), ERA)
-                        })))
+                        let prompt = serde_json::to_vec(&prompt).map_err(|_| Failure::Internal)?;
+                        Ok(done(id, &prompt))
                     }
                     Outcome::NeedInput { .. } => Err(Failure::InvalidParams(
                         "this prompt asks its user, which a prompt can only from revision 2026-07-28 on"

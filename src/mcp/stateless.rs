@@ -472,8 +472,12 @@ impl Exchange<'_> {
                 }
                 let outcome = if result.is_error { "tool_error" } else { "ok" };
                 self.arrival.record.set_outcome(outcome);
-                let start = self.instance.catalogue.result_start();
-                jsonrpc::success_continued(id, start, &result).map_err(|_| Failure::Internal)
+                Ok(jsonrpc::success_with(id, |message| {
+                    message.extend_from_slice(self.instance.catalogue.result_start());
+                    message.push(b',');
+                    result.write_members(message);
+                    message.push(b'}');
+                }))
             }
             Outcome::NeedInput { requests, state } => {
                 self.arrival.record.set_outcome("input_required");

@@ -5,7 +5,7 @@
 //! Refuses to differ from what the subscriber would write: same time, level, target and fields in each format.
 //! Trap: the path and the request id are the client's words; they are escaped.
 
-use std::{fmt::Display, io::Write};
+use std::{fmt::Display, io::Write, sync::Arc};
 
 use http::Method;
 use tracing::Level;
@@ -14,7 +14,7 @@ use super::{
     lines::Lines,
     record::{Facts, RequestRecord},
 };
-use crate::{clock::Rfc3339, config::LogFormat};
+use crate::{clock::Rfc3339, config::LogFormat, mcp::model::write_string};
 
 /// The level of a request's line.
 pub const LEVEL: Level = Level::INFO;
@@ -24,13 +24,85 @@ const MESSAGE: &str = "request";
 
 /// Where the line of each request goes, and how it looks.
 #[derive(Clone, Debug)]
-pub struct AccessLog(Option<Sink>);
+pub struct AccessLog(Option<(Lines, Arc<Style>)>);
 
-#[derive(Clone, Debug)]
-struct Sink {
-    lines: Lines,
-    format: LogFormat,
-    ansi: bool,
+/// What stands between the values of a line, composed once.
+#[derive(Debug)]
+struct Style {
+    /// Around the time, and before the first field.
+    time: [&'static str; 2],
+    head: String,
+    names: [String; Field::ALL.len()],
+    /// Around what is neither a number nor a text.
+    quote: &'static str,
+    end: String,
+}
+
+/// The fields of a line, in their order.
+#[derive(Clone, Copy)]
+enum Field {
+    Instance,
+    HttpMethod,
+    HttpPath,
+    RpcMethod,
+    Tool,
+    Session,
+    Status,
+    Bytes,
+    Duration,
+    Outcome,
+    RequestId,
+    TraceId,
+}
+
+impl Field {
+    const ALL: [&'static str; 12] = [
+        "instance",
+        "http.method",
+        "http.path",
+        "rpc.method",
+        "tool",
+        "session",
+        "status",
+        "bytes",
+        "duration_us",
+        "outcome",
+        "request_id",
+        "trace_id",
+    ];
+}
+
+impl Style {
+    fn new(format: LogFormat, ansi: bool) -> Self {
+        let dim = |text: &str| if ansi { format!("\x1b[2m{text}\x1b[0m") } else { text.to_owned() };
+        let level = if ansi { "\x1b[32m INFO\x1b[0m" } else { " INFO" };
+        let italic =
+            |text: &str| if ansi { format!("\x1b[3m{text}\x1b[0m") } else { text.to_owned() };
+        let head = format!(" {level} {}{} {MESSAGE}", dim(TARGET), dim(":"));
+        match format {
+            LogFormat::Json => Self {
+                time: ["{\"timestamp\":\"", "\""],
+                head: format!(",\"level\":\"INFO\",\"message\":\"{MESSAGE}\""),
+                names: Field::ALL.map(|name| format!(",\"{name}\":")),
+                quote: "\"",
+                end: format!(",\"target\":\"{TARGET}\"}}\n"),
+            },
+            LogFormat::Compact => Self {
+                time: if ansi { ["\x1b[2m", "\x1b[0m"] } else { ["", ""] },
+                head,
+                names: Field::ALL.map(|name| format!(" {}{}", italic(name), dim("="))),
+                quote: "",
+                end: "\n".to_owned(),
+            },
+            LogFormat::Pretty => Self {
+                time: if ansi { ["  \x1b[2m", "\x1b[0m"] } else { ["  ", ""] },
+                head,
+                names: Field::ALL.map(|name| format!(", {}{}", italic(name), dim(": "))),
+                quote: "",
+                end: "\n\n".to_owned(),
+            },
+        }
+    }
 }
 
 /// How a request ended, as far as HTTP tells.
@@ -49,7 +121,7 @@ pub struct Ending<'a> {
 impl AccessLog {
     /// Writes to these lines.
     pub fn new(lines: Lines, format: LogFormat, ansi: bool) -> Self {
-        Self(Some(Sink { lines, format, ansi }))
+        Self(Some((lines, Arc::new(Style::new(format, ansi)))))
     }
 
     /// Writes nothing.
@@ -59,22 +131,19 @@ impl AccessLog {
 
     /// Writes the line of a request.
     pub fn write(&self, record: &RequestRecord, ending: &Ending<'_>) {
-        if let Some(Sink { lines, format, ansi }) = &self.0 {
-            let line = Line { text: Vec::with_capacity(512), format: *format, ansi: *ansi };
-            lines.push(&line.compose(record, ending));
+        if let Some((lines, style)) = &self.0 {
+            lines.push(&Line { text: Vec::with_capacity(512), style }.compose(record, ending));
         }
     }
 }
 
 /// A line that is being composed.
-struct Line {
+struct Line<'a> {
     text: Vec<u8>,
-    format: LogFormat,
-    ansi: bool,
+    style: &'a Style,
 }
 
-// Writing into a vector does not fail.
-impl Line {
+impl Line<'_> {
     fn compose(mut self, record: &RequestRecord, ending: &Ending<'_>) -> Vec<u8> {
         let Facts { instance, method, tool, session, outcome, trace } = record.facts();
         let outcome = match (ending.complete, outcome) {
@@ -84,30 +153,34 @@ impl Line {
             (true, None) => "refused",
         };
         let micros = u64::try_from(record.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.open();
+        let [before, after] = self.style.time;
+        self.add(before);
+        self.add(Rfc3339::now().as_str());
+        self.add(after);
+        self.add(&self.style.head);
         if let Some(instance) = instance {
-            self.number("instance", instance.digit().into());
+            self.number(Field::Instance, instance.digit().into());
         }
-        self.escaped("http.method", ending.method.as_str());
-        self.escaped("http.path", ending.path);
+        self.escaped(Field::HttpMethod, ending.method.as_str());
+        self.escaped(Field::HttpPath, ending.path);
         if let Some(method) = method {
-            self.quoted("rpc.method", method);
+            self.escaped(Field::RpcMethod, method);
         }
         if let Some(tool) = tool {
-            self.quoted("tool", tool);
+            self.escaped(Field::Tool, tool);
         }
         if let Some(session) = session {
-            self.plain("session", session);
+            self.plain(Field::Session, session);
         }
-        self.number("status", ending.status.into());
-        self.number("bytes", record.bytes());
-        self.number("duration_us", micros);
-        self.quoted("outcome", outcome);
-        self.escaped("request_id", record.id.as_str());
+        self.number(Field::Status, ending.status.into());
+        self.number(Field::Bytes, record.bytes());
+        self.number(Field::Duration, micros);
+        self.escaped(Field::Outcome, outcome);
+        self.escaped(Field::RequestId, record.id.as_str());
         if let Some(trace) = trace {
-            self.plain("trace_id", trace);
+            self.plain(Field::TraceId, trace);
         }
-        self.close();
+        self.add(&self.style.end);
         self.text
     }
 
@@ -115,94 +188,26 @@ impl Line {
         self.text.extend_from_slice(text.as_bytes());
     }
 
-    fn dim(&mut self, text: &str) {
-        self.add(if self.ansi { "\x1b[2m" } else { "" });
-        self.add(text);
-        self.add(if self.ansi { "\x1b[0m" } else { "" });
+    fn name(&mut self, field: Field) {
+        self.add(&self.style.names[field as usize]);
     }
 
-    fn open(&mut self) {
-        let now = Rfc3339::now();
-        match self.format {
-            LogFormat::Json => {
-                self.add("{\"timestamp\":\"");
-                self.add(now.as_str());
-                self.add("\",\"level\":\"INFO\",\"message\":\"");
-                self.add(MESSAGE);
-                self.add("\"");
-            }
-            LogFormat::Compact | LogFormat::Pretty => {
-                if self.format == LogFormat::Pretty {
-                    self.add("  ");
-                }
-                self.dim(now.as_str());
-                self.add(if self.ansi { " \x1b[32m INFO\x1b[0m " } else { "  INFO " });
-                self.dim(TARGET);
-                self.dim(":");
-                self.add(" ");
-                self.add(MESSAGE);
-            }
-        }
-    }
-
-    fn name(&mut self, name: &str) {
-        match self.format {
-            LogFormat::Json => {
-                self.add(",\"");
-                self.add(name);
-                self.add("\":");
-            }
-            LogFormat::Compact | LogFormat::Pretty => {
-                let (before, after) = match self.format {
-                    LogFormat::Pretty => (", ", ": "),
-                    LogFormat::Compact | LogFormat::Json => (" ", "="),
-                };
-                self.add(before);
-                self.add(if self.ansi { "\x1b[3m" } else { "" });
-                self.add(name);
-                self.add(if self.ansi { "\x1b[0m" } else { "" });
-                self.dim(after);
-            }
-        }
-    }
-
-    fn number(&mut self, name: &str, number: u64) {
-        self.name(name);
+    fn number(&mut self, field: Field, number: u64) {
+        self.name(field);
         self.add(itoa::Buffer::new().format(number));
     }
 
-    /// A word of ours, which needs no escaping, in quotes.
-    fn quoted(&mut self, name: &str, word: &'static str) {
-        self.name(name);
-        self.add("\"");
-        self.add(word);
-        self.add("\"");
+    fn escaped(&mut self, field: Field, text: &str) {
+        self.name(field);
+        write_string(&mut self.text, text);
     }
 
-    /// A client's word, in quotes.
-    fn escaped(&mut self, name: &str, text: &str) {
-        self.name(name);
-        let _ = serde_json::to_writer(&mut self.text, text);
-    }
-
-    /// Something that needs no escaping: in quotes where everything but a number is.
-    fn plain(&mut self, name: &str, value: impl Display) {
-        self.name(name);
-        let _ = match self.format {
-            LogFormat::Json => write!(self.text, "\"{value}\""),
-            LogFormat::Compact | LogFormat::Pretty => write!(self.text, "{value}"),
-        };
-    }
-
-    fn close(&mut self) {
-        match self.format {
-            LogFormat::Json => {
-                self.add(",\"target\":\"");
-                self.add(TARGET);
-                self.add("\"}\n");
-            }
-            LogFormat::Compact => self.add("\n"),
-            LogFormat::Pretty => self.add("\n\n"),
-        }
+    /// Hexadecimal, which needs no escaping.
+    fn plain(&mut self, field: Field, value: impl Display) {
+        self.name(field);
+        self.add(self.style.quote);
+        // A vector takes everything.
+        let _ = write!(self.text, "{value}");
+        self.add(self.style.quote);
     }
 }

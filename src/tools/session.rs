@@ -7,10 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{
-    Value, json,
-    value::{RawValue, to_raw_value},
-};
+use serde_json::{Value, json, value::RawValue};
 
 use super::{TOOL, Tool, object, place_schema};
 use crate::{
@@ -18,9 +15,14 @@ use crate::{
     clock::{Moment, Rfc3339},
     config::ToolsConfig,
     hub::Change,
-    mcp::{failure::place, jsonrpc::compact, model::ToolResult, version::ProtocolVersion},
+    mcp::{
+        failure::place,
+        jsonrpc::compact,
+        model::{Json, ToolResult, write_string},
+        version::ProtocolVersion,
+    },
     resources,
-    session::{EndReason, Handshake, Session, SessionId, Tally},
+    session::{EndReason, Handshake, Session, Tally},
 };
 
 pub(super) const TOOLS: &[Tool] = &[
@@ -231,12 +233,21 @@ fn echo_arguments(config: &ToolsConfig) -> Value {
     })
 }
 
-#[derive(Clone, Copy, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy)]
 enum Format {
     Plain,
     Json,
     Markdown,
+}
+
+impl Format {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Json => "json",
+            Self::Markdown => "markdown",
+        }
+    }
 }
 
 fn echo(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
@@ -271,45 +282,53 @@ fn echo(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
 }
 
 fn echoed(context: &CallContext, message: String, format: Format) -> ToolResult {
-    #[derive(Serialize)]
-    struct Echo<'a> {
-        message: &'a str,
-        format: Format,
-        session_id: Option<SessionId>,
-        request_count: Option<u64>,
-        first_request_at: Option<Rfc3339>,
-        last_request_at: Option<Rfc3339>,
-    }
-
     if let Some(session) = &context.session {
         session.set_last_echo(&message);
     }
     let tally = context.count();
-    let clock = context.instance.process.clock;
-    let time = |moment: Option<Moment>| moment.map(|moment| clock.text(moment));
-    let echo = Echo {
-        message: &message,
-        format,
-        session_id: context.session.as_ref().map(|session| session.id),
-        request_count: tally.map(|tally| tally.requests),
-        first_request_at: tally.and_then(|tally| time(tally.first)),
-        last_request_at: tally.and_then(|tally| time(tally.last)),
-    };
-    let structured = match to_raw_value(&echo) {
-        Ok(raw) => raw,
-        Err(error) => return ToolResult::error(error.to_string()),
-    };
+    let structured = tracking(context, &message, format, tally);
     let text = match format {
         Format::Json => structured.get().to_owned(),
-        Format::Markdown => match (&echo.session_id, echo.request_count) {
-            (Some(id), Some(count)) => format!(
-                "## Echo\n\n{message}\n\n- **Session:** `{id}`\n- **Request count:** {count}\n"
+        Format::Markdown => match (&context.session, tally) {
+            (Some(session), Some(tally)) => format!(
+                "## Echo\n\n{message}\n\n- **Session:** `{}`\n- **Request count:** {}\n",
+                session.id, tally.requests
             ),
             _ => format!("## Echo\n\n{message}\n"),
         },
         Format::Plain => message,
     };
     ToolResult::new(text, structured)
+}
+
+/// The structured content of an echo, as its output schema says. It is what most people measure with, so
+/// it is written piece by piece.
+fn tracking(context: &CallContext, message: &str, format: Format, tally: Option<Tally>) -> Json {
+    let mut out = Vec::with_capacity(message.len() + 240);
+    out.extend_from_slice(b"{\"message\":");
+    write_string(&mut out, message);
+    out.extend_from_slice(b",\"format\":");
+    write_string(&mut out, format.as_str());
+    let mut member = |name: &str, value: Option<&str>, quote: &str| {
+        let (value, quote) = value.map_or(("null", ""), |value| (value, quote));
+        for piece in [name, quote, value, quote] {
+            out.extend_from_slice(piece.as_bytes());
+        }
+    };
+    let mut buffer = [0; 36];
+    let session = context.session.as_ref().map(|session| session.id.encode(&mut buffer));
+    member(",\"session_id\":", session, "\"");
+    let mut digits = itoa::Buffer::new();
+    let count = tally.map(|tally| digits.format(tally.requests));
+    member(",\"request_count\":", count, "");
+    let clock = context.instance.process.clock;
+    let text = |moment: Option<Moment>| moment.map(|moment| clock.text(moment));
+    let first = text(tally.and_then(|tally| tally.first));
+    member(",\"first_request_at\":", first.as_ref().map(Rfc3339::as_str), "\"");
+    let last = text(tally.and_then(|tally| tally.last));
+    member(",\"last_request_at\":", last.as_ref().map(Rfc3339::as_str), "\"");
+    out.push(b'}');
+    Json::composed(out)
 }
 
 fn set_session_data(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
@@ -386,10 +405,7 @@ fn replay_last_echo(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArgume
                 "message": message,
                 "session_id": session.id.to_string(),
             });
-            match to_raw_value(&structured) {
-                Ok(raw) => ToolResult::new(text, raw),
-                Err(error) => ToolResult::error(error.to_string()),
-            }
+            ToolResult::new(text, Json::composed(structured.to_string()))
         })
     }))
 }

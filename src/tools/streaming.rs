@@ -13,7 +13,7 @@ use super::{TOOL, Tool, diagnostics, object};
 use crate::{
     call::{Arguments, BadArguments, CallContext, Prepared},
     mcp::{
-        model::{LogLevel, ToolResult},
+        model::{Json, LogLevel, ToolResult},
         params::value,
     },
 };
@@ -143,10 +143,7 @@ fn big_response(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments>
         }
         text.truncate(length);
         let structured = json!({ "bytes": bytes, "sha256": hex(&Sha256::digest(text.as_bytes())) });
-        match serde_json::value::to_raw_value(&structured) {
-            Ok(raw) => ToolResult::new(text, raw),
-            Err(error) => ToolResult::error(error.to_string()),
-        }
+        ToolResult::new(text, Json::composed(structured.to_string()))
     }))
 }
 

@@ -74,8 +74,11 @@ impl Answer {
             context.count();
         }
         record.set_outcome(if result.is_error { "tool_error" } else { "ok" });
-        let message = jsonrpc::success_of(id, &result);
-        message.unwrap_or_else(|_| Failure::Internal.to_message(Some(id), ERA))
+        jsonrpc::success_with(id, |message| {
+            message.push(b'{');
+            result.write_members(message);
+            message.push(b'}');
+        })
     }
 }
 
