@@ -59,7 +59,7 @@ pub struct Config {
 }
 
 /// One instance's policy.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PolicyConfig {
     /// Revisions and the form of answers.
     pub protocol: ProtocolConfig,
@@ -80,7 +80,7 @@ pub struct PolicyConfig {
 macro_rules! section {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)+ }) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, Deserialize)]
+        #[derive(Clone, Debug, PartialEq, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct $name { $($(#[$field_doc])* pub $field: $type,)+ }
     };
@@ -394,8 +394,17 @@ impl Layers {
         let written: Written =
             self.0.extract().map_err(|error| self.describe(&error, &error.path))?;
         let mut instances = Vec::with_capacity(InstanceId::COUNT);
+        // Read once for all instances that have no section of their own.
+        let mut common: Option<PolicyConfig> = None;
         for id in InstanceId::all() {
-            instances.push(self.policy(id)?);
+            let own = self.0.contains(&format!("instances.{id}"));
+            instances.push(match &common {
+                Some(common) if !own => common.clone(),
+                Some(_) | None => self.policy(id)?,
+            });
+            if !own {
+                common.get_or_insert_with(|| instances[id.index()].clone());
+            }
         }
         let config = Config {
             debug: written.debug,

@@ -3,7 +3,7 @@
 //! Owns [`Instance`]: policy, sessions, tools and prepared answers of one of the ten
 //! servers, built once at the start so that a request only compares and clones references. Refuses to
 //! know the other nine: no handler that holds an `Arc<Instance>` can name another tenant.
-//! Trap: whatever can fail must fail in [`Instance::build`], before the port is open.
+//! Trap: whatever can fail must fail in [`Instance::build_all`], before the port is open.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -89,7 +89,7 @@ pub struct Instance {
     /// Its sessions, and no one else's.
     pub sessions: SessionStore,
     /// Its tools and prepared answers.
-    pub catalogue: Catalogue,
+    pub catalogue: Arc<Catalogue>,
     /// Who wants to be told of changes.
     pub hub: Arc<Hub>,
     /// Its tasks.
@@ -108,22 +108,43 @@ impl Instance {
         self.policy.protocol.versions.iter().any(|version| version.era() == era)
     }
 
+    /// All ten. Those whose lists are the same share what is prepared of them.
+    pub fn build_all(config: &Config, process: &Arc<Process>) -> anyhow::Result<Vec<Arc<Self>>> {
+        let mut instances: Vec<Arc<Self>> = Vec::with_capacity(InstanceId::COUNT);
+        for (id, policy) in InstanceId::all().zip(&config.instances) {
+            let alike = instances.iter().find(|other| {
+                other.policy.tools == policy.tools && other.policy.protocol == policy.protocol
+            });
+            let catalogue = match alike {
+                Some(other) => Arc::clone(&other.catalogue),
+                None => Arc::new(Catalogue::build(policy, process)),
+            };
+            instances.push(Arc::new(Self::build(id, policy, catalogue, config, process)?));
+        }
+        Ok(instances)
+    }
+
     /// Turns a policy into what it means; reads `auth.tokens_file`.
-    pub fn build(id: InstanceId, config: &Config, process: &Arc<Process>) -> anyhow::Result<Self> {
-        let policy = config.instances[id.index()].clone();
+    fn build(
+        id: InstanceId,
+        policy: &PolicyConfig,
+        catalogue: Arc<Catalogue>,
+        config: &Config,
+        process: &Arc<Process>,
+    ) -> anyhow::Result<Self> {
         let hub = Arc::<Hub>::default();
         Ok(Self {
             id,
             auth: AuthMode::build(&policy.auth)?,
             origins: Origins::build(&policy.origin, &config.hosts),
             sessions: SessionStore::in_memory(id, &policy.session, process),
-            catalogue: Catalogue::build(&policy, process),
+            catalogue,
             tasks: Tasks::new(id, &policy.tasks, process, &hub),
             hub,
             max_body_bytes: config.http.max_body_bytes,
             body_timeout: config.http.body_timeout_seconds.get(),
             process: Arc::clone(process),
-            policy,
+            policy: policy.clone(),
         })
     }
 }

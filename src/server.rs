@@ -30,7 +30,6 @@ use crate::{
     config::{Config, Secret},
     http::{self as layers, Stack, access_log::Identity, vhost::VirtualHosts},
     instance::{Instance, Process},
-    place::InstanceId,
     session::EndReason,
     telemetry::access::AccessLog,
 };
@@ -69,9 +68,7 @@ impl Server {
     pub fn build(config: &Config, access_log: AccessLog) -> anyhow::Result<Self> {
         let process = Arc::new(Process::build(config)?);
         let (admin, generated_admin_token) = Admin::build(config)?;
-        let instances = InstanceId::all()
-            .map(|id| Instance::build(id, config, &process).map(Arc::new))
-            .collect::<anyhow::Result<Vec<_>>>()?;
+        let instances = Instance::build_all(config, &process)?;
         let tenants = instances.iter().map(|instance| layers::tenant(instance, &admin)).collect();
         let overview = layers::overview(admin::router(&admin, &instances));
         let hosts = VirtualHosts::build(&config.hosts, &process, tenants, overview);
