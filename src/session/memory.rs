@@ -304,10 +304,14 @@ impl MemoryStore {
     }
 
     pub(super) async fn end_all(self: &Arc<Self>, reason: EndReason) {
-        for session in self.list().await {
-            self.end(session.id, reason);
-        }
-        self.live.run_pending_tasks();
+        let store = Arc::clone(self);
+        let work = move || {
+            for (_, session) in &store.live {
+                store.end(session.id, reason);
+            }
+        };
+        // It fails only if it panicked, which the panic hook has told.
+        let _ = spawn_blocking(work).await;
     }
 
     pub(super) async fn list(self: &Arc<Self>) -> Vec<Arc<Session>> {
@@ -376,7 +380,6 @@ impl MemoryStore {
                 page = store.calendar().sweep(from);
             }
         };
-        // It fails only if it panicked, which the panic hook has told.
         let _ = spawn_blocking(work).await;
     }
 }
