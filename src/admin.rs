@@ -139,14 +139,14 @@ async fn list(
     };
     let mut all: Vec<(&Arc<Instance>, Arc<Session>)> = Vec::new();
     for instance in scope.iter() {
-        all.extend(instance.sessions.list().await.into_iter().map(|session| (instance, session)));
+        let recent = instance.sessions.recent(limit).await;
+        all.extend(recent.into_iter().map(|session| (instance, session)));
     }
     all.sort_by_key(|(_, session)| Reverse(session.touched()));
-    let total = all.len();
     all.truncate(limit);
     Json(json!({
         "instances": scope.iter().map(|instance| counts(instance)).collect::<Vec<_>>(),
-        "total": total,
+        "total": scope.iter().map(|instance| instance.sessions.counts().live).sum::<u64>(),
         "shown": all.len(),
         "sessions": all.iter().map(|(instance, session)| summary(instance, session)).collect::<Vec<_>>(),
     }))
@@ -183,13 +183,10 @@ fn unknown() -> Response {
 
 /// By reference, as it stands in the log and the list, or by whole id.
 async fn find(scope: &Scope, text: &str) -> Option<(Arc<Instance>, Arc<Session>)> {
-    let of_id = SessionRef::of(text).to_string();
+    let wanted = [SessionRef::parse(text), Some(SessionRef::of(text))];
     for instance in scope.iter() {
-        for session in instance.sessions.list().await {
-            let reference = session.reference.to_string();
-            if reference == text || reference == of_id {
-                return Some((Arc::clone(instance), session));
-            }
+        if let Some(session) = instance.sessions.find_reference(wanted).await {
+            return Some((Arc::clone(instance), session));
         }
     }
     None

@@ -11,7 +11,7 @@
 //!                        └─ stateless ── headers ──┘                         ├─ resources
 //!                           ├─ listen                                        └─ prompts
 //!                           └─ seal
-//! state:  session ── store ── memory;  tasks;  hub ── who is told of a change
+//! state:  session ── store ── memory ── calendar;  tasks;  hub ── who is told of a change
 //! wire:   jsonrpc, version, model, failure, reply, stream, sse
 //! leaves: config, place, clock, lifecycle, telemetry, auth
 //! ```
@@ -39,7 +39,7 @@
 //! | [`prompts`] | messages with blanks to fill in |
 //! | [`call`] | what a tool gets and gives, whatever the era |
 //! | [`session`] | what a conversation remembers, and an id that explains itself |
-//! | [`session::store`] | the door to sessions; [`session::memory`] is moka |
+//! | [`session::store`] | the door to sessions; [`session::memory`] is moka, and a calendar of when they are due |
 //! | [`tasks`] | calls that outlive their request |
 //! | [`hub`] | who is told of a change |
 //! | [`auth`] | who is calling |

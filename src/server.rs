@@ -99,8 +99,10 @@ impl Server {
     /// streams closed, calls in flight finished or, after `shutdown.drain_seconds`, cut off.
     pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Stopped {
         // Dropped, and so aborted, when this function returns.
-        let mut ticker = JoinSet::new();
-        ticker.spawn(tick(self.instances.clone()));
+        let mut tickers = JoinSet::new();
+        for instance in &self.instances {
+            tickers.spawn(tick(Arc::clone(instance)));
+        }
 
         let mut shutdown = pin!(shutdown);
         loop {
@@ -168,21 +170,18 @@ impl Server {
     }
 }
 
-/// Lets idle sessions end, and keeps busy ones from it, a few times per timeout.
-async fn tick(instances: Vec<Arc<Instance>>) {
-    let shortest =
-        instances.iter().map(|instance| instance.policy.session.timeout_seconds.get()).min();
+/// Lets one instance's idle sessions end, and keeps busy ones from it, a few times per timeout. Each
+/// instance has its own, so that none waits for another that has a great many to remove.
+async fn tick(instance: Arc<Instance>) {
     // A session may have been told to live as short as a second.
     let often = Duration::from_millis(250);
-    let period = shortest.map_or(often, |shortest| (shortest / 4).min(often));
+    let period = (instance.policy.session.timeout_seconds.get() / 4).min(often);
     let mut interval = interval(period.max(Duration::from_millis(10)));
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        for instance in &instances {
-            instance.sessions.tick();
-            instance.tasks.sweep();
-        }
+        instance.sessions.tick().await;
+        instance.tasks.sweep();
     }
 }
 

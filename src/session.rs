@@ -4,6 +4,7 @@
 //! to know where sessions are kept (`session::store`) or how they are reached (`mcp::sessioned`).
 //! Trap: the id is a secret that lets its holder act as the session; logs show a [`SessionRef`].
 
+mod calendar;
 pub mod memory;
 pub mod store;
 
@@ -115,6 +116,14 @@ impl SessionRef {
         let mut first = [0; 6];
         first.copy_from_slice(&digest[..6]);
         Self(first)
+    }
+
+    /// Reads a reference as it is shown.
+    pub fn parse(text: &str) -> Option<Self> {
+        let number = u64::from_str_radix(text, 16).ok()?;
+        let [_, _, bytes @ ..] = number.to_be_bytes();
+        let reference = Self(bytes);
+        (reference.to_string() == text).then_some(reference)
     }
 }
 

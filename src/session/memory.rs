@@ -1,32 +1,43 @@
-//! Sessions in this process: a moka cache with time-to-idle expiry.
+//! Sessions in this process: a moka cache, and a calendar of when they are due.
 //!
 //! Owns one instance's cache, its exact counts and the memory of how recent sessions ended. Refuses a
-//! session beyond the capacity before anything is inserted: the cache's own bound is only a backstop,
-//! since reaching it would throw a live session away.
-//! Traps: `get` sets the idle clock back, iteration does not; expiry runs only when the cache is
-//! touched, so it is ticked; a listener that panics is switched off for good, so it only counts.
+//! session beyond the capacity before anything is inserted, and ends one that was idle for too long by
+//! itself. The cache's own two bounds, size and time to idle, are backstops: it would throw a live session
+//! away at the one, and at the other remove all that is due at once, on the thread of whoever comes next.
+//! Traps: `get` sets the cache's idle clock back, iteration does not; a listener that panics is switched off
+//! for good, so it only counts; a great many sessions take a while to remove or to look at, so that is not
+//! done on a thread that serves.
 
 use std::{
-    collections::HashMap,
+    cmp::Reverse,
+    collections::{HashMap, VecDeque},
     hash::{BuildHasher, Hasher},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
 };
 
-use moka::{Expiry, notification::RemovalCause, policy::EvictionPolicy, sync::Cache};
+use moka::{notification::RemovalCause, policy::EvictionPolicy, sync::Cache};
+use tokio::task::spawn_blocking;
 
 use super::{
-    EndReason, Handshake, Session, SessionId,
+    EndReason, Handshake, Session, SessionId, SessionRef,
+    calendar::Calendar,
     store::{Counts, Gone, Refused},
 };
 use crate::{
-    auth::Caller, config::SessionConfig, instance::Process, mcp::version::ProtocolVersion,
-    place::InstanceId,
+    auth::Caller, clock::Moment, config::SessionConfig, instance::Process,
+    mcp::version::ProtocolVersion, place::InstanceId,
 };
 
 /// How many ended sessions are remembered, and for how long, so that a 404 can say how they ended.
-const REMEMBERED: u64 = 10_000;
+const REMEMBERED: usize = 10_000;
 const REMEMBERED_FOR: Duration = Duration::from_secs(3600);
+
+/// The cache's own time to idle is so much longer than the store's.
+const BACKSTOP: Duration = Duration::from_secs(3600);
+
+/// Due sessions that are looked at in one go: about a millisecond.
+const BATCH: usize = 256;
 
 /// One instance's sessions.
 #[derive(Debug)]
@@ -39,16 +50,44 @@ pub struct MemoryStore {
     /// Sessions with a call or a stream under way, and how many of them.
     held: Mutex<HashMap<SessionId, (Arc<Session>, usize)>>,
     ledger: Arc<Ledger>,
+    calendar: Mutex<Calendar>,
 }
 
 /// What outlives a session: the counts, and how it ended.
 #[derive(Debug)]
 struct Ledger {
     instance: InstanceId,
+    process: Arc<Process>,
     counts: Mutex<Counts>,
     timeout: Duration,
-    /// Why, and after which idle time it would have expired.
-    ended: Cache<SessionId, (EndReason, Duration), BuildDrawn>,
+    ended: Mutex<Ended>,
+}
+
+/// The sessions that ended last.
+#[derive(Debug, Default)]
+struct Ended {
+    how: HashMap<SessionId, End, BuildDrawn>,
+    order: VecDeque<(SessionId, Moment)>,
+}
+
+/// What is remembered of a session.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    reason: EndReason,
+    /// After which idle time it would have expired.
+    timeout: Duration,
+    owner: Caller,
+}
+
+impl Ended {
+    fn forget_old(&mut self, now: Moment) {
+        while let Some((id, since)) = self.order.front()
+            && (self.order.len() > REMEMBERED || now.since(*since) > REMEMBERED_FOR)
+        {
+            self.how.remove(id);
+            self.order.pop_front();
+        }
+    }
 }
 
 impl Ledger {
@@ -56,27 +95,51 @@ impl Ledger {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts the end of a session once, however many ways lead here.
-    fn note_end(&self, session: &Session, reason: EndReason) {
+    /// The sessions that ended last, as of now.
+    fn ended(&self) -> (MutexGuard<'_, Ended>, Moment) {
+        let now = self.process.clock.now();
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.forget_old(now);
+        (ended, now)
+    }
+
+    /// How the caller's session of that id ended; nobody else is told.
+    fn how_it_ended(&self, id: SessionId, caller: Caller) -> Option<Gone> {
+        let end = self.ended().0.how.get(&id).copied()?;
+        (end.owner == caller).then_some(match end.reason {
+            EndReason::Expired => Gone::Expired(end.timeout),
+            reason @ (EndReason::Client | EndReason::Admin | EndReason::Shutdown) => {
+                Gone::Terminated(reason)
+            }
+        })
+    }
+
+    /// Counts the end of a session once, however many ways lead here; true for the first.
+    fn note_end(&self, session: &Session, reason: EndReason) -> bool {
         if !session.mark_ended() {
-            return;
+            return false;
         }
         let mut counts = self.counts();
         counts.live -= 1;
         counts.ended[reason.index()] += 1;
         drop(counts);
-        self.ended.insert(session.id, (reason, session.timeout(self.timeout)));
+        let (mut ended, now) = self.ended();
+        let timeout = session.timeout(self.timeout);
+        ended.how.insert(session.id, End { reason, timeout, owner: session.owner });
+        ended.order.push_back((session.id, now));
+        drop(ended);
         tracing::debug!(
             instance = self.instance.digit(),
             session = %session.reference,
             reason = reason.as_str(),
             "session ended"
         );
+        true
     }
 }
 
 /// Hashes an id by the bits that were drawn for it: nobody can choose them, so nothing need be mixed. (A
-/// made-up id is hashed the same way and found in its bucket or not; it is never put there.)
+/// made-up id is looked for the same way; it is never put there.)
 #[derive(Clone, Copy, Debug, Default)]
 struct Drawn(u64);
 
@@ -104,31 +167,6 @@ impl Hasher for Drawn {
     }
 }
 
-/// Sessions that were told to live shorter than the instance's timeout.
-struct ShorterLife;
-
-impl Expiry<SessionId, Arc<Session>> for ShorterLife {
-    fn expire_after_create(
-        &self,
-        _: &SessionId,
-        session: &Arc<Session>,
-        _: Instant,
-    ) -> Option<Duration> {
-        session.handshake.timeout
-    }
-
-    fn expire_after_read(
-        &self,
-        _: &SessionId,
-        session: &Arc<Session>,
-        _: Instant,
-        _: Option<Duration>,
-        _: Instant,
-    ) -> Option<Duration> {
-        session.handshake.timeout
-    }
-}
-
 impl MemoryStore {
     /// An empty store.
     pub(super) fn new(
@@ -139,12 +177,10 @@ impl MemoryStore {
         let timeout = config.timeout_seconds.get();
         let ledger = Arc::new(Ledger {
             instance,
+            process: Arc::clone(process),
             counts: Mutex::default(),
             timeout,
-            ended: Cache::builder()
-                .max_capacity(REMEMBERED)
-                .time_to_live(REMEMBERED_FOR)
-                .build_with_hasher(BuildDrawn),
+            ended: Mutex::default(),
         });
         let listener = {
             let ledger = Arc::clone(&ledger);
@@ -160,8 +196,7 @@ impl MemoryStore {
         let live = Cache::builder()
             .max_capacity(config.capacity.saturating_mul(2))
             .eviction_policy(EvictionPolicy::lru())
-            .time_to_idle(timeout)
-            .expire_after(ShorterLife)
+            .time_to_idle(timeout.saturating_add(BACKSTOP))
             .eviction_listener(listener)
             .build_with_hasher(BuildDrawn);
         Self {
@@ -172,6 +207,7 @@ impl MemoryStore {
             live,
             held: Mutex::default(),
             ledger,
+            calendar: Mutex::default(),
         }
     }
 
@@ -185,8 +221,8 @@ impl MemoryStore {
             return Err(Refused::Draining);
         }
         if !self.admit() {
-            // Sessions may have expired that nobody has asked for since.
-            self.live.run_pending_tasks();
+            // Sessions may be due that nobody has asked for since.
+            self.end_due();
             if !self.admit() {
                 self.ledger.counts().refused += 1;
                 let retry_after_seconds = self.timeout.as_secs().clamp(1, 30);
@@ -200,6 +236,7 @@ impl MemoryStore {
         };
         let session = Arc::new(Session::begin(id, handshake, owner, self.process.clock.now()));
         self.live.insert(id, Arc::clone(&session));
+        self.calendar().file(self.due(&session), &session);
         tracing::debug!(
             instance = self.instance.digit(),
             session = %session.reference,
@@ -222,16 +259,21 @@ impl MemoryStore {
     pub(super) fn find(&self, text: &str, caller: Caller) -> Result<Arc<Session>, Gone> {
         let id = SessionId::parse(text).ok_or(Gone::Unknown)?;
         let Some(session) = self.live.get(&id) else {
-            return Err(self.diagnose(id));
+            return Err(self.diagnose(id, caller));
         };
+        let now = self.process.clock.now();
+        if self.is_over(&session, now) {
+            self.remove(session.id, EndReason::Expired);
+            return Err(self.diagnose(id, caller));
+        }
         if session.owner != caller {
             return Err(Gone::Unknown);
         }
-        session.touch(self.process.clock.now());
+        session.touch(now);
         Ok(session)
     }
 
-    fn diagnose(&self, id: SessionId) -> Gone {
+    fn diagnose(&self, id: SessionId, caller: Caller) -> Gone {
         let ours = self.process.origin;
         match id.instance() {
             None => return Gone::Unknown,
@@ -244,15 +286,37 @@ impl MemoryStore {
         if id.origin().boot != ours.boot {
             return Gone::EarlierBoot(id.origin());
         }
-        // An expired session may still await its removal.
-        self.live.run_pending_tasks();
-        match self.ledger.ended.get(&id) {
-            None => Gone::Unknown,
-            Some((EndReason::Expired, timeout)) => Gone::Expired(timeout),
-            Some((reason @ (EndReason::Client | EndReason::Admin | EndReason::Shutdown), _)) => {
-                Gone::Terminated(reason)
+        self.ledger.how_it_ended(id, caller).unwrap_or(Gone::Unknown)
+    }
+
+    fn calendar(&self) -> MutexGuard<'_, Calendar> {
+        self.calendar.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When a session will have been idle for too long.
+    fn due(&self, session: &Session) -> Moment {
+        session.touched().plus(session.timeout(self.timeout))
+    }
+
+    /// Whether a session has been idle for too long.
+    fn is_over(&self, session: &Session, now: Moment) -> bool {
+        now >= self.due(session) && !self.held().contains_key(&session.id)
+    }
+
+    /// Ends some of the sessions that have been idle for too long; false if none is left that may be.
+    fn end_due(&self) -> bool {
+        let now = self.process.clock.now();
+        let taken = self.calendar().take_due(now, BATCH);
+        for session in taken.iter().filter_map(Weak::upgrade) {
+            if self.is_over(&session, now) {
+                self.remove(session.id, EndReason::Expired);
+            } else if self.live.get(&session.id).is_some() {
+                // It has been used, or is held and not yet ticked.
+                let soon = now.plus(session.timeout(self.timeout) / 4);
+                self.calendar().file(self.due(&session).max(soon), &session);
             }
         }
+        !taken.is_empty()
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<SessionId, (Arc<Session>, usize)>> {
@@ -272,42 +336,100 @@ impl MemoryStore {
             }
         }
         drop(held);
-        self.keep(session);
-    }
-
-    /// Sets the idle clock back, unless the session has ended.
-    fn keep(&self, session: &Session) {
-        if self.live.get(&session.id).is_some() {
-            session.touch(self.process.clock.now());
-        }
+        session.touch(self.process.clock.now());
     }
 
     pub(super) fn end(&self, id: SessionId, reason: EndReason) -> bool {
-        let Some(session) = self.live.remove(&id) else { return false };
-        self.ledger.note_end(&session, reason);
-        true
-    }
-
-    pub(super) fn end_all(&self, reason: EndReason) {
-        for session in self.list() {
-            self.end(session.id, reason);
+        let Some(session) = self.live.get(&id) else { return false };
+        if self.is_over(&session, self.process.clock.now()) {
+            self.remove(session.id, EndReason::Expired);
+            return false;
         }
-        self.live.run_pending_tasks();
+        self.remove(id, reason)
     }
 
-    pub(super) fn list(&self) -> Vec<Arc<Session>> {
-        self.live.iter().map(|(_, session)| session).collect()
+    /// True for the one who ended it.
+    fn remove(&self, id: SessionId, reason: EndReason) -> bool {
+        self.live.remove(&id).is_some_and(|session| self.ledger.note_end(&session, reason))
+    }
+
+    pub(super) async fn end_all(self: &Arc<Self>, reason: EndReason) {
+        let store = Arc::clone(self);
+        let work = move || {
+            for (_, session) in &store.live {
+                store.end(session.id, reason);
+            }
+        };
+        // It fails only if it panicked, which the panic hook has told.
+        let _ = spawn_blocking(work).await;
+    }
+
+    pub(super) async fn list(self: &Arc<Self>) -> Vec<Arc<Session>> {
+        self.survey(|sessions| sessions.collect()).await
+    }
+
+    pub(super) async fn recent(self: &Arc<Self>, limit: usize) -> Vec<Arc<Session>> {
+        if limit == 0 {
+            return Vec::new();
+        }
+        self.survey(move |sessions| {
+            let mut recent: Vec<_> = sessions.collect();
+            recent.sort_by_cached_key(|session| Reverse(session.touched()));
+            recent.truncate(limit);
+            recent
+        })
+        .await
+    }
+
+    pub(super) async fn find_reference(
+        self: &Arc<Self>,
+        wanted: [Option<SessionRef>; 2],
+    ) -> Option<Arc<Session>> {
+        self.survey(move |mut sessions| {
+            Iterator::find(&mut sessions, |session| wanted.contains(&Some(session.reference)))
+        })
+        .await
+    }
+
+    /// Looks at every session, away from the threads that serve: a great many take a while.
+    async fn survey<T: Default + Send + 'static>(
+        self: &Arc<Self>,
+        look: impl FnOnce(&mut dyn Iterator<Item = Arc<Session>>) -> T + Send + 'static,
+    ) -> T {
+        let store = Arc::clone(self);
+        let now = self.process.clock.now();
+        let work = move || {
+            let sessions = store.live.iter().map(|(_, session)| session);
+            look(&mut sessions.filter(|session| !store.is_over(session, now)))
+        };
+        spawn_blocking(work).await.unwrap_or_default()
     }
 
     pub(super) fn counts(&self) -> Counts {
         *self.ledger.counts()
     }
 
-    pub(super) fn tick(&self) {
-        let busy: Vec<_> = self.held().values().map(|(session, _)| Arc::clone(session)).collect();
-        for session in busy {
-            self.keep(&session);
+    pub(super) async fn tick(self: &Arc<Self>) {
+        let now = self.process.clock.now();
+        for (session, _) in self.held().values() {
+            session.touch(now);
         }
-        self.live.run_pending_tasks();
+        let live = self.counts().live;
+        let (due, stale) = {
+            let calendar = self.calendar();
+            (calendar.has_due(now), calendar.is_stale(live))
+        };
+        if !due && !stale {
+            return;
+        }
+        let store = Arc::clone(self);
+        let work = move || {
+            while store.end_due() {}
+            let mut page = stale.then_some(0);
+            while let Some(from) = page {
+                page = store.calendar().sweep(from);
+            }
+        };
+        let _ = spawn_blocking(work).await;
     }
 }

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-use super::{EndReason, Handshake, Session, SessionId, memory::MemoryStore};
+use super::{EndReason, Handshake, Session, SessionId, SessionRef, memory::MemoryStore};
 use crate::{
     auth::Caller,
     config::SessionConfig,
@@ -128,14 +128,28 @@ impl SessionStore {
     /// Ends all sessions.
     pub async fn end_all(&self, reason: EndReason) {
         match self {
-            Self::Memory(store) => store.end_all(reason),
+            Self::Memory(store) => store.end_all(reason).await,
         }
     }
 
     /// The live sessions, in no order. Sets no clock back.
     pub async fn list(&self) -> Vec<Arc<Session>> {
         match self {
-            Self::Memory(store) => store.list(),
+            Self::Memory(store) => store.list().await,
+        }
+    }
+
+    /// At most so many live sessions, those used last. Sets no clock back.
+    pub async fn recent(&self, limit: usize) -> Vec<Arc<Session>> {
+        match self {
+            Self::Memory(store) => store.recent(limit).await,
+        }
+    }
+
+    /// A live session that has one of these references. Sets no clock back.
+    pub async fn find_reference(&self, wanted: [Option<SessionRef>; 2]) -> Option<Arc<Session>> {
+        match self {
+            Self::Memory(store) => store.find_reference(wanted).await,
         }
     }
 
@@ -147,9 +161,9 @@ impl SessionStore {
     }
 
     /// To be called a few times per timeout: lets idle sessions end although nobody asks for them.
-    pub fn tick(&self) {
+    pub async fn tick(&self) {
         match self {
-            Self::Memory(store) => store.tick(),
+            Self::Memory(store) => store.tick().await,
         }
     }
 }

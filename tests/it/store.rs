@@ -104,7 +104,7 @@ async fn a_held_session_does_not_expire_and_listing_does_not_hold() {
         let (hold, second) = (store.hold(&held), store.hold(&held));
         let start = Instant::now();
         while start.elapsed() < TIMEOUT * 3 {
-            store.tick();
+            store.tick().await;
             let _ = store.list().await;
             sleep(TIMEOUT / 6).await;
         }
@@ -112,10 +112,10 @@ async fn a_held_session_does_not_expire_and_listing_does_not_hold() {
         assert_eq!(store.counts().live, 1, "the one that is held");
         // The last hold to go starts the idle clock.
         drop(second);
-        store.tick();
+        store.tick().await;
         assert_eq!(store.counts().live, 1);
         sleep(TIMEOUT * 2).await;
-        store.tick();
+        store.tick().await;
         assert_eq!(store.counts().live, 0);
     }
 }
@@ -133,7 +133,7 @@ async fn ended_and_expired_races_never_lose_count() {
                         sleep(Duration::from_millis(3)).await;
                         store.end(session.id, EndReason::Client).await;
                     }
-                    store.tick();
+                    store.tick().await;
                 }
             }
         });
@@ -144,5 +144,23 @@ async fn ended_and_expired_races_never_lose_count() {
         let counts = store.counts();
         assert_eq!((counts.live, counts.created), (0, 800));
         assert_eq!(counts.ended.iter().sum::<u64>(), 800);
+    }
+}
+
+#[tokio::test]
+async fn the_last_to_end_are_the_ones_remembered() {
+    for store in every_kind(10) {
+        let mut ids = Vec::new();
+        for _ in 0..12_000 {
+            let session = store.create(handshake(), Caller::Anonymous).await.expect("room");
+            ids.push(session.id);
+            assert!(store.end(session.id, EndReason::Client).await);
+        }
+        for id in &ids[2_000..] {
+            let gone = store.find(&id.to_string(), Caller::Anonymous).await.unwrap_err();
+            assert_eq!(gone, Gone::Terminated(EndReason::Client));
+        }
+        let forgotten = store.find(&ids[0].to_string(), Caller::Anonymous).await.unwrap_err();
+        assert_eq!(forgotten, Gone::Unknown);
     }
 }
