@@ -3,8 +3,10 @@
 //! Owns one instance's cache, its exact counts and the memory of how recent sessions ended. Refuses a
 //! session beyond the capacity before anything is inserted: the cache's own bound is only a backstop,
 //! since reaching it would throw a live session away.
-//! Traps: `get` sets the idle clock back, iteration does not; expiry runs only when the cache is
-//! touched, so it is ticked; a listener that panics is switched off for good, so it only counts.
+//! Traps: `get` sets the cache's idle clock back, even for a stranger, iteration does not: so whether a
+//! session is over is decided here, by when its owner last used it, and the cache only removes it. Expiry
+//! runs only when the cache is touched, so it is ticked, and may run late, so nobody waits for it. A
+//! listener that panics is switched off for good, so it only counts.
 
 use std::{
     collections::HashMap,
@@ -12,15 +14,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moka::{Expiry, notification::RemovalCause, policy::EvictionPolicy, sync::Cache};
+use moka::{Expiry, policy::EvictionPolicy, sync::Cache};
 
 use super::{
     EndReason, Handshake, Session, SessionId,
     store::{Counts, Gone, Refused},
 };
 use crate::{
-    auth::Caller, config::SessionConfig, instance::Process, mcp::version::ProtocolVersion,
-    place::InstanceId,
+    auth::Caller, clock::Moment, config::SessionConfig, instance::Process,
+    mcp::version::ProtocolVersion, place::InstanceId,
 };
 
 /// How many ended sessions are remembered, and for how long, so that a 404 can say how they ended.
@@ -46,8 +48,16 @@ struct Ledger {
     instance: InstanceId,
     counts: Mutex<Counts>,
     timeout: Duration,
-    /// Why, and after which idle time it would have expired.
-    ended: Cache<SessionId, (EndReason, Duration)>,
+    ended: Cache<SessionId, End>,
+}
+
+/// What is remembered of a session.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    reason: EndReason,
+    /// After which idle time it would have expired.
+    timeout: Duration,
+    owner: Caller,
 }
 
 impl Ledger {
@@ -55,22 +65,24 @@ impl Ledger {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts the end of a session once, however many ways lead here.
-    fn note_end(&self, session: &Session, reason: EndReason) {
+    /// Counts the end of a session once, however many ways lead here; true for the first.
+    fn note_end(&self, session: &Session, reason: EndReason) -> bool {
         if !session.mark_ended() {
-            return;
+            return false;
         }
         let mut counts = self.counts();
         counts.live -= 1;
         counts.ended[reason.index()] += 1;
         drop(counts);
-        self.ended.insert(session.id, (reason, session.timeout(self.timeout)));
+        let timeout = session.timeout(self.timeout);
+        self.ended.insert(session.id, End { reason, timeout, owner: session.owner });
         tracing::debug!(
             instance = self.instance.digit(),
             session = %session.reference,
             reason = reason.as_str(),
             "session ended"
         );
+        true
     }
 }
 
@@ -111,17 +123,19 @@ impl MemoryStore {
             instance,
             counts: Mutex::default(),
             timeout,
-            ended: Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBERED_FOR).build(),
+            ended: Cache::builder()
+                .max_capacity(REMEMBERED)
+                // By default a full cache would keep the first ones, and refuse the last.
+                .eviction_policy(EvictionPolicy::lru())
+                .time_to_live(REMEMBERED_FOR)
+                .build(),
         });
         let listener = {
             let ledger = Arc::clone(&ledger);
-            move |_, session: Arc<Session>, cause| match cause {
-                // `Size` cannot happen below the backstop; were it to, the session is gone all the same.
-                RemovalCause::Expired | RemovalCause::Size => {
-                    ledger.note_end(&session, EndReason::Expired);
-                }
-                // Noted by whoever removed it, with the reason.
-                RemovalCause::Explicit | RemovalCause::Replaced => {}
+            // Whoever removes a session for another reason has noted that already. (`Size` cannot happen
+            // below the backstop; were it to, the session is gone all the same.)
+            move |_, session: Arc<Session>, _| {
+                ledger.note_end(&session, EndReason::Expired);
             }
         };
         let live = Cache::builder()
@@ -188,17 +202,23 @@ impl MemoryStore {
 
     pub(super) fn find(&self, text: &str, caller: Caller) -> Result<Arc<Session>, Gone> {
         let id = SessionId::parse(text).ok_or(Gone::Unknown)?;
-        let Some(session) = self.live.get(&id) else {
-            return Err(self.diagnose(id));
+        let now = self.process.clock.now();
+        let Some(session) = self.live.get(&id).filter(|session| !self.is_over(session, now)) else {
+            return Err(self.diagnose(id, caller));
         };
         if session.owner != caller {
             return Err(Gone::Unknown);
         }
-        session.touch(self.process.clock.now());
+        session.touch(now);
         Ok(session)
     }
 
-    fn diagnose(&self, id: SessionId) -> Gone {
+    /// Whether a session has been idle for too long, be it still in the cache.
+    fn is_over(&self, session: &Session, now: Moment) -> bool {
+        now.since(session.touched()) > session.timeout(self.timeout)
+    }
+
+    fn diagnose(&self, id: SessionId, caller: Caller) -> Gone {
         let ours = self.process.origin;
         match id.instance() {
             None => return Gone::Unknown,
@@ -212,13 +232,14 @@ impl MemoryStore {
             return Gone::EarlierBoot(id.origin());
         }
         // An expired session may still await its removal.
-        self.live.run_pending_tasks();
-        match self.ledger.ended.get(&id) {
+        self.live.remove(&id);
+        match self.ledger.ended.get(&id).filter(|end| end.owner == caller) {
             None => Gone::Unknown,
-            Some((EndReason::Expired, timeout)) => Gone::Expired(timeout),
-            Some((reason @ (EndReason::Client | EndReason::Admin | EndReason::Shutdown), _)) => {
-                Gone::Terminated(reason)
-            }
+            Some(End { reason: EndReason::Expired, timeout, .. }) => Gone::Expired(timeout),
+            Some(End {
+                reason: reason @ (EndReason::Client | EndReason::Admin | EndReason::Shutdown),
+                ..
+            }) => Gone::Terminated(reason),
         }
     }
 
@@ -250,15 +271,20 @@ impl MemoryStore {
     }
 
     pub(super) fn end(&self, id: SessionId, reason: EndReason) -> bool {
-        let Some(session) = self.live.remove(&id) else { return false };
-        self.ledger.note_end(&session, reason);
-        true
+        let now = self.process.clock.now();
+        let session = self.live.get(&id).filter(|session| !self.is_over(session, now));
+        let ended = session.is_some_and(|session| self.ledger.note_end(&session, reason));
+        // If it was over, it has expired by this.
+        self.live.remove(&id);
+        ended
     }
 
     pub(super) fn end_all(&self, reason: EndReason) {
         for session in self.list() {
             self.end(session.id, reason);
         }
+        // What is not listed is over, and awaits its removal.
+        self.live.invalidate_all();
         self.live.run_pending_tasks();
     }
 
