@@ -30,6 +30,7 @@ mod server_requests;
 mod sessions;
 mod stateless;
 mod store;
+mod store_model;
 mod streams;
 mod structure;
 mod subscriptions;

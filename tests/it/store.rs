@@ -12,16 +12,16 @@ use mcp_echo_stateful::{
     mcp::version::ProtocolVersion,
     place::InstanceId,
     session::{
-        EndReason, Handshake,
+        EndReason, Handshake, SessionId,
         store::{Gone, Refused, SessionStore},
     },
 };
 use tokio::time::sleep;
 
-const TIMEOUT: Duration = Duration::from_millis(300);
+pub(crate) const TIMEOUT: Duration = Duration::from_millis(300);
 
 /// A store of every kind, empty.
-fn every_kind(capacity: u64) -> Vec<SessionStore> {
+pub(crate) fn every_kind(capacity: u64) -> Vec<SessionStore> {
     let variables = [
         ("MCP_SESSION_TIMEOUT".to_owned(), TIMEOUT.as_secs_f64().to_string()),
         ("MCP_ECHO_SESSION__CAPACITY".to_owned(), capacity.to_string()),
@@ -35,7 +35,7 @@ fn every_kind(capacity: u64) -> Vec<SessionStore> {
     vec![SessionStore::in_memory(id, session, &process)]
 }
 
-fn handshake() -> Handshake {
+pub(crate) fn handshake() -> Handshake {
     Handshake::implicit(Some(ProtocolVersion::V2025_06_18))
 }
 
@@ -54,6 +54,68 @@ async fn a_session_is_found_by_its_owner_alone() {
 }
 
 #[tokio::test]
+async fn a_stranger_neither_keeps_a_session_nor_learns_how_it_ended() {
+    for store in every_kind(10) {
+        let owner = Caller::known("user", "a");
+        let (stranger, other) = (Caller::Anonymous, Caller::known("user", "b"));
+        let (idle, done) = (
+            store.create(handshake(), owner).await.expect("room").id,
+            store.create(handshake(), owner).await.expect("room").id,
+        );
+        assert!(store.end(done, EndReason::Client).await);
+        let start = Instant::now();
+        while start.elapsed() < TIMEOUT * 2 {
+            for (id, caller) in [(idle, stranger), (idle, other), (done, stranger), (done, other)] {
+                let found = store.find(&id.to_string(), caller).await;
+                assert_eq!(found.unwrap_err(), Gone::Unknown);
+            }
+            sleep(TIMEOUT / 10).await;
+        }
+        let find = async |id: SessionId| store.find(&id.to_string(), owner).await.unwrap_err();
+        assert_eq!(find(idle).await, Gone::Expired(TIMEOUT));
+        assert_eq!(find(done).await, Gone::Terminated(EndReason::Client));
+    }
+}
+
+#[tokio::test]
+async fn a_shorter_life_is_over_to_the_moment() {
+    for store in every_kind(10) {
+        let timeout = Duration::from_millis(30);
+        let create = async || {
+            let handshake = Handshake { timeout: Some(timeout), ..handshake() };
+            store.create(handshake, Caller::Anonymous).await.expect("room").id
+        };
+        let (asked, ended) = (create().await, create().await);
+        create().await;
+        sleep(timeout * 2).await;
+        let gone = store.find(&asked.to_string(), Caller::Anonymous).await.unwrap_err();
+        assert_eq!(gone, Gone::Expired(timeout));
+        assert!(!store.end(ended, EndReason::Client).await, "it was over");
+        store.end_all(EndReason::Shutdown).await;
+        let counts = store.counts();
+        assert_eq!((counts.live, counts.ended), (0, [3, 0, 0, 0]));
+    }
+}
+
+#[tokio::test]
+async fn the_ends_that_are_remembered_are_the_last_ones() {
+    for store in every_kind(10) {
+        let mut last = Vec::new();
+        for number in 0..10_200 {
+            let id = store.create(handshake(), Caller::Anonymous).await.expect("room").id;
+            store.end(id, EndReason::Client).await;
+            if number >= 10_000 {
+                last.push(id.to_string());
+            }
+        }
+        for id in last {
+            let gone = store.find(&id, Caller::Anonymous).await.unwrap_err();
+            assert_eq!(gone, Gone::Terminated(EndReason::Client));
+        }
+    }
+}
+
+#[tokio::test]
 async fn every_end_is_counted_once_and_remembered() {
     for store in every_kind(10) {
         let create = async || store.create(handshake(), Caller::Anonymous).await.expect("room").id;
@@ -62,9 +124,8 @@ async fn every_end_is_counted_once_and_remembered() {
         assert!(!store.end(client, EndReason::Admin).await, "only once");
         assert!(store.end(admin, EndReason::Admin).await);
         sleep(TIMEOUT * 2).await;
-        let find = async |id: mcp_echo_stateful::session::SessionId| {
-            store.find(&id.to_string(), Caller::Anonymous).await.unwrap_err()
-        };
+        let find =
+            async |id: SessionId| store.find(&id.to_string(), Caller::Anonymous).await.unwrap_err();
         assert_eq!(find(client).await, Gone::Terminated(EndReason::Client));
         assert_eq!(find(admin).await, Gone::Terminated(EndReason::Admin));
         assert_eq!(find(idle).await, Gone::Expired(TIMEOUT));

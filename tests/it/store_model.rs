@@ -1,0 +1,529 @@
+//! The session store against a simple model, by random commands and in real time.
+//!
+//! Nobody can hold the clock of a cache still, so the model does not try: it notes before and after each
+//! command what time it is, and so knows of each session a span in which its idle clock was last set back.
+//! What is certain from that must be so; what is not (a session that expires during a command, a machine
+//! that stalls) may be either way, and the model goes on from what it saw. No margin, so nothing to tune.
+//! All cases sleep at the same time, so that many take no longer than one.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use mcp_echo_stateful::{
+    auth::Caller,
+    place::{Boot, InstanceId, Origin, Tag},
+    session::{
+        EndReason, Handshake, Session, SessionId,
+        store::{Gone, Hold, Refused, SessionStore},
+    },
+};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    sample::select,
+    strategy::ValueTree,
+    test_runner::{Config, TestRunner},
+};
+use tokio::{task::JoinSet, time::sleep};
+
+use crate::store::{TIMEOUT, every_kind, handshake};
+
+/// What `create_session` was told, in some sessions.
+const SHORTER: Duration = Duration::from_millis(120);
+/// By what a deadline may be missed: the store counts milliseconds, the model does not.
+const GRAIN: Duration = Duration::from_millis(2);
+const CAPACITY: u64 = 6;
+const CASES: usize = 300;
+
+#[derive(Clone, Debug)]
+enum Command {
+    Create {
+        caller: usize,
+        shorter: bool,
+    },
+    /// Sessions and holds are named by their order, around and around.
+    Find {
+        session: usize,
+        caller: usize,
+    },
+    FindStrange(Strange),
+    Hold {
+        session: usize,
+    },
+    Release {
+        hold: usize,
+    },
+    End {
+        session: usize,
+        reason: EndReason,
+    },
+    EndAll {
+        reason: EndReason,
+    },
+    List,
+    Tick,
+    /// Time passes, with or without somebody who ticks.
+    Pass {
+        millis: u64,
+        ticking: bool,
+    },
+}
+
+/// Ids that nobody here was given.
+#[derive(Clone, Copy, Debug)]
+enum Strange {
+    NeverMinted,
+    OtherInstance,
+    OtherReplica,
+    EarlierBoot,
+    UpperCase,
+    Garbage,
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    let callers = 0..CALLERS.len();
+    let reason = || select(&[EndReason::Client, EndReason::Admin, EndReason::Shutdown][..]);
+    let strange = select(
+        &[
+            Strange::NeverMinted,
+            Strange::OtherInstance,
+            Strange::OtherReplica,
+            Strange::EarlierBoot,
+            Strange::UpperCase,
+            Strange::Garbage,
+        ][..],
+    );
+    prop_oneof![
+        5 => (callers.clone(), proptest::bool::weighted(0.3))
+            .prop_map(|(caller, shorter)| Command::Create { caller, shorter }),
+        8 => (0usize..12, callers).prop_map(|(session, caller)| Command::Find { session, caller }),
+        1 => strange.prop_map(Command::FindStrange),
+        2 => (0usize..12).prop_map(|session| Command::Hold { session }),
+        2 => (0usize..4).prop_map(|hold| Command::Release { hold }),
+        2 => (0usize..12, reason()).prop_map(|(session, reason)| Command::End { session, reason }),
+        1 => reason().prop_map(|reason| Command::EndAll { reason }),
+        2 => Just(Command::List),
+        2 => Just(Command::Tick),
+        4 => (select(&[5u64, 40, 90, 140, 200, 320][..]), any::<bool>())
+            .prop_map(|(millis, ticking)| Command::Pass { millis, ticking }),
+    ]
+}
+
+/// Two identities, and nobody.
+const CALLERS: [fn() -> Caller; 3] =
+    [|| Caller::Anonymous, || Caller::known("user", "a"), || Caller::known("user", "b")];
+
+/// From before a command to after it.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    from: Instant,
+    to: Instant,
+}
+
+#[derive(Debug)]
+struct Known {
+    session: Arc<Session>,
+    caller: usize,
+    timeout: Duration,
+    /// When its idle clock was last set back.
+    kept: Span,
+    /// When a stranger last asked for it, who cannot keep it but may delay that it is swept.
+    asked: Instant,
+    /// When the first tick after its beginning was over. (The cache takes note of what happened before in
+    /// another order, so until then a session that was used can hide one that was not.)
+    settled: Option<Instant>,
+    holds: usize,
+    /// How it ended, once that has been seen.
+    ended: Option<EndReason>,
+}
+
+impl Known {
+    fn surely_live(&self, now: Span) -> bool {
+        self.ended.is_none() && now.to < self.kept.from + self.timeout
+    }
+
+    fn surely_expired(&self, now: Span) -> bool {
+        self.ended.is_none() && now.from > self.kept.to + self.timeout + GRAIN
+    }
+
+    /// Whether nobody need ask for it to be gone. A shorter life than usual may be noticed late.
+    fn surely_swept(&self, now: Span) -> bool {
+        let late = |settled| now.from > self.kept.to.max(self.asked).max(settled) + TIMEOUT + GRAIN;
+        self.ended.is_some() || self.settled.is_some_and(late)
+    }
+}
+
+/// How often the model was certain; a model that never is tests nothing.
+#[derive(Debug, Default)]
+struct Certain {
+    found: usize,
+    expired: usize,
+    full: usize,
+    strangers: usize,
+}
+
+struct Model {
+    store: SessionStore,
+    known: Vec<Known>,
+    holds: Vec<(usize, Hold)>,
+    refused: u64,
+    certain: Certain,
+}
+
+impl Model {
+    fn new(store: SessionStore) -> Self {
+        Self { store, known: vec![], holds: vec![], refused: 0, certain: Certain::default() }
+    }
+
+    async fn run(mut self, commands: &[Command]) -> Result<Certain, String> {
+        for (number, command) in commands.iter().enumerate() {
+            let from = Instant::now();
+            let told = match self.step(command).await {
+                Ok(()) => self.check(from),
+                Err(problem) => Err(problem),
+            };
+            told.map_err(|problem| format!("{problem}, at command {number}: {command:?}"))?;
+        }
+        Ok(self.certain)
+    }
+
+    fn pick(&self, session: usize) -> Option<usize> {
+        (!self.known.is_empty()).then(|| session % self.known.len())
+    }
+
+    async fn step(&mut self, command: &Command) -> Result<(), String> {
+        let from = Instant::now();
+        match *command {
+            Command::Create { caller, shorter } => {
+                let timeout = shorter.then_some(SHORTER);
+                let handshake = Handshake { timeout, ..handshake() };
+                let created = self.store.create(handshake, CALLERS[caller]()).await;
+                let now = Span { from, to: Instant::now() };
+                let surely_live = self.known.iter().filter(|known| known.surely_live(now)).count();
+                let perhaps = self.known.iter().filter(|known| !known.surely_swept(now)).count();
+                match created {
+                    Ok(session) => {
+                        must(surely_live < CAPACITY as usize, "room for one too many")?;
+                        must(session.owner == CALLERS[caller](), "another owner")?;
+                        self.known.push(Known {
+                            session,
+                            caller,
+                            timeout: timeout.unwrap_or(TIMEOUT),
+                            kept: now,
+                            asked: now.to,
+                            settled: None,
+                            holds: 0,
+                            ended: None,
+                        });
+                    }
+                    Err(Refused::Full { capacity: CAPACITY, .. }) => {
+                        must(perhaps >= CAPACITY as usize, "full, with room")?;
+                        self.refused += 1;
+                        self.certain.full += 1;
+                    }
+                    Err(other) => return Err(format!("refused: {other:?}")),
+                }
+            }
+            Command::Find { session, caller } => {
+                let Some(index) = self.pick(session) else { return Ok(()) };
+                let known = &mut self.known[index];
+                let found = self.store.find(&known.session.id.to_string(), CALLERS[caller]()).await;
+                let now = Span { from, to: Instant::now() };
+                if caller != known.caller {
+                    // Whatever became of it; and its idle clock goes on.
+                    self.certain.strangers += 1;
+                    known.asked = now.to;
+                    return must(matches!(found, Err(Gone::Unknown)), "a stranger learned of it");
+                }
+                match (found, known.ended) {
+                    (Ok(session), None) => {
+                        must(Arc::ptr_eq(&session, &known.session), "another session")?;
+                        must(!known.surely_expired(now), "found after its time")?;
+                        self.certain.found += usize::from(known.surely_live(now));
+                        known.kept = now;
+                    }
+                    (Err(Gone::Expired(after)), None) => {
+                        must(!known.surely_live(now), "expired before its time")?;
+                        must(after == known.timeout, "expired after another time")?;
+                        self.certain.expired += usize::from(known.surely_expired(now));
+                        known.ended = Some(EndReason::Expired);
+                    }
+                    (Err(Gone::Expired(_)), Some(EndReason::Expired)) => {}
+                    (Err(Gone::Terminated(reason)), Some(ended)) if reason == ended => {}
+                    (found, ended) => return Err(format!("{found:?} where {ended:?} was due")),
+                }
+            }
+            Command::FindStrange(strange) => self.find_strange(strange).await?,
+            Command::Hold { session } => {
+                let Some(index) = self.pick(session) else { return Ok(()) };
+                if self.holds.len() < 4 {
+                    self.known[index].holds += 1;
+                    self.holds.push((index, self.store.hold(&self.known[index].session)));
+                }
+            }
+            Command::Release { hold } => {
+                if self.holds.is_empty() {
+                    return Ok(());
+                }
+                let (index, hold) = self.holds.swap_remove(hold % self.holds.len());
+                drop(hold);
+                self.known[index].holds -= 1;
+                self.keep(index, Span { from, to: Instant::now() });
+            }
+            Command::End { session, reason } => {
+                let Some(index) = self.pick(session) else { return Ok(()) };
+                let known = &mut self.known[index];
+                let ended = self.store.end(known.session.id, reason).await;
+                let now = Span { from, to: Instant::now() };
+                match (ended, known.ended) {
+                    (true, None) => {
+                        must(!known.surely_expired(now), "ended after it had expired")?;
+                        known.ended = Some(reason);
+                    }
+                    (false, None) => {
+                        must(!known.surely_live(now), "gone before its time")?;
+                        known.ended = Some(EndReason::Expired);
+                    }
+                    (false, Some(_)) => {}
+                    (true, Some(_)) => return Err("ended twice".to_owned()),
+                }
+            }
+            Command::EndAll { reason } => {
+                self.store.end_all(reason).await;
+                let now = Span { from, to: Instant::now() };
+                for known in self.known.iter_mut().filter(|known| known.ended.is_none()) {
+                    // What may have been either way says itself which it was.
+                    let owner = CALLERS[known.caller]();
+                    known.ended = match self.store.find(&known.session.id.to_string(), owner).await
+                    {
+                        Err(Gone::Expired(_)) if !known.surely_live(now) => {
+                            Some(EndReason::Expired)
+                        }
+                        Err(Gone::Terminated(by)) if by == reason => Some(by),
+                        other => return Err(format!("{other:?} after all were ended")),
+                    };
+                }
+                must(self.store.counts().live == 0, "some outlived the end of all")?;
+            }
+            Command::List => {
+                let listed = self.store.list().await;
+                let now = Span { from, to: Instant::now() };
+                let ids: HashSet<_> = listed.iter().map(|session| session.id).collect();
+                must(ids.len() == listed.len(), "listed twice")?;
+                let by_id: HashMap<_, _> =
+                    self.known.iter().map(|known| (known.session.id, known)).collect();
+                for id in &ids {
+                    let known = by_id.get(id).ok_or("listed, but never begun")?;
+                    must(known.ended.is_none(), "listed after its end")?;
+                }
+                let missing = self
+                    .known
+                    .iter()
+                    .find(|known| known.surely_live(now) && !ids.contains(&known.session.id));
+                must(missing.is_none(), "live and not listed")?;
+            }
+            Command::Tick => self.tick()?,
+            Command::Pass { millis, ticking: false } => sleep(Duration::from_millis(millis)).await,
+            Command::Pass { millis, ticking: true } => {
+                while from.elapsed() < Duration::from_millis(millis) {
+                    sleep(Duration::from_millis(20)).await;
+                    self.tick()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what is held; what has been swept is gone.
+    fn tick(&mut self) -> Result<(), String> {
+        let from = Instant::now();
+        self.store.tick();
+        let now = Span { from, to: Instant::now() };
+        let perhaps = self.known.iter().filter(|known| !known.surely_swept(now)).count();
+        must(self.store.counts().live <= perhaps as u64, "a tick left what was over")?;
+        for index in 0..self.known.len() {
+            self.known[index].settled.get_or_insert(now.to);
+            if self.known[index].holds > 0 {
+                self.keep(index, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// The idle clock of a held session was set back, if it was still there.
+    fn keep(&mut self, index: usize, now: Span) {
+        let known = &mut self.known[index];
+        if known.surely_live(now) {
+            known.kept = now;
+        } else if now.from <= known.kept.to.max(known.asked) + known.timeout + GRAIN {
+            // Or it was not.
+            known.kept.to = now.to;
+        }
+    }
+
+    async fn find_strange(&self, strange: Strange) -> Result<(), String> {
+        let here = InstanceId::new(4).ok_or("exists")?;
+        let there = InstanceId::new(7).ok_or("exists")?;
+        let Some(known) = self.known.first() else { return Ok(()) };
+        let origin = known.session.id.origin();
+        let Origin { tag: Tag(tag), boot: Boot(boot) } = origin;
+        let replica = Origin { tag: Tag(tag ^ 1), ..origin };
+        let before = Origin { boot: Boot(boot ^ 1), ..origin };
+        let mint =
+            |instance, origin| SessionId::mint(instance, origin).map_err(|error| error.to_string());
+        let (id, due) = match strange {
+            Strange::NeverMinted => (mint(here, origin)?.to_string(), Gone::Unknown),
+            Strange::OtherInstance => {
+                (mint(there, origin)?.to_string(), Gone::OtherInstance(there))
+            }
+            Strange::OtherReplica => {
+                (mint(here, replica)?.to_string(), Gone::OtherReplica(replica))
+            }
+            Strange::EarlierBoot => (mint(here, before)?.to_string(), Gone::EarlierBoot(before)),
+            Strange::UpperCase => {
+                (known.session.id.to_string().replace('-', "").to_uppercase(), Gone::Unknown)
+            }
+            Strange::Garbage => ("so-called id".to_owned(), Gone::Unknown),
+        };
+        match self.store.find(&id, CALLERS[known.caller]()).await {
+            Err(gone) if gone == due => Ok(()),
+            other => Err(format!("{other:?} where {due:?} was due")),
+        }
+    }
+
+    /// What holds after every command.
+    fn check(&self, from: Instant) -> Result<(), String> {
+        let counts = self.store.counts();
+        let now = Span { from, to: Instant::now() };
+        let ended = |reason| self.known.iter().filter(|known| known.ended == Some(reason)).count();
+        must(counts.created == self.known.len() as u64, "created")?;
+        must(counts.refused == self.refused, "refused")?;
+        must(counts.live == counts.created - counts.ended.iter().sum::<u64>(), "live")?;
+        must(counts.live <= CAPACITY, "more than may be")?;
+        for reason in [EndReason::Client, EndReason::Admin, EndReason::Shutdown] {
+            must(counts.ended[reason.index()] == ended(reason) as u64, reason.as_str())?;
+        }
+        let seen = ended(EndReason::Expired) as u64;
+        must(counts.ended[EndReason::Expired.index()] >= seen, "fewer expired than were seen")?;
+        let surely = self.known.iter().filter(|known| known.surely_live(now)).count();
+        must(counts.live >= surely as u64, "a live session was thrown away")
+    }
+}
+
+fn must(fine: bool, problem: &str) -> Result<(), String> {
+    fine.then_some(()).ok_or_else(|| problem.to_owned())
+}
+
+async fn holds(commands: &[Command]) -> Result<Certain, String> {
+    let mut total = Certain::default();
+    for store in every_kind(CAPACITY) {
+        let Certain { found, expired, full, strangers } = Model::new(store).run(commands).await?;
+        total.found += found;
+        total.expired += expired;
+        total.full += full;
+        total.strangers += strangers;
+    }
+    Ok(total)
+}
+
+#[tokio::test]
+async fn the_store_does_as_its_model() {
+    let mut runner = TestRunner::new(Config::default());
+    let cases = (0..CASES).map(|_| vec(command(), 1..60).new_tree(&mut runner).expect("a case"));
+    let mut cases: Vec<_> = cases.collect();
+    let told = join_all(cases.iter().map(|case| {
+        let commands = case.current();
+        async move { holds(&commands).await }
+    }))
+    .await;
+    let mut total = Certain::default();
+    for (case, told) in cases.iter_mut().zip(told) {
+        match told {
+            Ok(certain) => {
+                total.found += certain.found;
+                total.expired += certain.expired;
+                total.full += certain.full;
+                total.strangers += certain.strangers;
+            }
+            Err(problem) => {
+                let (commands, problem) = smallest(case, problem).await;
+                panic!("{problem}\n{commands:?}");
+            }
+        }
+    }
+    let Certain { found, expired, full, strangers } = total;
+    assert!(found.min(expired).min(full).min(strangers) > 10, "the model knew little: {total:?}");
+}
+
+/// The fewest commands that still fail.
+async fn smallest(
+    case: &mut impl ValueTree<Value = Vec<Command>>,
+    problem: String,
+) -> (Vec<Command>, String) {
+    let mut worst = (case.current(), problem);
+    let mut more = case.simplify();
+    for _ in 0..200 {
+        if !more {
+            break;
+        }
+        let commands = case.current();
+        more = match holds(&commands).await {
+            Err(problem) => {
+                worst = (commands, problem);
+                case.simplify()
+            }
+            Ok(_) => case.complicate(),
+        };
+    }
+    worst
+}
+
+/// Several threads at once: at no moment is a count wrong, and none is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn counts_add_up_at_every_moment() {
+    for store in every_kind(CAPACITY) {
+        let store = Arc::new(store);
+        let mut workers = JoinSet::new();
+        for worker in 0..4u32 {
+            let store = Arc::clone(&store);
+            workers.spawn(async move {
+                let owner = CALLERS[worker as usize % CALLERS.len()]();
+                let mut mine = Vec::new();
+                for round in 0..2000u32 {
+                    let timeout = Some(Duration::from_micros(u64::from(round * 37 % 3000)));
+                    match (round * 7 + worker) % 5 {
+                        0 | 1 => mine.extend(
+                            store.create(Handshake { timeout, ..handshake() }, owner).await.ok(),
+                        ),
+                        2 => store.tick(),
+                        3 => {
+                            let Some(session) = mine.pop() else { continue };
+                            store.end(session.id, EndReason::Client).await;
+                        }
+                        _ => {
+                            let Some(session) = mine.last() else { continue };
+                            let hold = store.hold(session);
+                            let _ = store.find(&session.id.to_string(), owner).await;
+                            drop(hold);
+                        }
+                    }
+                    let counts = store.counts();
+                    assert_eq!(counts.live, counts.created - counts.ended.iter().sum::<u64>());
+                    assert!(counts.live <= CAPACITY, "{counts:?}");
+                }
+            });
+        }
+        while let Some(worker) = workers.join_next().await {
+            worker.expect("does not panic");
+        }
+        store.end_all(EndReason::Shutdown).await;
+        let counts = store.counts();
+        assert_eq!((counts.live, counts.ended.iter().sum::<u64>()), (0, counts.created));
+        assert!(store.list().await.is_empty());
+        assert!(counts.created > 100, "{counts:?}");
+    }
+}
