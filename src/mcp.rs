@@ -46,10 +46,7 @@ use self::{
 pub const VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
 /// Answers every request to `/mcp` of one instance.
-pub async fn endpoint(
-    instance: Arc<Instance>,
-    request: Request,
-) -> Result<Response, Infallible> {
+pub async fn endpoint(instance: Arc<Instance>, request: Request) -> Result<Response, Infallible> {
     let (parts, body) = request.into_parts();
     let era = match Era::of(false, version_header(&parts)) {
         era if instance.serves(era) => era,

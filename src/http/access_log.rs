@@ -62,7 +62,7 @@ impl Identity {
                 .unwrap_or(HeaderValue::from_static("local")),
             boot: HeaderValue::from_str(&process.origin.boot.to_string())
                 .unwrap_or(HeaderValue::from_static("000")),
-            instances: std::array::from_fn(|number| HeaderValue::from(number)),
+            instances: std::array::from_fn(HeaderValue::from),
             origin: process.origin,
             requests: AtomicU64::new(1),
             log,

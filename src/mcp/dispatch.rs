@@ -13,8 +13,8 @@ use super::{
     catalogue::List,
     failure::{Failure, Misrouted},
     model::{
-        Common, CompleteParams, Contents, NamedParams, Nested, Object, PromptResult,
-        Reference, ToolResult, UriParams,
+        Common, CompleteParams, Contents, NamedParams, Nested, Object, PromptResult, Reference,
+        ToolResult, UriParams,
     },
     params::Params,
     version::Method,

@@ -129,9 +129,7 @@ impl<'a> Body<'a> {
             let problem = format!("a batch must hold 1 to {MAX_BATCH} messages");
             return Err(EnvelopeError::NotAMessage { id: None, problem: problem.into() });
         }
-        Ok(Self::Batch(
-            elements.into_iter().map(|raw| Message::parse(raw.get())).collect(),
-        ))
+        Ok(Self::Batch(elements.into_iter().map(|raw| Message::parse(raw.get())).collect()))
     }
 }
 

@@ -83,7 +83,8 @@ impl<'a> Params<'a> {
     pub fn read(raw: Option<&'a RawValue>) -> Self {
         let Some(object) = raw else { return Self::default() };
         let members: Option<Members<'a>> = serde_json::from_str(object.get()).ok();
-        let meta = members.and_then(|members| members.meta).filter(|raw| raw.get().starts_with('{'));
+        let meta =
+            members.and_then(|members| members.meta).filter(|raw| raw.get().starts_with('{'));
         let meta = meta.and_then(|raw| serde_json::from_str(raw.get()).ok());
         Self { raw, members, meta }
     }

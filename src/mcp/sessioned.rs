@@ -267,11 +267,7 @@ impl<'a> Binding<'a> {
         Reply::whole(message, self.form(), self.accepted)
     }
 
-    async fn one(
-        &mut self,
-        message: Message<'_>,
-        params: &Params<'_>,
-    ) -> Result<Reply, Failure> {
+    async fn one(&mut self, message: Message<'_>, params: &Params<'_>) -> Result<Reply, Failure> {
         match message {
             Message::Request { id, method, params: _ } => {
                 let started = match self.request(id, &method, params).await {

@@ -22,9 +22,7 @@ use super::{
     failure::Failure,
     jsonrpc::{self, Id, Message, OwnedId},
     listen,
-    model::{
-        Capabilities, Common, InitializeParams, ListParams, Object, TaskParams, ToolResult,
-    },
+    model::{Capabilities, Common, InitializeParams, ListParams, Object, TaskParams, ToolResult},
     params::{self, BadMeta, Meta, Params},
     refuse,
     reply::{self, Reply},
@@ -89,12 +87,7 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    async fn request(
-        &self,
-        id: Id<'_>,
-        name: &str,
-        params: &Params<'_>,
-    ) -> Result<Reply, Failure> {
+    async fn request(&self, id: Id<'_>, name: &str, params: &Params<'_>) -> Result<Reply, Failure> {
         let meta =
             params.meta().map_err(|BadMeta| Failure::BadMeta("\"_meta\" must be an object"))?;
         if let Some(trace) = meta.and_then(Meta::trace) {

@@ -36,6 +36,9 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(3600);
 /// The cache's own time to idle is so much longer than the store's.
 const BACKSTOP: Duration = Duration::from_secs(3600);
 
+/// The cache's own capacity is so much larger than twice the store's: it learns of a removal later.
+const SLACK: u64 = 4096;
+
 /// Due sessions that are looked at in one go: about a millisecond.
 const BATCH: usize = 256;
 
@@ -194,7 +197,7 @@ impl MemoryStore {
             }
         };
         let live = Cache::builder()
-            .max_capacity(config.capacity.saturating_mul(2))
+            .max_capacity(config.capacity.saturating_mul(2).saturating_add(SLACK))
             .eviction_policy(EvictionPolicy::lru())
             .time_to_idle(timeout.saturating_add(BACKSTOP))
             .eviction_listener(listener)
@@ -222,7 +225,7 @@ impl MemoryStore {
         }
         if !self.admit() {
             // Sessions may be due that nobody has asked for since.
-            self.end_due();
+            while self.end_due() && !self.has_room() {}
             if !self.admit() {
                 self.ledger.counts().refused += 1;
                 let retry_after_seconds = self.timeout.as_secs().clamp(1, 30);
@@ -244,6 +247,10 @@ impl MemoryStore {
             "session created"
         );
         Ok(session)
+    }
+
+    fn has_room(&self) -> bool {
+        self.ledger.counts().live < self.capacity
     }
 
     fn admit(&self) -> bool {
@@ -311,9 +318,12 @@ impl MemoryStore {
             if self.is_over(&session, now) {
                 self.remove(session.id, EndReason::Expired);
             } else if self.live.get(&session.id).is_some() {
-                // It has been used, or is held and not yet ticked.
-                let soon = now.plus(session.timeout(self.timeout) / 4);
-                self.calendar().file(self.due(&session).max(soon), &session);
+                // It has been used; or it is held, and will have been used when it is let go.
+                let due = match self.due(&session) {
+                    due if due > now => due,
+                    _ => now.plus(session.timeout(self.timeout) / 4),
+                };
+                self.calendar().file(due, &session);
             }
         }
         !taken.is_empty()

@@ -74,8 +74,7 @@ impl RequestId {
     /// The caller's id, if it is fit to be repeated.
     pub fn of_caller(sent: Option<&HeaderValue>) -> Option<Self> {
         let fit = sent.filter(|value| {
-            (1..=MAX_ID).contains(&value.len())
-                && value.as_bytes().iter().all(u8::is_ascii_graphic)
+            (1..=MAX_ID).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
         });
         fit.map(|value| Self::Callers(value.clone()))
     }

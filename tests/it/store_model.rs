@@ -1,6 +1,6 @@
 //! The session store against a simple model, by random commands and in real time.
 //!
-//! Nobody can hold the clock of a cache still, so the model does not try: it notes before and after each
+//! The clock of a process cannot be held still, so the model does not try: it notes before and after each
 //! command what time it is, and so knows of each session a span in which its idle clock was last set back.
 //! What is certain from that must be so; what is not (a session that expires during a command, a machine
 //! that stalls) may be either way, and the model goes on from what it saw. No margin, so nothing to tune.
@@ -36,6 +36,8 @@ use crate::store::{TIMEOUT, every_kind, handshake};
 const SHORTER: Duration = Duration::from_millis(120);
 /// By what a deadline may be missed: the store counts milliseconds, the model does not.
 const GRAIN: Duration = Duration::from_millis(2);
+/// Sessions that are due within so long are swept together.
+const PAGE: Duration = Duration::from_millis(64);
 const CAPACITY: u64 = 6;
 const CASES: usize = 300;
 
@@ -131,29 +133,29 @@ struct Known {
     timeout: Duration,
     /// When its idle clock was last set back.
     kept: Span,
-    /// When a stranger last asked for it, who cannot keep it but may delay that it is swept.
-    asked: Instant,
-    /// When the first tick after its beginning was over. (The cache takes note of what happened before in
-    /// another order, so until then a session that was used can hide one that was not.)
-    settled: Option<Instant>,
+    /// Calls and streams under way, which keep it if it was there when the first of them began.
     holds: usize,
+    held_live: bool,
     /// How it ended, once that has been seen.
     ended: Option<EndReason>,
 }
 
 impl Known {
     fn surely_live(&self, now: Span) -> bool {
-        self.ended.is_none() && now.to < self.kept.from + self.timeout
+        self.ended.is_none() && (self.held_live || now.to + GRAIN < self.kept.from + self.timeout)
     }
 
     fn surely_expired(&self, now: Span) -> bool {
-        self.ended.is_none() && now.from > self.kept.to + self.timeout + GRAIN
+        self.ended.is_none() && self.surely_idle(now, GRAIN)
     }
 
-    /// Whether nobody need ask for it to be gone. A shorter life than usual may be noticed late.
+    /// Whether nobody need ask for it to be gone.
     fn surely_swept(&self, now: Span) -> bool {
-        let late = |settled| now.from > self.kept.to.max(self.asked).max(settled) + TIMEOUT + GRAIN;
-        self.ended.is_some() || self.settled.is_some_and(late)
+        self.ended.is_some() || self.surely_idle(now, GRAIN + PAGE)
+    }
+
+    fn surely_idle(&self, now: Span, late: Duration) -> bool {
+        self.holds == 0 && now.from > self.kept.to + self.timeout + late
     }
 }
 
@@ -214,9 +216,8 @@ impl Model {
                             caller,
                             timeout: timeout.unwrap_or(TIMEOUT),
                             kept: now,
-                            asked: now.to,
-                            settled: None,
                             holds: 0,
+                            held_live: false,
                             ended: None,
                         });
                     }
@@ -236,7 +237,6 @@ impl Model {
                 if caller != known.caller {
                     // Whatever became of it; and its idle clock goes on.
                     self.certain.strangers += 1;
-                    known.asked = now.to;
                     return must(matches!(found, Err(Gone::Unknown)), "a stranger learned of it");
                 }
                 match (found, known.ended) {
@@ -261,8 +261,10 @@ impl Model {
             Command::Hold { session } => {
                 let Some(index) = self.pick(session) else { return Ok(()) };
                 if self.holds.len() < 4 {
-                    self.known[index].holds += 1;
                     self.holds.push((index, self.store.hold(&self.known[index].session)));
+                    let known = &mut self.known[index];
+                    known.holds += 1;
+                    known.held_live = known.surely_live(Span { from, to: Instant::now() });
                 }
             }
             Command::Release { hold } => {
@@ -271,8 +273,10 @@ impl Model {
                 }
                 let (index, hold) = self.holds.swap_remove(hold % self.holds.len());
                 drop(hold);
-                self.known[index].holds -= 1;
                 self.keep(index, Span { from, to: Instant::now() });
+                let known = &mut self.known[index];
+                known.holds -= 1;
+                known.held_live &= known.holds > 0;
             }
             Command::End { session, reason } => {
                 let Some(index) = self.pick(session) else { return Ok(()) };
@@ -326,12 +330,12 @@ impl Model {
                     .find(|known| known.surely_live(now) && !ids.contains(&known.session.id));
                 must(missing.is_none(), "live and not listed")?;
             }
-            Command::Tick => self.tick()?,
+            Command::Tick => self.tick().await?,
             Command::Pass { millis, ticking: false } => sleep(Duration::from_millis(millis)).await,
             Command::Pass { millis, ticking: true } => {
                 while from.elapsed() < Duration::from_millis(millis) {
                     sleep(Duration::from_millis(20)).await;
-                    self.tick()?;
+                    self.tick().await?;
                 }
             }
         }
@@ -339,14 +343,13 @@ impl Model {
     }
 
     /// Keeps what is held; what has been swept is gone.
-    fn tick(&mut self) -> Result<(), String> {
+    async fn tick(&mut self) -> Result<(), String> {
         let from = Instant::now();
-        self.store.tick();
+        self.store.tick().await;
         let now = Span { from, to: Instant::now() };
         let perhaps = self.known.iter().filter(|known| !known.surely_swept(now)).count();
         must(self.store.counts().live <= perhaps as u64, "a tick left what was over")?;
         for index in 0..self.known.len() {
-            self.known[index].settled.get_or_insert(now.to);
             if self.known[index].holds > 0 {
                 self.keep(index, now);
             }
@@ -359,7 +362,7 @@ impl Model {
         let known = &mut self.known[index];
         if known.surely_live(now) {
             known.kept = now;
-        } else if now.from <= known.kept.to.max(known.asked) + known.timeout + GRAIN {
+        } else {
             // Or it was not.
             known.kept.to = now.to;
         }
@@ -496,10 +499,11 @@ async fn counts_add_up_at_every_moment() {
                 for round in 0..2000u32 {
                     let timeout = Some(Duration::from_micros(u64::from(round * 37 % 3000)));
                     match (round * 7 + worker) % 5 {
-                        0 | 1 => mine.extend(
-                            store.create(Handshake { timeout, ..handshake() }, owner).await.ok(),
-                        ),
-                        2 => store.tick(),
+                        0 | 1 => {
+                            let handshake = Handshake { timeout, ..handshake() };
+                            mine.extend(store.create(handshake, owner).await.ok());
+                        }
+                        2 => store.tick().await,
                         3 => {
                             let Some(session) = mine.pop() else { continue };
                             store.end(session.id, EndReason::Client).await;

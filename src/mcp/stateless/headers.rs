@@ -26,10 +26,10 @@ const METHOD_HEADER: HeaderName = HeaderName::from_static("mcp-method");
 const NAME_HEADER: HeaderName = HeaderName::from_static("mcp-name");
 
 /// A header that may stand once, as visible ASCII.
-pub(super) fn header<'a>(
-    headers: &'a HeaderMap,
+pub(super) fn header(
+    headers: &HeaderMap,
     name: impl AsHeaderName + Display + Copy,
-) -> Result<Option<&'a str>, Failure> {
+) -> Result<Option<&str>, Failure> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     match (value.to_str(), values.next()) {
