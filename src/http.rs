@@ -21,6 +21,7 @@ pub mod bearer;
 pub mod body;
 pub mod cors;
 pub mod origin;
+pub mod pulse;
 pub mod vhost;
 
 use std::{

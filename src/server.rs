@@ -28,7 +28,7 @@ use tower::Service;
 use crate::{
     admin::{self, Admin},
     config::{Config, Secret},
-    http::{self as layers, Stack, access_log::Identity, vhost::VirtualHosts},
+    http::{self as layers, Stack, access_log::Identity, pulse::Pulse, vhost::VirtualHosts},
     instance::{Instance, Process},
     session::EndReason,
     telemetry::access::AccessLog,
@@ -159,7 +159,7 @@ impl Server {
     fn serve(&self, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
         let connection = Connection {
             process: Arc::clone(&self.process),
-            stack: self.stack.clone().with_peer(peer.ip()),
+            stack: self.stack.clone(),
             header_timeout: self.header_timeout,
             peer,
         };
@@ -207,9 +207,18 @@ impl Connection {
             // Nothing has been asked on it, so there is nothing to finish.
             () = process.lifecycle.closing().cancelled(), if !draining => return,
         };
+        let pulse = (!http2).then(|| Arc::new(Pulse::new(process.clock)));
+        let stack = stack.of_connection(peer.ip(), pulse.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             stack.clone().call(request.map(Body::new))
         });
+        // HTTP/2 asks the peer whether it is there.
+        let stopped = async {
+            match &pulse {
+                Some(pulse) => pulse.stopped(header_timeout).await,
+                None => std::future::pending().await,
+            }
+        };
         let io = TokioIo::new(stream);
         let lifecycle = &process.lifecycle;
         // A broken connection is the peer's business; its requests have been logged.
@@ -229,8 +238,8 @@ impl Connection {
             }
         } else {
             let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(header_timeout)
+                // See `http::pulse`.
+                .header_read_timeout(None)
                 .max_buf_size(MAX_HEAD_BYTES)
                 // Hyper would close a connection that was accepted while draining before its first request.
                 .keep_alive(!lifecycle.is_draining())
@@ -238,7 +247,9 @@ impl Connection {
             let mut connection = pin!(connection);
             let draining = lifecycle.is_draining();
             tokio::select! {
+                biased;
                 result = &mut connection => result,
+                () = stopped => return,
                 () = lifecycle.closing().cancelled(), if !draining => {
                     connection.as_mut().graceful_shutdown();
                     connection.await

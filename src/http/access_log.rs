@@ -21,6 +21,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower::Service;
 
+use super::pulse::Pulse;
 use crate::{
     instance::Process,
     place::{InstanceId, Origin},
@@ -93,17 +94,19 @@ pub struct AccessLogged<S> {
     inner: S,
     identity: Arc<Identity>,
     peer: IpAddr,
+    pulse: Option<Arc<Pulse>>,
 }
 
 impl<S> AccessLogged<S> {
     /// Wraps the rest of the stack.
     pub fn new(inner: S, identity: Identity) -> Self {
-        Self { inner, identity: Arc::new(identity), peer: Ipv4Addr::UNSPECIFIED.into() }
+        let peer = Ipv4Addr::UNSPECIFIED.into();
+        Self { inner, identity: Arc::new(identity), peer, pulse: None }
     }
 
-    /// The stack for the requests of one connection.
-    pub fn with_peer(self, peer: IpAddr) -> Self {
-        Self { peer, ..self }
+    /// The stack for the requests of one connection, which come one at a time if it has a pulse.
+    pub fn of_connection(self, peer: IpAddr, pulse: Option<Arc<Pulse>>) -> Self {
+        Self { peer, pulse, ..self }
     }
 }
 
@@ -121,6 +124,9 @@ where
     }
 
     fn call(&mut self, mut request: Request<Q>) -> Self::Future {
+        if let Some(pulse) = &self.pulse {
+            pulse.begin();
+        }
         let id = self.identity.request_id(request.headers().get(REQUEST_ID_HEADER));
         let record = Arc::new(RequestRecord::begin(id, self.peer));
         if let Some(trace) = request.headers().get("traceparent").and_then(|t| t.to_str().ok()) {
@@ -131,6 +137,7 @@ where
             record: Arc::clone(&record),
             method: request.method().clone(),
             path: shown(request.uri().path()),
+            pulse: self.pulse.clone(),
             status: 0,
             complete: false,
         };
@@ -187,6 +194,7 @@ struct Line {
     record: Arc<RequestRecord>,
     method: Method,
     path: Cow<'static, str>,
+    pulse: Option<Arc<Pulse>>,
     /// 0 while there is no answer.
     status: u16,
     complete: bool,
@@ -194,7 +202,10 @@ struct Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let Self { identity, record, method, path, status, complete } = self;
+        let Self { identity, record, method, path, pulse, status, complete } = self;
+        if let Some(pulse) = pulse {
+            pulse.end();
+        }
         let ending = Ending { method, path, status: *status, complete: *complete };
         identity.log.write(record, &ending);
     }
