@@ -131,9 +131,14 @@ impl Rfc3339 {
         Self { text, length: 21 + places }
     }
 
+    /// As text, all of it ASCII.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text[..self.length]
+    }
+
     /// As text.
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.text[..self.length]).unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }
 

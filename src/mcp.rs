@@ -48,16 +48,12 @@ pub const VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-ver
 /// Answers every request to `/mcp` of one instance.
 pub async fn endpoint(instance: Arc<Instance>, request: Request) -> Result<Response, Infallible> {
     let (parts, body) = request.into_parts();
-    let era = match Era::of(false, version_header(&parts)) {
-        era if instance.serves(era) => era,
-        // The one that is served says what is wrong.
-        Era::Sessioned => Era::Stateless,
-        Era::Stateless => Era::Sessioned,
-    };
-    let method = parts.method.clone();
+    if parts.method == Method::POST {
+        return Ok(post(&instance, parts, body).await);
+    }
+    let era = era_of_headers(&instance, &parts);
     let record = record_of(&parts.extensions);
-    let result = match (method, era) {
-        (Method::POST, _) => post(&instance, parts, body).await,
+    let result = match (parts.method.clone(), era) {
         (Method::GET, Era::Sessioned) => {
             let arrival = arrival(&instance, parts, Bytes::new());
             Box::pin(sessioned::listen(&instance, &arrival)).await
@@ -81,6 +77,16 @@ fn refuse(record: &RequestRecord, failure: Failure, id: Option<Id<'_>>, era: Era
     failure.into_response(id, era)
 }
 
+/// The era that a request is of, as far as its headers tell.
+fn era_of_headers(instance: &Instance, parts: &Parts) -> Era {
+    match Era::of(false, version_header(parts)) {
+        era if instance.serves(era) => era,
+        // The one that is served says what is wrong.
+        Era::Sessioned => Era::Stateless,
+        Era::Stateless => Era::Sessioned,
+    }
+}
+
 fn version_header(parts: &Parts) -> Option<&str> {
     parts.headers.get(VERSION_HEADER)?.to_str().ok()
 }
@@ -96,18 +102,29 @@ fn arrival(instance: &Instance, parts: Parts, body: Bytes) -> Arc<Arrival> {
     })
 }
 
-async fn post(
+/// What comes before the body is looked into.
+async fn received(
     instance: &Arc<Instance>,
-    parts: Parts,
+    parts: &Parts,
     body: axum::body::Body,
-) -> Result<Response, Failure> {
+) -> Result<(Bytes, body::Accepted), Failure> {
     body::check_content_type(&parts.headers)?;
     let accepted = body::Accepted::of(&parts.headers);
     if !accepted.json && !accepted.events {
         return Err(Failure::NotAcceptable { needed: "application/json or text/event-stream" });
     }
-    let bytes =
-        body::read(&parts.headers, body, instance.max_body_bytes, instance.body_timeout).await?;
+    let (limit, deadline) = (instance.max_body_bytes, instance.body_timeout);
+    Ok((body::read(&parts.headers, body, limit, deadline).await?, accepted))
+}
+
+async fn post(instance: &Arc<Instance>, parts: Parts, body: axum::body::Body) -> Response {
+    let (bytes, accepted) = match received(instance, &parts, body).await {
+        Ok(received) => received,
+        Err(failure) => {
+            let era = era_of_headers(instance, &parts);
+            return refuse(&record_of(&parts.extensions), failure, None, era);
+        }
+    };
     let arrival = arrival(instance, parts, bytes.clone());
     let header = version_header(&arrival.parts);
 
@@ -116,14 +133,14 @@ async fn post(
         Err(error) => {
             let id = error.id();
             let failure = Failure::from(error.clone());
-            return Ok(refuse(&arrival.record, failure, id, Era::of(false, header)));
+            return refuse(&arrival.record, failure, id, Era::of(false, header));
         }
     };
     match body {
         Body::One(message) => {
             let params = message.params();
             let era = Era::of(params.claims_version(), header);
-            Ok(match (era, instance.serves(era)) {
+            match (era, instance.serves(era)) {
                 (Era::Sessioned, true) => {
                     sessioned::one(instance, &arrival, accepted, message, &params).await
                 }
@@ -135,16 +152,19 @@ async fn post(
                     let failure = Failure::UnsupportedVersion { served };
                     refuse(&arrival.record, failure, message.id(), Era::Sessioned)
                 }
-            })
+            }
         }
         Body::Batch(messages) => {
             let claims = |message: &Message<'_>| message.params().claims_version();
             match Era::of(messages.iter().flatten().any(claims), header) {
                 Era::Sessioned if instance.serves(Era::Sessioned) => {
-                    Ok(Box::pin(sessioned::batch(instance, &arrival, accepted, messages)).await)
+                    Box::pin(sessioned::batch(instance, &arrival, accepted, messages)).await
                 }
                 Era::Sessioned | Era::Stateless => {
-                    Err(Failure::NotAMessage("this revision has no JSON-RPC batches".into()))
+                    let failure =
+                        Failure::NotAMessage("this revision has no JSON-RPC batches".into());
+                    let era = era_of_headers(instance, &arrival.parts);
+                    refuse(&arrival.record, failure, None, era)
                 }
             }
         }

@@ -127,15 +127,21 @@ impl SessionRef {
     }
 }
 
-impl fmt::Display for SessionRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // In one piece: every request writes one.
+impl SessionRef {
+    /// Its digits.
+    pub fn digits(self) -> [u8; 12] {
         let mut digits = [0; 12];
         for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
             let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
             pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
         }
-        f.write_str(std::str::from_utf8(&digits).unwrap_or_default())
+        digits
+    }
+}
+
+impl fmt::Display for SessionRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.digits()).unwrap_or_default())
     }
 }
 

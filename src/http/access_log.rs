@@ -40,6 +40,9 @@ pub const BOOT_HEADER: HeaderName = HeaderName::from_static("mcp-echo-boot");
 /// Says which instance answered.
 pub const INSTANCE_HEADER: HeaderName = HeaderName::from_static("mcp-echo-instance");
 
+/// The trace that a caller says a request belongs to (W3C Trace Context).
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
 /// Longest path that is repeated in the log. Characters.
 const MAX_PATH: usize = 128;
 
@@ -129,7 +132,7 @@ where
         }
         let id = self.identity.request_id(request.headers().get(REQUEST_ID_HEADER));
         let record = Arc::new(RequestRecord::begin(id, self.peer));
-        if let Some(trace) = request.headers().get("traceparent").and_then(|t| t.to_str().ok()) {
+        if let Some(trace) = request.headers().get(TRACEPARENT).and_then(|t| t.to_str().ok()) {
             record.set_trace(trace);
         }
         let line = Line {

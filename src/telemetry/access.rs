@@ -5,14 +5,14 @@
 //! Refuses to differ from what the subscriber would write: same time, level, target and fields in each format.
 //! Trap: the path and the request id are the client's words; they are escaped.
 
-use std::{fmt::Display, io::Write, sync::Arc};
+use std::sync::Arc;
 
 use http::Method;
 use tracing::Level;
 
 use super::{
     lines::Lines,
-    record::{Facts, RequestRecord},
+    record::{Facts, RequestId, RequestRecord},
 };
 use crate::{clock::Rfc3339, config::LogFormat, mcp::model::write_string};
 
@@ -155,7 +155,7 @@ impl Line<'_> {
         let micros = u64::try_from(record.elapsed().as_micros()).unwrap_or(u64::MAX);
         let [before, after] = self.style.time;
         self.add(before);
-        self.add(Rfc3339::now().as_str());
+        self.text.extend_from_slice(Rfc3339::now().as_bytes());
         self.add(after);
         self.add(&self.style.head);
         if let Some(instance) = instance {
@@ -164,21 +164,24 @@ impl Line<'_> {
         self.escaped(Field::HttpMethod, ending.method.as_str());
         self.escaped(Field::HttpPath, ending.path);
         if let Some(method) = method {
-            self.escaped(Field::RpcMethod, method);
+            self.word(Field::RpcMethod, method.as_bytes());
         }
         if let Some(tool) = tool {
-            self.escaped(Field::Tool, tool);
+            self.word(Field::Tool, tool.as_bytes());
         }
         if let Some(session) = session {
-            self.plain(Field::Session, session);
+            self.digits(Field::Session, &session.digits());
         }
         self.number(Field::Status, ending.status.into());
         self.number(Field::Bytes, record.bytes());
         self.number(Field::Duration, micros);
-        self.escaped(Field::Outcome, outcome);
-        self.escaped(Field::RequestId, record.id.as_str());
+        self.word(Field::Outcome, outcome.as_bytes());
+        match &record.id {
+            RequestId::Ours(id) => self.word(Field::RequestId, id.as_bytes()),
+            id @ RequestId::Callers(_) => self.escaped(Field::RequestId, id.as_str()),
+        }
         if let Some(trace) = trace {
-            self.plain(Field::TraceId, trace);
+            self.digits(Field::TraceId, trace.to_string().as_bytes());
         }
         self.add(&self.style.end);
         self.text
@@ -197,17 +200,25 @@ impl Line<'_> {
         self.add(itoa::Buffer::new().format(number));
     }
 
+    /// A client's word.
     fn escaped(&mut self, field: Field, text: &str) {
         self.name(field);
         write_string(&mut self.text, text);
     }
 
-    /// Hexadecimal, which needs no escaping.
-    fn plain(&mut self, field: Field, value: impl Display) {
+    /// A word of ours, which needs no escaping.
+    fn word(&mut self, field: Field, word: &[u8]) {
+        self.name(field);
+        self.text.push(b'"');
+        self.text.extend_from_slice(word);
+        self.text.push(b'"');
+    }
+
+    /// Hexadecimal digits.
+    fn digits(&mut self, field: Field, digits: &[u8]) {
         self.name(field);
         self.add(self.style.quote);
-        // A vector takes everything.
-        let _ = write!(self.text, "{value}");
+        self.text.extend_from_slice(digits);
         self.add(self.style.quote);
     }
 }

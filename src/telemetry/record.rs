@@ -56,19 +56,24 @@ impl OwnId {
         Self { text, length: 6 + digits }
     }
 
-    fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.text[..usize::from(self.length)]).unwrap_or("-")
+    /// As text, all of it ASCII.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text[..usize::from(self.length)]
     }
 }
 
 impl RequestId {
+    /// As text, all of it ASCII.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Ours(id) => id.as_bytes(),
+            Self::Callers(value) => value.as_bytes(),
+        }
+    }
+
     /// As text.
     pub fn as_str(&self) -> &str {
-        match self {
-            Self::Ours(id) => id.as_str(),
-            // It has been checked to be ASCII.
-            Self::Callers(value) => value.to_str().unwrap_or("-"),
-        }
+        std::str::from_utf8(self.as_bytes()).unwrap_or("-")
     }
 
     /// The caller's id, if it is fit to be repeated.
@@ -83,7 +88,7 @@ impl RequestId {
     pub fn to_header(&self) -> HeaderValue {
         match self {
             Self::Ours(id) => {
-                HeaderValue::from_str(id.as_str()).unwrap_or(HeaderValue::from_static("-"))
+                HeaderValue::from_bytes(id.as_bytes()).unwrap_or(HeaderValue::from_static("-"))
             }
             Self::Callers(value) => value.clone(),
         }
