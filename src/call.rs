@@ -20,13 +20,14 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
 };
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
 use crate::{
     auth::Caller,
     config::ToolsConfig,
     instance::Instance,
     mcp::{
+        json::{self, Raw},
         jsonrpc,
         model::{Capabilities, LogLevel, ToolResult},
         stream::EventLog,
@@ -77,7 +78,7 @@ pub struct ClientFacts {
     /// The least severe log message the client wants; `None` if it wants none.
     pub log_level: Option<LogLevel>,
     /// `_meta` as it came.
-    pub meta: Option<Box<RawValue>>,
+    pub meta: Option<Box<str>>,
     /// Whether progress notifications may carry a message.
     pub progress_messages: bool,
 }
@@ -383,7 +384,7 @@ pub struct BadArguments {
 #[derive(Debug)]
 pub struct Arguments<'a> {
     tool: &'static str,
-    fields: Vec<(Cow<'a, str>, &'a RawValue)>,
+    fields: Vec<(Cow<'a, str>, Raw<'a>)>,
     /// What configuration allows.
     pub limits: &'a ToolsConfig,
     /// What the client has answered so far.
@@ -394,26 +395,25 @@ impl<'a> Arguments<'a> {
     /// Reads the members of the object; none of them is looked into yet.
     pub fn read(
         tool: &'static str,
-        raw: Option<&'a RawValue>,
+        raw: Option<Raw<'a>>,
         limits: &'a ToolsConfig,
         inputs: &'a Inputs,
     ) -> Result<Self, BadArguments> {
         let fields = match raw {
             None => Vec::new(),
-            Some(raw) => {
-                serde_json::from_str::<Fields<'a>>(raw.get())
-                    .map_err(|_| BadArguments {
-                        tool,
-                        problem: "\"arguments\" must be an object".to_owned(),
-                    })?
-                    .0
-            }
+            Some(raw) => match Fields::read(raw) {
+                Ok(Fields(fields)) => fields,
+                Err(_) => {
+                    let problem = "\"arguments\" must be an object".to_owned();
+                    return Err(BadArguments { tool, problem });
+                }
+            },
         };
         Ok(Self { tool, fields, limits, inputs })
     }
 
     /// Takes any JSON value.
-    pub fn any(&mut self, name: &str) -> Result<&'a RawValue, BadArguments> {
+    pub fn any(&mut self, name: &str) -> Result<Raw<'a>, BadArguments> {
         self.take(name).ok_or_else(|| self.missing(name))
     }
 
@@ -476,7 +476,7 @@ impl<'a> Arguments<'a> {
         self.bad(format!("the argument {name:?} is required"))
     }
 
-    fn take(&mut self, name: &str) -> Option<&'a RawValue> {
+    fn take(&mut self, name: &str) -> Option<Raw<'a>> {
         let position = self.fields.iter().position(|(field, _)| field == name)?;
         Some(self.fields.swap_remove(position).1)
     }
@@ -486,7 +486,7 @@ impl<'a> Arguments<'a> {
         name: &str,
         expected: &str,
     ) -> Result<Option<T>, BadArguments> {
-        match self.take(name).filter(|raw| raw.get() != "null") {
+        match self.take(name).filter(|raw| !raw.is_null()) {
             None => Ok(None),
             Some(raw) => self.parse(name, raw, expected).map(Some),
         }
@@ -495,10 +495,10 @@ impl<'a> Arguments<'a> {
     fn parse<T: FromRaw<'a>>(
         &self,
         name: &str,
-        raw: &'a RawValue,
+        raw: Raw<'a>,
         expected: &str,
     ) -> Result<T, BadArguments> {
-        T::from_raw(raw.get()).ok_or_else(|| {
+        T::from_raw(raw).ok_or_else(|| {
             self.bad(format!("the argument {name:?} must be {expected}, not {}", kind(raw)))
         })
     }
@@ -506,32 +506,28 @@ impl<'a> Arguments<'a> {
 
 /// What an argument can be read as.
 trait FromRaw<'a>: Sized {
-    fn from_raw(text: &'a str) -> Option<Self>;
+    fn from_raw(raw: Raw<'a>) -> Option<Self>;
 }
 
 impl<'a> FromRaw<'a> for Cow<'a, str> {
-    fn from_raw(text: &'a str) -> Option<Self> {
-        let inner = text.strip_prefix('"')?.strip_suffix('"')?;
-        match inner.contains('\\') {
-            false => Some(Cow::Borrowed(inner)),
-            true => serde_json::from_str(text).ok().map(Cow::Owned),
-        }
+    fn from_raw(raw: Raw<'a>) -> Option<Self> {
+        raw.text()
     }
 }
 
 impl FromRaw<'_> for f64 {
-    fn from_raw(text: &str) -> Option<Self> {
-        serde_json::from_str(text).ok()
+    fn from_raw(raw: Raw<'_>) -> Option<Self> {
+        serde_json::from_str(raw.get()).ok()
     }
 }
 
 impl FromRaw<'_> for bool {
-    fn from_raw(text: &str) -> Option<Self> {
-        serde_json::from_str(text).ok()
+    fn from_raw(raw: Raw<'_>) -> Option<Self> {
+        serde_json::from_str(raw.get()).ok()
     }
 }
 
-fn kind(raw: &RawValue) -> &'static str {
+fn kind(raw: Raw<'_>) -> &'static str {
     match raw.get().as_bytes().first() {
         Some(b'{') => "an object",
         Some(b'[') => "an array",
@@ -544,7 +540,20 @@ fn kind(raw: &RawValue) -> &'static str {
 
 /// The members of an object in their order; of a repeated name the last counts.
 #[derive(Debug, Default)]
-pub struct Fields<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
+pub struct Fields<'a>(pub Vec<(Cow<'a, str>, Raw<'a>)>);
+
+impl<'a> Fields<'a> {
+    /// Reads an object.
+    pub fn read(object: Raw<'a>) -> Result<Self, serde_json::Error> {
+        let mut fields: Vec<(Cow<'a, str>, Raw<'a>)> = Vec::new();
+        let plain = json::members(object.get(), |name, raw| {
+            let new = !fields.iter().any(|(known, _)| known == name);
+            fields.push((name.into(), raw));
+            new
+        });
+        if plain { Ok(Self(fields)) } else { serde_json::from_str(object.get()) }
+    }
+}
 
 impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -558,7 +567,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::new();
+                let mut fields: Vec<(Cow<'de, str>, Raw<'de>)> = Vec::new();
                 while let Some(Key(name)) = map.next_key()? {
                     let value = map.next_value()?;
                     match fields.iter_mut().find(|(known, _)| *known == name) {

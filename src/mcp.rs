@@ -9,6 +9,7 @@
 pub mod catalogue;
 pub mod dispatch;
 pub mod failure;
+pub mod json;
 pub mod jsonrpc;
 pub mod listen;
 pub mod model;

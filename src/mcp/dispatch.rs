@@ -7,11 +7,12 @@
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
 use super::{
     catalogue::List,
     failure::{Failure, Misrouted},
+    json::Raw,
     model::{
         Common, CompleteParams, Contents, NamedParams, Nested, Object, PromptResult, Reference,
         ToolResult, UriParams,
@@ -29,7 +30,7 @@ use crate::{
 };
 
 /// `params` as a method wants them.
-pub fn read<'a, T: Deserialize<'a>>(params: Option<&'a RawValue>) -> Result<Option<T>, Failure> {
+pub fn read<'a, T: Deserialize<'a>>(params: Option<Raw<'a>>) -> Result<Option<T>, Failure> {
     match params {
         None => Ok(None),
         Some(raw) => match serde_json::from_str(raw.get()) {
@@ -40,10 +41,7 @@ pub fn read<'a, T: Deserialize<'a>>(params: Option<&'a RawValue>) -> Result<Opti
 }
 
 /// `params` that a method cannot do without.
-pub fn require<'a, T: Deserialize<'a>>(
-    params: Option<&'a RawValue>,
-    needs: &str,
-) -> Result<T, Failure> {
+pub fn require<'a, T: Deserialize<'a>>(params: Option<Raw<'a>>, needs: &str) -> Result<T, Failure> {
     read(params)?.ok_or_else(|| Failure::InvalidParams(format!("{needs} is required")))
 }
 
@@ -82,20 +80,20 @@ pub struct ToolCall<'a> {
     /// Which tool.
     pub tool: &'static Tool,
     /// Its arguments, still unread.
-    pub arguments: Option<&'a RawValue>,
+    pub arguments: Option<Raw<'a>>,
 }
 
 /// A [`ToolCall`] that outlives the request body, to be prepared again once the client has answered.
 #[derive(Clone, Debug)]
 pub struct OwnedCall {
     tool: &'static Tool,
-    arguments: Option<Box<RawValue>>,
+    arguments: Option<Box<str>>,
 }
 
 impl OwnedCall {
     /// Borrowed again.
     pub fn get(&self) -> ToolCall<'_> {
-        ToolCall { tool: self.tool, arguments: self.arguments.as_deref() }
+        ToolCall { tool: self.tool, arguments: self.arguments.as_deref().map(Raw::again) }
     }
 }
 
@@ -125,7 +123,7 @@ impl<'a> ToolCall<'a> {
 
     /// The call that outlives the request body.
     pub fn to_owned(self) -> OwnedCall {
-        OwnedCall { tool: self.tool, arguments: self.arguments.map(RawValue::to_owned) }
+        OwnedCall { tool: self.tool, arguments: self.arguments.map(|raw| raw.get().into()) }
     }
 
     /// Reads the arguments.
@@ -172,7 +170,7 @@ pub fn misrouted(instance: &Instance, id: &str, gone: Gone) -> Misrouted {
 /// `resources/read`
 pub async fn read_resource(
     instance: &Arc<Instance>,
-    params: Option<&RawValue>,
+    params: Option<Raw<'_>>,
     caller: Caller,
 ) -> Result<Contents, Failure> {
     let UriParams { uri } = require(params, "\"uri\"")?;
@@ -183,7 +181,7 @@ pub async fn read_resource(
 /// `prompts/get`
 pub fn get_prompt(
     instance: &Instance,
-    params: Option<&RawValue>,
+    params: Option<Raw<'_>>,
     inputs: &Inputs,
 ) -> Result<Outcome<PromptResult>, Failure> {
     let NamedParams { name, arguments } = require(params, "\"name\" of a prompt")?;
@@ -203,7 +201,7 @@ pub fn get_prompt(
 /// `completion/complete`. `session` is the one that a template's `{session}` would be.
 pub async fn complete(
     instance: &Arc<Instance>,
-    params: Option<&RawValue>,
+    params: Option<Raw<'_>>,
     session: Option<&str>,
     caller: Caller,
 ) -> Result<Value, Failure> {

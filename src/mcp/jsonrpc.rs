@@ -9,7 +9,8 @@ use std::{borrow::Cow, fmt};
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
-use serde_json::value::RawValue;
+
+use super::json::{self, Raw};
 
 /// A message of a batch beyond this many is refused: a batch is held in memory whole.
 pub const MAX_BATCH: usize = 100;
@@ -23,7 +24,9 @@ impl<'a> Id<'a> {
     pub fn parse(raw: &'a str) -> Option<Self> {
         let digits = raw.strip_prefix('-').unwrap_or(raw);
         let integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        (integer || raw.starts_with('"')).then_some(Self(raw))
+        // Half a surrogate pair is JSON, but no text; and what went back would be one neither.
+        let string = raw.starts_with('"') && Raw::again(raw).text().is_some();
+        (integer || string).then_some(Self(raw))
     }
 
     /// As a number, if it is a small one: what ids of our own requests are.
@@ -69,21 +72,21 @@ pub enum Message<'a> {
         /// Method name.
         method: Cow<'a, str>,
         /// An object, unread.
-        params: Option<&'a RawValue>,
+        params: Option<Raw<'a>>,
     },
     /// Wants none.
     Notification {
         /// Method name.
         method: Cow<'a, str>,
         /// An object, unread.
-        params: Option<&'a RawValue>,
+        params: Option<Raw<'a>>,
     },
     /// Answers a request of ours.
     Response {
         /// The id that we chose.
         id: Id<'a>,
         /// The result; `None` if the client could not or would not.
-        result: Option<&'a RawValue>,
+        result: Option<Raw<'a>>,
     },
 }
 
@@ -123,7 +126,7 @@ impl<'a> Body<'a> {
         if !batch {
             return Message::parse(text).map(Self::One);
         }
-        let elements: Vec<&RawValue> =
+        let elements: Vec<Raw<'_>> =
             serde_json::from_str(text).map_err(|error| syntax_error(&error))?;
         if elements.is_empty() || elements.len() > MAX_BATCH {
             let problem = format!("a batch must hold 1 to {MAX_BATCH} messages");
@@ -134,20 +137,46 @@ impl<'a> Body<'a> {
 }
 
 /// The members of an envelope, none of them read yet. `Some` means that the member is there.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
-    jsonrpc: Option<&'a RawValue>,
+    jsonrpc: Option<Raw<'a>>,
     #[serde(borrow, default, deserialize_with = "present")]
-    id: Option<&'a RawValue>,
+    id: Option<Raw<'a>>,
     #[serde(borrow, default, deserialize_with = "present")]
-    method: Option<&'a RawValue>,
+    method: Option<Raw<'a>>,
     #[serde(borrow, default, deserialize_with = "present")]
-    params: Option<&'a RawValue>,
+    params: Option<Raw<'a>>,
     #[serde(borrow, default, deserialize_with = "present")]
-    result: Option<&'a RawValue>,
+    result: Option<Raw<'a>>,
     #[serde(default, deserialize_with = "present")]
     error: Option<IgnoredAny>,
+}
+
+impl<'a> Envelope<'a> {
+    /// What nearly every message is: plain, and each member there once.
+    fn plain(text: &'a str) -> Option<Self> {
+        let mut envelope = Self::default();
+        let Self { jsonrpc, id, method, params, result, error: _ } = &mut envelope;
+        json::members(text, |name, raw| {
+            let member = match name {
+                "jsonrpc" => &mut *jsonrpc,
+                "id" => &mut *id,
+                "method" => &mut *method,
+                "params" => &mut *params,
+                "result" => &mut *result,
+                // Seldom, and for serde to look through.
+                "error" => return false,
+                _ => return true,
+            };
+            member.replace(raw).is_none()
+        })
+        .then_some(envelope)
+    }
+
+    fn read(text: &'a str) -> Result<Self, serde_json::Error> {
+        Self::plain(text).map_or_else(|| serde_json::from_str(text), Ok)
+    }
 }
 
 /// A member that is there, `null` included.
@@ -157,7 +186,7 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Op
 
 impl<'a> Message<'a> {
     fn parse(text: &'a str) -> Result<Self, EnvelopeError<'a>> {
-        let envelope: Envelope<'a> = serde_json::from_str(text).map_err(|error| {
+        let envelope = Envelope::read(text).map_err(|error| {
             if error.is_data() {
                 let problem = match text.as_bytes().first() {
                     Some(b'{') => format!("not a JSON-RPC message: {error}"),
@@ -198,7 +227,7 @@ impl<'a> Message<'a> {
         if result.is_some() || error.is_some() {
             return refuse("a message has either \"method\" or \"result\" or \"error\"");
         }
-        let Some(method) = name_of(method) else {
+        let Some(method) = method.text() else {
             return refuse("the member \"method\" must be a string");
         };
         let params = params.filter(|raw| raw.get() != "null");
@@ -214,15 +243,6 @@ impl<'a> Message<'a> {
 
 fn syntax_error<'a>(error: &serde_json::Error) -> EnvelopeError<'a> {
     EnvelopeError::NotJson(error.to_string())
-}
-
-/// The text of a JSON string; borrowed unless it holds an escape.
-fn name_of(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
-    match inner.contains('\\') {
-        false => Some(Cow::Borrowed(inner)),
-        true => serde_json::from_str(raw.get()).ok().map(Cow::Owned),
-    }
 }
 
 /// The members of a JSON-RPC error object.
@@ -293,7 +313,7 @@ pub fn request(id: u64, method: &str, params: &serde_json::Value) -> Bytes {
 
 /// JSON text without the white space between its tokens, so that it fits one line of an event stream.
 /// Numbers and strings keep the spelling that came.
-pub fn compact(raw: &RawValue) -> String {
+pub fn compact(raw: Raw<'_>) -> String {
     let mut text = String::with_capacity(raw.get().len());
     let (mut in_string, mut escaped) = (false, false);
     for char in raw.get().chars() {
@@ -342,7 +362,7 @@ mod tests {
         ) {
             let value = serde_json::json!({key: [text, number, {"a": null}]});
             let spaced = serde_json::to_string_pretty(&value).expect("serialises");
-            let raw: &RawValue = serde_json::from_str(&spaced).expect("is JSON");
+            let raw: Raw<'_> = serde_json::from_str(&spaced).expect("is JSON");
             let small = compact(raw);
             prop_assert_eq!(small, value.to_string());
         }

@@ -8,12 +8,13 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::{json, value::RawValue};
+use serde_json::json;
 
 use super::{
     catalogue::Catalogue,
     dispatch::require,
     failure::Failure,
+    json::Raw,
     jsonrpc::{self, Id},
     model::{Filter, META_SUBSCRIPTION, Nested},
     sse,
@@ -34,7 +35,7 @@ pub async fn open(
     instance: &Arc<Instance>,
     arrival: &Arc<Arrival>,
     id: Id<'_>,
-    params: Option<&RawValue>,
+    params: Option<Raw<'_>>,
     knows_tasks: bool,
 ) -> Result<EventStream, Failure> {
     let ListenParams { notifications: Nested(wanted) } = require(params, "\"notifications\"")?;

@@ -8,6 +8,8 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
+use super::json::Raw;
+
 /// The `_meta` member by which a request names its revision.
 pub const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 /// The `_meta` member that tags what a subscription delivers.
@@ -79,12 +81,12 @@ pub struct InitializeParams<'a> {
 
 /// A JSON object, still unread. (serde would read a struct from an array as well.)
 #[derive(Clone, Copy, Debug)]
-pub struct Object<'a>(pub &'a RawValue);
+pub struct Object<'a>(pub Raw<'a>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = <&RawValue>::deserialize(deserializer)?;
-        match raw.get().starts_with('{') {
+        let raw = Raw::deserialize(deserializer)?;
+        match raw.is_object() {
             true => Ok(Self(raw)),
             false => Err(serde::de::Error::custom("expected an object")),
         }
@@ -214,7 +216,7 @@ pub struct CompleteContext {
 pub struct CancelledParams<'a> {
     /// The request that is no longer wanted.
     #[serde(borrow, rename = "requestId")]
-    pub request_id: &'a RawValue,
+    pub request_id: Raw<'a>,
 }
 
 /// `params.notifications` of `subscriptions/listen`.

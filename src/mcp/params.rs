@@ -8,13 +8,14 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer};
-use serde_json::{Value, value::RawValue};
+
+use super::json::{self, Raw};
 
 /// `params` of one message.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Params<'a> {
     /// The whole of it; `None` if the message has none.
-    pub raw: Option<&'a RawValue>,
+    pub raw: Option<Raw<'a>>,
     /// Its members; `None` if they cannot be read, which whoever needs one finds out from `raw`.
     members: Option<Members<'a>>,
     meta: Option<Meta<'a>>,
@@ -28,15 +29,15 @@ pub struct BadMeta;
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 struct Members<'a> {
     #[serde(borrow, default, deserialize_with = "present", rename = "_meta")]
-    meta: Option<&'a RawValue>,
+    meta: Option<Raw<'a>>,
     #[serde(borrow, default, deserialize_with = "present")]
-    name: Option<&'a RawValue>,
+    name: Option<Raw<'a>>,
     #[serde(borrow, default, deserialize_with = "present")]
-    arguments: Option<&'a RawValue>,
+    arguments: Option<Raw<'a>>,
     #[serde(borrow, default, deserialize_with = "present", rename = "inputResponses")]
-    input_responses: Option<&'a RawValue>,
+    input_responses: Option<Raw<'a>>,
     #[serde(borrow, default, deserialize_with = "present", rename = "requestState")]
-    request_state: Option<&'a RawValue>,
+    request_state: Option<Raw<'a>>,
 }
 
 /// `params._meta`, as far as it is read.
@@ -44,7 +45,7 @@ struct Members<'a> {
 pub struct Meta<'a> {
     /// Opts into progress notifications: a string or a number, to be repeated.
     #[serde(borrow, default, rename = "progressToken")]
-    pub progress_token: Option<&'a RawValue>,
+    pub progress_token: Option<Raw<'a>>,
     /// The revision of this request.
     #[serde(
         borrow,
@@ -52,40 +53,53 @@ pub struct Meta<'a> {
         deserialize_with = "present",
         rename = "io.modelcontextprotocol/protocolVersion"
     )]
-    pub version: Option<&'a RawValue>,
+    pub version: Option<Raw<'a>>,
     /// What the client can do.
     #[serde(borrow, default, rename = "io.modelcontextprotocol/clientCapabilities")]
-    pub capabilities: Option<&'a RawValue>,
+    pub capabilities: Option<Raw<'a>>,
     /// The least severe log message the client wants for this request.
     #[serde(borrow, default, rename = "io.modelcontextprotocol/logLevel")]
-    pub log_level: Option<&'a RawValue>,
+    pub log_level: Option<Raw<'a>>,
     /// W3C trace context.
     #[serde(borrow, default)]
-    pub traceparent: Option<&'a RawValue>,
+    pub traceparent: Option<Raw<'a>>,
 }
 
 /// A member that is there, `null` included.
-fn present<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(from).map(Some)
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<Raw<'a>>, D::Error> {
+    <Raw<'_>>::deserialize(from).map(Some)
 }
 
-/// The text of a JSON string; borrowed unless it holds an escape. `None` if it is no string.
-pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
-    match inner.contains('\\') {
-        false => Some(Cow::Borrowed(inner)),
-        true => serde_json::from_str(raw.get()).ok().map(Cow::Owned),
+impl<'a> Members<'a> {
+    /// What nearly every request has: plain members, each there once.
+    fn plain(object: &'a str) -> Option<Self> {
+        let mut members = Self::default();
+        let Self { meta, name, arguments, input_responses, request_state } = &mut members;
+        json::members(object, |key, raw| {
+            let member = match key {
+                "_meta" => &mut *meta,
+                "name" => &mut *name,
+                "arguments" => &mut *arguments,
+                "inputResponses" => &mut *input_responses,
+                "requestState" => &mut *request_state,
+                _ => return true,
+            };
+            member.replace(raw).is_none()
+        })
+        .then_some(members)
     }
 }
 
 impl<'a> Params<'a> {
     /// Finds the members.
-    pub fn read(raw: Option<&'a RawValue>) -> Self {
+    pub fn read(raw: Option<Raw<'a>>) -> Self {
         let Some(object) = raw else { return Self::default() };
-        let members: Option<Members<'a>> = serde_json::from_str(object.get()).ok();
-        let meta =
-            members.and_then(|members| members.meta).filter(|raw| raw.get().starts_with('{'));
-        let meta = meta.and_then(|raw| serde_json::from_str(raw.get()).ok());
+        let members = Members::plain(object.get());
+        let members = members.or_else(|| serde_json::from_str(object.get()).ok());
+        let meta = members.and_then(|members| members.meta).filter(|raw| raw.is_object());
+        let meta = meta.and_then(|raw| {
+            Meta::plain(raw.get()).or_else(|| serde_json::from_str(raw.get()).ok())
+        });
         Self { raw, members, meta }
     }
 
@@ -93,13 +107,13 @@ impl<'a> Params<'a> {
     pub fn meta(&self) -> Result<Option<&Meta<'a>>, BadMeta> {
         let sent = self.members.and_then(|members| members.meta);
         match &self.meta {
-            None if sent.is_some_and(|raw| raw.get() != "null") => Err(BadMeta),
+            None if sent.is_some_and(|raw| !raw.is_null()) => Err(BadMeta),
             meta => Ok(meta.as_ref()),
         }
     }
 
     /// `_meta` as it came, if it is an object.
-    pub fn raw_meta(&self) -> Option<&'a RawValue> {
+    pub fn raw_meta(&self) -> Option<Raw<'a>> {
         self.meta.and(self.members?.meta)
     }
 
@@ -120,26 +134,39 @@ impl<'a> Params<'a> {
 
     /// `name`, if it is a string.
     pub fn name(&self) -> Option<Cow<'a, str>> {
-        self.members?.name.and_then(text)
+        self.members?.name.and_then(Raw::text)
     }
 
     /// `name` and `arguments`, if they are a string and an object, as `tools/call` wants them.
-    pub fn call(&self) -> Option<(Cow<'a, str>, Option<&'a RawValue>)> {
-        let arguments = self.members?.arguments.filter(|raw| raw.get() != "null");
-        let fits = arguments.is_none_or(|raw| raw.get().starts_with('{'));
+    pub fn call(&self) -> Option<(Cow<'a, str>, Option<Raw<'a>>)> {
+        let arguments = self.members?.arguments.filter(|raw| !raw.is_null());
+        let fits = arguments.is_none_or(|raw| raw.is_object());
         self.name().filter(|_| fits).map(|name| (name, arguments))
     }
 }
 
 impl<'a> Meta<'a> {
+    /// As [`Members::plain`].
+    fn plain(object: &'a str) -> Option<Self> {
+        let mut meta = Self::default();
+        let Self { progress_token, version, capabilities, log_level, traceparent } = &mut meta;
+        json::members(object, |key, raw| {
+            let (member, null) = match key {
+                "progressToken" => (&mut *progress_token, false),
+                "io.modelcontextprotocol/protocolVersion" => (&mut *version, true),
+                "io.modelcontextprotocol/clientCapabilities" => (&mut *capabilities, false),
+                "io.modelcontextprotocol/logLevel" => (&mut *log_level, false),
+                "traceparent" => (&mut *traceparent, false),
+                _ => return true,
+            };
+            // As serde reads an optional member, and one that is there in any case.
+            (null || !raw.is_null()) && member.replace(raw).is_none()
+        })
+        .then_some(meta)
+    }
+
     /// W3C trace context of the request.
     pub fn trace(&self) -> Option<Cow<'a, str>> {
-        self.traceparent.and_then(text)
+        self.traceparent.and_then(Raw::text)
     }
-}
-
-/// JSON text as a value.
-pub fn value(raw: &RawValue) -> Value {
-    // It is JSON already.
-    serde_json::from_str(raw.get()).unwrap_or_default()
 }

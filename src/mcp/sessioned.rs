@@ -13,7 +13,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use http::{HeaderName, StatusCode};
-use serde_json::{json, value::RawValue};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use self::run::{Answer, Run};
@@ -21,12 +21,13 @@ use super::{
     VERSION_HEADER,
     dispatch::{self, Ready, ToolCall, read, require},
     failure::Failure,
+    json::Raw,
     jsonrpc::{self, EnvelopeError, Id, Message, OwnedId},
     model::{
         CancelledParams, Capabilities, InitializeParams, LevelParams, ListParams, Nested,
         ToolResult, UriParams,
     },
-    params::{self, Params},
+    params::Params,
     refuse,
     reply::{self, Reply, SESSION_HEADER},
     sse,
@@ -398,7 +399,7 @@ impl<'a> Binding<'a> {
         id: Id<'_>,
         name: &str,
         method: Method,
-        params: Option<&RawValue>,
+        params: Option<Raw<'_>>,
     ) -> Result<Started, Failure> {
         if let Some(list) = dispatch::list_of(method) {
             let ListParams { cursor } = read(params)?.unwrap_or_default();
@@ -481,7 +482,7 @@ impl<'a> Binding<'a> {
     async fn initialize(
         &mut self,
         id: Id<'_>,
-        params: Option<&RawValue>,
+        params: Option<Raw<'_>>,
     ) -> Result<Started, Failure> {
         let InitializeParams { protocol_version, capabilities, client_info } =
             require(params, "\"protocolVersion\"")?;
@@ -541,9 +542,9 @@ impl<'a> Binding<'a> {
         };
         let client = ClientFacts {
             capabilities: own.handshake.capabilities,
-            progress_token: meta.and_then(|meta| meta.progress_token).map(params::value),
+            progress_token: meta.and_then(|meta| meta.progress_token).map(Raw::value),
             log_level: Some(own.log_level()),
-            meta: params.raw_meta().map(RawValue::to_owned),
+            meta: params.raw_meta().map(|raw| raw.get().into()),
             progress_messages: self.version.has(Feature::ProgressMessages),
         };
         // Whatever is said before the answer needs a stream; and so does an answer that takes its time and
@@ -636,7 +637,7 @@ impl<'a> Binding<'a> {
         }
     }
 
-    fn notice(&self, method: &str, params: Option<&RawValue>) {
+    fn notice(&self, method: &str, params: Option<Raw<'_>>) {
         self.arrival.record.set_method("notification");
         let Some(session) = &self.session else { return };
         match Notification::parse(method) {
@@ -654,7 +655,7 @@ impl<'a> Binding<'a> {
     }
 
     /// A client's answer to a question of ours; to nothing, it is ignored.
-    fn answer(&self, id: Id<'_>, result: Option<&RawValue>) {
+    fn answer(&self, id: Id<'_>, result: Option<Raw<'_>>) {
         self.arrival.record.set_method("response");
         if let (Some(session), Some(id)) = (&self.session, id.as_number()) {
             session.answer(id, result.and_then(|raw| serde_json::from_str(raw.get()).ok()));

@@ -13,17 +13,18 @@ use std::sync::Arc;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use serde_json::{Map, Value, json, value::RawValue};
+use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     VERSION_HEADER, catalogue,
     dispatch::{self, OwnedCall, Ready, ToolCall, read, require},
     failure::Failure,
+    json::Raw,
     jsonrpc::{self, Id, Message, OwnedId},
     listen,
     model::{Capabilities, Common, InitializeParams, ListParams, Object, TaskParams, ToolResult},
-    params::{self, BadMeta, Meta, Params},
+    params::{BadMeta, Meta, Params},
     refuse,
     reply::{self, Reply},
     seal::Binding,
@@ -190,16 +191,16 @@ impl Exchange<'_> {
             return Err(Failure::UnsupportedRevision { requested, served: served() });
         }
         let Some(header) = header else {
-            let body = claim.map_or("nothing", RawValue::get);
+            let body = claim.map_or("nothing", Raw::get);
             return Err(Failure::HeaderMismatch(format!(
                 "MCP-Protocol-Version header is missing, the body says {body}"
             )));
         };
         let meta = meta.ok_or(Failure::BadMeta("\"_meta\" is required"))?;
-        let claim = claim.and_then(params::text).ok_or(Failure::BadMeta(
+        let claim = claim.and_then(Raw::text).ok_or(Failure::BadMeta(
             "\"_meta\" must have \"io.modelcontextprotocol/protocolVersion\", a string",
         ))?;
-        let capabilities = meta.capabilities.map(params::value);
+        let capabilities = meta.capabilities.map(Raw::value);
         let capabilities = capabilities.as_ref().and_then(Capabilities::read);
         let capabilities = capabilities.ok_or(Failure::BadMeta(
             "\"_meta\" must have \"io.modelcontextprotocol/clientCapabilities\", an object",
@@ -221,11 +222,11 @@ impl Exchange<'_> {
             Some(level) => match serde_json::from_str(level.get()) {
                 Ok(level) => Some(level),
                 Err(_) => {
-                    return Err(Failure::InvalidParams(format!("{level} is no log level")));
+                    return Err(Failure::InvalidParams(format!("{} is no log level", level.get())));
                 }
             },
         };
-        let token = meta.progress_token.map(params::value);
+        let token = meta.progress_token.map(Raw::value);
         if token.as_ref().is_some_and(|token| !token.is_string() && !token.is_number()) {
             return Err(Failure::InvalidParams(
                 "\"progressToken\" must be a string or a number".to_owned(),
@@ -235,13 +236,13 @@ impl Exchange<'_> {
             capabilities,
             progress_token: token,
             log_level,
-            meta: params.raw_meta().map(RawValue::to_owned),
+            meta: params.raw_meta().map(|raw| raw.get().into()),
             progress_messages: true,
         })
     }
 
     /// What a carried state belongs to: the request but for its answers, the caller and the instance.
-    fn binding(&self, method: Method, name: &str, arguments: Option<&RawValue>) -> Binding {
+    fn binding(&self, method: Method, name: &str, arguments: Option<Raw<'_>>) -> Binding {
         // No arguments, an empty object and null are the same call.
         let arguments =
             arguments.map(jsonrpc::compact).filter(|text| text != "{}" && text != "null");

@@ -13,8 +13,8 @@ use super::{TOOL, Tool, diagnostics, object};
 use crate::{
     call::{Arguments, BadArguments, CallContext, Prepared},
     mcp::{
+        json::Raw,
         model::{Json, LogLevel, ToolResult},
-        params::value,
     },
 };
 
@@ -153,7 +153,7 @@ fn hex(bytes: &[u8]) -> String {
 
 fn request_echo(context: &CallContext) -> Value {
     let arrival = &context.arrival;
-    let meta = context.client.meta.as_deref().map(value);
+    let meta = context.client.meta.as_deref().map(|meta| Raw::again(meta).value());
     let trace = |name: &str| {
         let in_meta = meta.as_ref().and_then(|meta| meta.get(name));
         json!({ "header": arrival.header(name), "meta": in_meta })

@@ -17,7 +17,7 @@ use crate::{
     mcp::{
         dispatch::{ToolCall, read},
         failure::Failure,
-        params::{Params, value},
+        params::Params,
         version::Method,
     },
 };
@@ -97,11 +97,13 @@ pub(super) fn check_name(
 /// `Mcp-Param-*` must say what the arguments say (streamable-http, "Server Behavior for Custom
 /// Headers").
 pub(super) fn check_mirrored(headers: &HeaderMap, call: &ToolCall<'_>) -> Result<(), Failure> {
-    let Fields(arguments) = read(call.arguments)?.unwrap_or_default();
+    let read = call.arguments.map(Fields::read).transpose();
+    let Fields(arguments) =
+        read.map_err(|error| Failure::InvalidParams(error.to_string()))?.unwrap_or_default();
     for (argument, end) in call.tool.mirrored() {
         let name = format!("Mcp-Param-{end}");
         let body = arguments.iter().find(|(name, _)| name == argument);
-        let body = body.map(|(_, raw)| value(raw)).filter(|value| !value.is_null());
+        let body = body.map(|(_, raw)| raw.value()).filter(|value| !value.is_null());
         let value = match header(headers, &*name)? {
             None => None,
             Some(text) => Some(decode(text).ok_or_else(|| {

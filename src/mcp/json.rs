@@ -1,0 +1,271 @@
+//! JSON text that is known to be one value, and the members of an object found in one pass.
+//!
+//! Owns [`Raw`], which borrows from the request body, and [`members`], which most requests are read with:
+//! the members of a small object with plain names and plain values. Refuses to decide about anything else
+//! (an escape, a fraction, deep nesting, what is no JSON at all): it gives up, and serde reads it or says
+//! what is wrong.
+//! Trap: whatever it accepts, serde must accept too, with the same members; a test holds them together.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, value::RawValue};
+
+/// Arrays and objects within one another beyond this many are left to serde.
+const MAX_DEPTH: usize = 16;
+
+/// The text of one JSON value, without space around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Raw<'a>(&'a str);
+
+impl<'a> Raw<'a> {
+    /// Text that [`Raw::get`] gave.
+    pub fn again(text: &'a str) -> Self {
+        Self(text)
+    }
+
+    /// The text.
+    pub fn get(self) -> &'a str {
+        self.0
+    }
+
+    /// Whether it is an object.
+    pub fn is_object(self) -> bool {
+        self.0.starts_with('{')
+    }
+
+    /// Whether it is `null`.
+    pub fn is_null(self) -> bool {
+        self.0 == "null"
+    }
+
+    /// What a string says; borrowed unless it holds an escape. `None` if it is none, or not in Unicode.
+    pub fn text(self) -> Option<Cow<'a, str>> {
+        let inner = self.0.strip_prefix('"')?.strip_suffix('"')?;
+        match inner.contains('\\') {
+            false => Some(Cow::Borrowed(inner)),
+            true => serde_json::from_str(self.0).ok().map(Cow::Owned),
+        }
+    }
+
+    /// As a value.
+    pub fn value(self) -> Value {
+        // It is JSON already; what is too large to be read back is nothing.
+        serde_json::from_str(self.0).unwrap_or_default()
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Raw<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <&RawValue>::deserialize(deserializer).map(|raw| Self(raw.get()))
+    }
+}
+
+/// Hands each member of an object to `take`, until that says no. False if it did, or if the text is not an
+/// object of the plain kind: then nothing is known of it.
+pub fn members<'a>(text: &'a str, mut take: impl FnMut(&'a str, Raw<'a>) -> bool) -> bool {
+    let mut scanner = Scanner { text, at: 0 };
+    scanner.space();
+    let plain = scanner.object(0, &mut take);
+    scanner.space();
+    plain.is_some() && scanner.at == text.len()
+}
+
+struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Scanner<'a> {
+    fn next(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn eat(&mut self, byte: u8) -> Option<()> {
+        (self.next()? == byte).then(|| self.at += 1)
+    }
+
+    fn space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.next() {
+            self.at += 1;
+        }
+    }
+
+    fn object(
+        &mut self,
+        depth: usize,
+        take: &mut impl FnMut(&'a str, Raw<'a>) -> bool,
+    ) -> Option<()> {
+        self.eat(b'{')?;
+        self.space();
+        if self.eat(b'}').is_some() {
+            return Some(());
+        }
+        loop {
+            let name = self.string()?;
+            self.space();
+            self.eat(b':')?;
+            self.space();
+            let start = self.at;
+            self.value(depth + 1)?;
+            if !take(name, Raw(self.text.get(start..self.at)?)) {
+                return None;
+            }
+            self.space();
+            if self.eat(b'}').is_some() {
+                return Some(());
+            }
+            self.eat(b',')?;
+            self.space();
+        }
+    }
+
+    fn array(&mut self, depth: usize) -> Option<()> {
+        self.eat(b'[')?;
+        self.space();
+        if self.eat(b']').is_some() {
+            return Some(());
+        }
+        loop {
+            self.value(depth + 1)?;
+            self.space();
+            if self.eat(b']').is_some() {
+                return Some(());
+            }
+            self.eat(b',')?;
+            self.space();
+        }
+    }
+
+    fn value(&mut self, depth: usize) -> Option<()> {
+        match self.next()? {
+            b'"' => self.string().map(drop),
+            b'{' if depth < MAX_DEPTH => self.object(depth, &mut |_, _| true),
+            b'[' if depth < MAX_DEPTH => self.array(depth),
+            b'-' | b'0'..=b'9' => self.integer(),
+            b't' => self.word("true"),
+            b'f' => self.word("false"),
+            b'n' => self.word("null"),
+            _ => None,
+        }
+    }
+
+    /// What stands between the quotes, if nothing in it is escaped.
+    fn string(&mut self) -> Option<&'a str> {
+        self.eat(b'"')?;
+        let start = self.at;
+        loop {
+            match self.next()? {
+                b'"' => break,
+                b'\\' | 0..b' ' => return None,
+                _ => self.at += 1,
+            }
+        }
+        let inner = self.text.get(start..self.at);
+        self.at += 1;
+        inner
+    }
+
+    fn integer(&mut self) -> Option<()> {
+        let _ = self.eat(b'-');
+        let start = self.at;
+        while self.next().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        let digits = self.text.get(start..self.at)?;
+        let fits = !digits.is_empty() && (digits == "0" || !digits.starts_with('0'));
+        let ends = !matches!(self.next(), Some(b'.' | b'e' | b'E'));
+        (fits && ends).then_some(())
+    }
+
+    fn word(&mut self, word: &str) -> Option<()> {
+        self.text.get(self.at..)?.starts_with(word).then(|| self.at += word.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn found(text: &str) -> Option<Vec<(&str, Raw<'_>)>> {
+        let mut all = Vec::new();
+        members(text, |name, raw| {
+            all.push((name, raw));
+            true
+        })
+        .then_some(all)
+    }
+
+    /// Where the scanner says what a text is, serde says the same; returns whether it did.
+    fn agrees(text: &str) -> Result<bool, TestCaseError> {
+        let Some(found) = found(text) else { return Ok(false) };
+        let read: Value = serde_json::from_str(text)
+            .map_err(|error| TestCaseError::fail(format!("{text:?}: {error}")))?;
+        let Value::Object(read) = read else {
+            return Err(TestCaseError::fail(format!("{text:?} is no object")));
+        };
+        for (name, raw) in &found {
+            let raw: &RawValue = serde_json::from_str(raw.get())
+                .map_err(|error| TestCaseError::fail(format!("{name:?} of {text:?}: {error}")))?;
+            // Of a repeated name both keep the last.
+            let last = found.iter().rev().find(|(other, _)| other == name).map(|(_, raw)| raw);
+            prop_assert_eq!(last.map(|raw| raw.value()).as_ref(), read.get(*name));
+            prop_assert_eq!(raw.get().trim(), raw.get());
+        }
+        prop_assert!(read.keys().all(|key| found.iter().any(|(name, _)| name == key)));
+        Ok(true)
+    }
+
+    #[test]
+    fn what_clients_send_is_plain() {
+        for text in [
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"message":"é"}}}"#,
+            "{ }",
+            " {\"a\" : [1, -2, true, false, null, {}, []] ,\n\"b\":{\"c\":\"\"}}\t",
+        ] {
+            assert!(agrees(text).expect("serde agrees"), "{text} is plain");
+        }
+        for text in [
+            "",
+            "{",
+            "{}}",
+            "[]",
+            "{\"a\":01}",
+            "{\"a\":-}",
+            "{\"a\":1.5}",
+            "{\"a\":1e3}",
+            "{\"a\":\"\\n\"}",
+            "{\"a\":\"\n\"}",
+            "{\"a\":tru}",
+            "{\"a\":1,}",
+            "{,}",
+            "{\"a\"}",
+            "{\"a\":1 \"b\":2}",
+        ] {
+            assert_eq!(found(text), None, "{text} is not");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn serde_agrees_on_any_text(text in "\\PC{0,60}") {
+            agrees(&text)?;
+        }
+
+        #[test]
+        fn serde_agrees_on_what_is_nearly_json(text in "[{}\\[\\]\":,0-9a-e.truefalsn \\-\\\\]{0,30}") {
+            agrees(&format!("{{\"a\":{text}}}"))?;
+            agrees(&text)?;
+        }
+
+        /// A letter more, a letter less, somewhere in a real message.
+        #[test]
+        fn serde_agrees_on_what_was_json(at in 0usize..110, byte in 0u8..128, cut: bool) {
+            let mut text = r#"{"jsonrpc":"2.0","id":-12,"method":"tools/call","params":{"name":"echo","arguments":{"message":"x"}, "c":[null]}}"#.to_owned();
+            if cut { text.remove(at); } else { text.insert(at, char::from(byte)); }
+            agrees(&text)?;
+        }
+    }
+}
