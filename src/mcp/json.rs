@@ -71,6 +71,19 @@ pub fn members<'a>(text: &'a str, mut take: impl FnMut(&'a str, Raw<'a>) -> bool
     plain.is_some() && scanner.at == text.len()
 }
 
+/// The bytes at which a plain string stops.
+const STOPS: [bool; 256] = {
+    let mut stops = [false; 256];
+    let mut control = 0;
+    while control < b' ' {
+        stops[control as usize] = true;
+        control += 1;
+    }
+    stops[b'"' as usize] = true;
+    stops[b'\\' as usize] = true;
+    stops
+};
+
 struct Scanner<'a> {
     text: &'a str,
     at: usize,
@@ -153,17 +166,12 @@ impl<'a> Scanner<'a> {
     /// What stands between the quotes, if nothing in it is escaped.
     fn string(&mut self) -> Option<&'a str> {
         self.eat(b'"')?;
-        let start = self.at;
-        loop {
-            match self.next()? {
-                b'"' => break,
-                b'\\' | 0..b' ' => return None,
-                _ => self.at += 1,
-            }
-        }
-        let inner = self.text.get(start..self.at);
-        self.at += 1;
-        inner
+        let rest = self.text.get(self.at..)?;
+        let length = rest.bytes().position(|byte| STOPS[usize::from(byte)])?;
+        self.at += length;
+        // Not at an escape, and not at what must be escaped.
+        self.eat(b'"')?;
+        rest.get(..length)
     }
 
     fn integer(&mut self) -> Option<()> {

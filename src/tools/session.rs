@@ -309,24 +309,29 @@ fn tracking(context: &CallContext, message: &str, format: Format, tally: Option<
     write_string(&mut out, message);
     out.extend_from_slice(b",\"format\":");
     write_string(&mut out, format.as_str());
-    let mut member = |name: &str, value: Option<&[u8]>, quote: &str| {
-        let (value, quote) = value.map_or((&b"null"[..], ""), |value| (value, quote));
-        for piece in [name.as_bytes(), quote.as_bytes(), value, quote.as_bytes()] {
-            out.extend_from_slice(piece);
+    let mut member = |name: &str, value: Option<&[u8]>, after: &str| match value {
+        Some(value) => {
+            for piece in [name.as_bytes(), value, after.as_bytes()] {
+                out.extend_from_slice(piece);
+            }
+        }
+        None => {
+            out.extend_from_slice(name.trim_end_matches('"').as_bytes());
+            out.extend_from_slice(b"null");
         }
     };
     let mut buffer = [0; 36];
     let session = context.session.as_ref().map(|session| session.id.encode(&mut buffer).as_bytes());
-    member(",\"session_id\":", session, "\"");
+    member(",\"session_id\":\"", session, "\"");
     let mut digits = itoa::Buffer::new();
     let count = tally.map(|tally| digits.format(tally.requests).as_bytes());
     member(",\"request_count\":", count, "");
     let clock = context.instance.process.clock;
     let text = |moment: Option<Moment>| moment.map(|moment| clock.text(moment));
     let first = text(tally.and_then(|tally| tally.first));
-    member(",\"first_request_at\":", first.as_ref().map(Rfc3339::as_bytes), "\"");
+    member(",\"first_request_at\":\"", first.as_ref().map(Rfc3339::as_bytes), "\"");
     let last = text(tally.and_then(|tally| tally.last));
-    member(",\"last_request_at\":", last.as_ref().map(Rfc3339::as_bytes), "\"");
+    member(",\"last_request_at\":\"", last.as_ref().map(Rfc3339::as_bytes), "\"");
     out.push(b'}');
     Json::composed(out)
 }
