@@ -218,8 +218,9 @@ mod tests {
             let raw: &RawValue = serde_json::from_str(raw.get())
                 .map_err(|error| TestCaseError::fail(format!("{name:?} of {text:?}: {error}")))?;
             // Of a repeated name both keep the last.
-            let last = found.iter().rev().find(|(other, _)| other == name).map(|(_, raw)| raw);
-            prop_assert_eq!(last.map(|raw| raw.value()).as_ref(), read.get(*name));
+            let last = found.iter().rev().find(|(other, _)| other == name);
+            let last = last.map(|(_, raw)| raw.value());
+            prop_assert_eq!(last.as_ref(), read.get(*name));
             prop_assert_eq!(raw.get().trim(), raw.get());
         }
         prop_assert!(read.keys().all(|key| found.iter().any(|(name, _)| name == key)));
