@@ -207,59 +207,69 @@ impl Connection {
             // Nothing has been asked on it, so there is nothing to finish.
             () = process.lifecycle.closing().cancelled(), if !draining => return,
         };
-        let pulse = (!http2).then(|| Arc::new(Pulse::new(process.clock)));
-        let stack = stack.of_connection(peer.ip(), pulse.clone());
-        let service = service_fn(move |request: Request<Incoming>| {
-            stack.clone().call(request.map(Body::new))
-        });
-        // HTTP/2 asks the peer whether it is there.
-        let stopped = async {
-            match &pulse {
-                Some(pulse) => pulse.stopped(header_timeout).await,
-                None => std::future::pending().await,
-            }
-        };
-        let io = TokioIo::new(stream);
-        let lifecycle = &process.lifecycle;
-        // A broken connection is the peer's business; its requests have been logged.
-        let result = if http2 {
-            let connection = http2::Builder::new(Tracked(Arc::clone(&process)))
-                .timer(TokioTimer::new())
-                .keep_alive_interval(header_timeout)
-                .max_concurrent_streams(256)
-                .serve_connection(io, service);
-            let mut connection = pin!(connection);
-            tokio::select! {
-                result = &mut connection => result,
-                () = lifecycle.closing().cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            }
-        } else {
-            let connection = http1::Builder::new()
-                // See `http::pulse`.
-                .header_read_timeout(None)
-                .max_buf_size(MAX_HEAD_BYTES)
-                // Hyper would close a connection that was accepted while draining before its first request.
-                .keep_alive(!lifecycle.is_draining())
-                .serve_connection(io, service);
-            let mut connection = pin!(connection);
-            let draining = lifecycle.is_draining();
-            tokio::select! {
-                biased;
-                result = &mut connection => result,
-                () = stopped => return,
-                () = lifecycle.closing().cancelled(), if !draining => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            }
+        let connection = Self { stack, process, header_timeout, peer };
+        let result = match http2 {
+            // In a box of its own, since it is large and most connections are not it.
+            true => Box::pin(connection.http2(stream)).await,
+            false => connection.http1(stream).await,
         };
         if let Err(error) = result {
+            // A broken connection is the peer's business; its requests have been logged.
             tracing::debug!(%peer, %error, "connection ended early");
         }
     }
+
+    async fn http1(self, stream: TcpStream) -> hyper::Result<()> {
+        let Self { process, stack, header_timeout, peer } = self;
+        let pulse = Arc::new(Pulse::new(process.clock));
+        let stack = stack.of_connection(peer.ip(), Some(Arc::clone(&pulse)));
+        let draining = process.lifecycle.is_draining();
+        let connection = http1::Builder::new()
+            // See `http::pulse`.
+            .header_read_timeout(None)
+            .max_buf_size(MAX_HEAD_BYTES)
+            // Hyper would close a connection that was accepted while draining before its first request.
+            .keep_alive(!draining)
+            .serve_connection(TokioIo::new(stream), service(stack));
+        let mut connection = pin!(connection);
+        tokio::select! {
+            biased;
+            result = &mut connection => return result,
+            () = pulse.stopped(header_timeout) => return Ok(()),
+            () = process.lifecycle.closing().cancelled(), if !draining => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    }
+
+    async fn http2(self, stream: TcpStream) -> hyper::Result<()> {
+        let Self { process, stack, header_timeout, peer } = self;
+        let connection = http2::Builder::new(Tracked(Arc::clone(&process)))
+            .timer(TokioTimer::new())
+            // Asks the peer whether it is there.
+            .keep_alive_interval(header_timeout)
+            .max_concurrent_streams(256)
+            .serve_connection(TokioIo::new(stream), service(stack.of_connection(peer.ip(), None)));
+        let mut connection = pin!(connection);
+        tokio::select! {
+            result = &mut connection => return result,
+            () = process.lifecycle.closing().cancelled() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    }
+}
+
+/// The stack as hyper calls it.
+fn service(
+    stack: Stack,
+) -> impl hyper::service::Service<
+    Request<Incoming>,
+    Response = <Stack as Service<Request<Body>>>::Response,
+    Error = std::convert::Infallible,
+    Future = <Stack as Service<Request<Body>>>::Future,
+> {
+    service_fn(move |request: Request<Incoming>| stack.clone().call(request.map(Body::new)))
 }
 
 /// Whether a connection opens with HTTP/2; `None` if it closes first. Nothing is taken from the stream.

@@ -72,7 +72,7 @@ impl Reply {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         // Room for these and for those that the layers add.
-        headers.reserve(8);
+        headers.reserve(6);
         if let Some(content_type) = content_type {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
             if content_type == "text/event-stream" {

@@ -81,7 +81,8 @@ impl RequestId {
         let fit = sent.filter(|value| {
             (1..=MAX_ID).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
         });
-        fit.map(|value| Self::Callers(value.clone()))
+        // A copy: what came is a part of a whole buffer, which a long answer would keep.
+        fit.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok().map(Self::Callers))
     }
 
     /// As `X-Request-Id` repeats it.
