@@ -6,6 +6,8 @@
 //! Traps: hyper puts no time on the first bytes of a connection; a graceful shutdown waits for ever on
 //! an open event stream unless the stream is told.
 
+mod socket;
+
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::body::Body;
@@ -25,6 +27,7 @@ use tokio::{
 };
 use tower::Service;
 
+use self::socket::Socket;
 use crate::{
     admin::{self, Admin},
     config::{Config, Secret},
@@ -48,6 +51,7 @@ pub struct Server {
     stack: Stack,
     generated_admin_token: Option<Secret>,
     header_timeout: Duration,
+    write_timeout: Duration,
     drain: Duration,
     connections: Arc<Semaphore>,
 }
@@ -78,6 +82,7 @@ impl Server {
             instances,
             generated_admin_token,
             header_timeout: config.http.header_timeout_seconds.get(),
+            write_timeout: config.http.write_timeout_seconds.get(),
             drain: config.shutdown.drain_seconds.get(),
             connections: Arc::new(Semaphore::new(
                 config.http.max_connections.min(Semaphore::MAX_PERMITS),
@@ -163,8 +168,9 @@ impl Server {
             header_timeout: self.header_timeout,
             peer,
         };
+        let socket = Socket::new(stream, self.write_timeout);
         self.process.lifecycle.spawn(async move {
-            connection.run(stream).await;
+            connection.run(socket).await;
             drop(permit);
         });
     }
@@ -194,13 +200,11 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream) {
-        // An answer is one small write; without this it would wait for the next one.
-        let _ = stream.set_nodelay(true);
+    async fn run(self, socket: Socket) {
         let Self { process, stack, header_timeout, peer } = self;
         let draining = process.lifecycle.is_draining();
         let http2 = tokio::select! {
-            opening = timeout(header_timeout, speaks_http2(&stream)) => match opening {
+            opening = timeout(header_timeout, speaks_http2(socket.stream())) => match opening {
                 Ok(Some(http2)) => http2,
                 Ok(None) | Err(_) => return,
             },
@@ -212,7 +216,7 @@ impl Connection {
             request.extensions_mut().insert(Peer(peer));
             stack.clone().call(request)
         });
-        let io = TokioIo::new(stream);
+        let io = TokioIo::new(socket);
         let lifecycle = &process.lifecycle;
         // A broken connection is the peer's business; its requests have been logged.
         let result = if http2 {
