@@ -128,6 +128,8 @@ section! {
         header_timeout_seconds: Seconds,
         /// Time for a body to arrive after its head.
         body_timeout_seconds: Seconds,
+        /// How long a peer may take nothing of what it is sent.
+        write_timeout_seconds: Seconds,
         /// Bytes of a body at the most.
         max_body_bytes: usize,
         /// Peers whose forwarding headers are believed.
@@ -499,7 +501,9 @@ impl Layers {
         let positive = !header_timeout_seconds.get().is_zero();
         self.require("http.header_timeout_seconds", positive, "must be more than 0")?;
         let positive = !config.http.body_timeout_seconds.get().is_zero();
-        self.require("http.body_timeout_seconds", positive, "must be more than 0")
+        self.require("http.body_timeout_seconds", positive, "must be more than 0")?;
+        let positive = !config.http.write_timeout_seconds.get().is_zero();
+        self.require("http.write_timeout_seconds", positive, "must be more than 0")
     }
 
     fn check_policy(&self, prefix: &str, policy: &PolicyConfig) -> Result<(), ConfigError> {

@@ -21,7 +21,7 @@
 //! | [`config`] | what was written: keys, layers, checks |
 //! | [`instance`] | what it means: one tenant, built at the start |
 //! | [`place`] | where something was minted: the head of every id |
-//! | [`server`] | accept and drain |
+//! | [`server`] | accept and drain; a connection that does not wait for ever |
 //! | [`lifecycle`] | no task is forgotten; stopping in two stages |
 //! | [`http`] | the layers, each with its reason |
 //! | [`mcp`] | the endpoint, from bytes to an era |

@@ -6,6 +6,8 @@
 //! Traps: hyper puts no time on the first bytes of a connection; a graceful shutdown waits for ever on
 //! an open event stream unless the stream is told.
 
+mod socket;
+
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::body::Body;
@@ -25,6 +27,7 @@ use tokio::{
 };
 use tower::Service;
 
+use self::socket::Socket;
 use crate::{
     admin::{self, Admin},
     config::{Config, Secret},
@@ -48,6 +51,7 @@ pub struct Server {
     stack: Stack,
     generated_admin_token: Option<Secret>,
     header_timeout: Duration,
+    write_timeout: Duration,
     drain: Duration,
     connections: Arc<Semaphore>,
 }
@@ -78,6 +82,7 @@ impl Server {
             instances,
             generated_admin_token,
             header_timeout: config.http.header_timeout_seconds.get(),
+            write_timeout: config.http.write_timeout_seconds.get(),
             drain: config.shutdown.drain_seconds.get(),
             connections: Arc::new(Semaphore::new(
                 config.http.max_connections.min(Semaphore::MAX_PERMITS),
@@ -163,8 +168,9 @@ impl Server {
             header_timeout: self.header_timeout,
             peer,
         };
+        let socket = Socket::new(stream, self.write_timeout);
         self.process.lifecycle.spawn(async move {
-            connection.run(stream).await;
+            connection.run(socket).await;
             drop(permit);
         });
     }
@@ -194,13 +200,11 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream) {
-        // An answer is one small write; without this it would wait for the next one.
-        let _ = stream.set_nodelay(true);
+    async fn run(self, socket: Socket) {
         let Self { process, stack, header_timeout, peer } = self;
         let draining = process.lifecycle.is_draining();
         let http2 = tokio::select! {
-            opening = timeout(header_timeout, speaks_http2(&stream)) => match opening {
+            opening = timeout(header_timeout, speaks_http2(socket.stream())) => match opening {
                 Ok(Some(http2)) => http2,
                 Ok(None) | Err(_) => return,
             },
@@ -210,8 +214,8 @@ impl Connection {
         let connection = Self { stack, process, header_timeout, peer };
         let result = match http2 {
             // In a box of its own, since it is large and most connections are not it.
-            true => Box::pin(connection.http2(stream)).await,
-            false => connection.http1(stream).await,
+            true => Box::pin(connection.http2(socket)).await,
+            false => connection.http1(socket).await,
         };
         if let Err(error) = result {
             // A broken connection is the peer's business; its requests have been logged.
@@ -219,7 +223,7 @@ impl Connection {
         }
     }
 
-    async fn http1(self, stream: TcpStream) -> hyper::Result<()> {
+    async fn http1(self, socket: Socket) -> hyper::Result<()> {
         let Self { process, stack, header_timeout, peer } = self;
         let pulse = Arc::new(Pulse::new(process.clock));
         let stack = stack.of_connection(peer.ip(), Some(Arc::clone(&pulse)));
@@ -230,7 +234,7 @@ impl Connection {
             .max_buf_size(MAX_HEAD_BYTES)
             // Hyper would close a connection that was accepted while draining before its first request.
             .keep_alive(!draining)
-            .serve_connection(TokioIo::new(stream), service(stack));
+            .serve_connection(TokioIo::new(socket), service(stack));
         let mut connection = pin!(connection);
         tokio::select! {
             biased;
@@ -242,14 +246,14 @@ impl Connection {
         connection.await
     }
 
-    async fn http2(self, stream: TcpStream) -> hyper::Result<()> {
+    async fn http2(self, socket: Socket) -> hyper::Result<()> {
         let Self { process, stack, header_timeout, peer } = self;
         let connection = http2::Builder::new(Tracked(Arc::clone(&process)))
             .timer(TokioTimer::new())
             // Asks the peer whether it is there.
             .keep_alive_interval(header_timeout)
             .max_concurrent_streams(256)
-            .serve_connection(TokioIo::new(stream), service(stack.of_connection(peer.ip(), None)));
+            .serve_connection(TokioIo::new(socket), service(stack.of_connection(peer.ip(), None)));
         let mut connection = pin!(connection);
         tokio::select! {
             result = &mut connection => return result,

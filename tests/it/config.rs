@@ -256,6 +256,17 @@ mod effect {
     }
 
     #[tokio::test]
+    async fn http_write_timeout_seconds() {
+        let server = with("MCP_ECHO_HTTP__WRITE_TIMEOUT_SECONDS", "0.2").await;
+        let big = server.call("big_response", json!({"bytes": 6_000_000}));
+        let mut unread = big.begin().await;
+        unread.head().await.expect_status(200);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let taken = unread.take(6_000_000).await;
+        assert!(taken < 6_000_000, "closed before its end");
+    }
+
+    #[tokio::test]
     async fn http_max_body_bytes() {
         let server = with("MCP_ECHO_HTTP__MAX_BODY_BYTES", "2048").await;
         for (length, status) in [(1500, 200), (2500, 413)] {
@@ -800,6 +811,7 @@ fn bad_values_are_refused_by_name() {
         ("MCP_ECHO_HTTP__MAX_CONNECTIONS", "0", "http.max_connections"),
         ("MCP_ECHO_HTTP__HEADER_TIMEOUT_SECONDS", "0", "http.header_timeout_seconds"),
         ("MCP_ECHO_HTTP__BODY_TIMEOUT_SECONDS", "-1", "http.body_timeout_seconds"),
+        ("MCP_ECHO_HTTP__WRITE_TIMEOUT_SECONDS", "0", "http.write_timeout_seconds"),
         ("MCP_ECHO_HTTP__MAX_BODY_BYTES", "10", "http.max_body_bytes"),
         ("MCP_ECHO_HTTP__TRUSTED_PROXIES", "10.0.0.0/33", "http.trusted_proxies"),
         ("LOG_LEVEL", "loud", "log.level"),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Connection, TestServer, instance_host};
+use crate::support::{Connection, TestServer, eventually, instance_host};
 use serde_json::json;
 
 const PAGE: &str = "http://localhost:6274";
@@ -211,4 +211,42 @@ async fn both_spellings_of_the_path_are_the_endpoint() {
     for path in ["/", "/mcp/x", "/mcpx", "/debugger", "/.well-known/x"] {
         server.request("GET", path).send().await.expect_status(404);
     }
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_does_not_keep_its_session() {
+    let server = TestServer::start(&[
+        ("MCP_ECHO_HTTP__WRITE_TIMEOUT_SECONDS", "0.5"),
+        ("MCP_SESSION_TIMEOUT", "0.5"),
+    ])
+    .await;
+    let talk = server.session(3).await;
+    talk.rpc("logging/setLevel", json!({"level": "debug"})).send().await.expect_status(200);
+    // More than the kernel takes for a reader that does not read.
+    let ticks = json!({"count": 10_000, "interval_ms": 0});
+    let mut stream = talk.call("stream_ticks", ticks).begin().await;
+    stream.head().await.expect_status(200);
+    eventually(|| server.instances[3].sessions.counts().live == 0).await;
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_loses_its_connection_and_one_that_is_slow_does_not() {
+    let server = TestServer::start(&[("MCP_ECHO_HTTP__WRITE_TIMEOUT_SECONDS", "1")]).await;
+    let talk = server.session(3).await;
+    let big = || talk.call("big_response", json!({"bytes": 6_000_000})).begin();
+    let (stopped, mut slow) = (big().await, big().await);
+    let mut taken = 0;
+    while taken < 6_000_000 {
+        taken += slow.take(500_000).await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    let mut stopped = stopped;
+    let mut taken = 0;
+    loop {
+        match stopped.take(1_000_000).await {
+            0 => break,
+            more => taken += more,
+        }
+    }
+    assert!((1..4_000_000).contains(&taken), "{taken}");
 }

@@ -276,6 +276,14 @@ impl Connection {
         count > 0
     }
 
+    /// Reads so many bytes and forgets them; fewer at the end.
+    pub async fn take(&mut self, count: usize) -> usize {
+        while self.buffer.len() < count && self.fill().await {}
+        let taken = count.min(self.buffer.len());
+        self.buffer.drain(..taken);
+        taken
+    }
+
     /// Whether the other side closes without another byte.
     pub async fn closes(&mut self) -> bool {
         self.buffer.is_empty() && !self.fill().await
