@@ -96,9 +96,10 @@ pub struct Paths {
 impl Service<Request> for Paths {
     type Response = Response;
     type Error = Infallible;
+    /// Every connection has room for one; so the rare ones, which are large, wait in a box.
     type Future = Either<
         <BearerChecked<Endpoint> as Service<Request>>::Future,
-        <Router as Service<Request>>::Future,
+        BoxFuture<'static, Result<Response, Infallible>>,
     >;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
@@ -108,7 +109,7 @@ impl Service<Request> for Paths {
     fn call(&mut self, request: Request) -> Self::Future {
         match request.uri().path() {
             "/mcp" | "/mcp/" => Either::Left(self.mcp.call(request)),
-            _ => Either::Right(self.others.call(request)),
+            _ => Either::Right(Box::pin(self.others.call(request))),
         }
     }
 }

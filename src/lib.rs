@@ -12,7 +12,7 @@
 //!                           ├─ listen                                        └─ prompts
 //!                           └─ seal
 //! state:  session ── store ── memory ── calendar;  tasks;  hub ── who is told of a change
-//! wire:   jsonrpc, version, model, failure, reply, stream, sse
+//! wire:   json, jsonrpc, params, version, model, failure, reply, stream, sse
 //! leaves: config, place, clock, lifecycle, telemetry, auth
 //! ```
 //!
@@ -25,6 +25,8 @@
 //! | [`lifecycle`] | no task is forgotten; stopping in two stages |
 //! | [`http`] | the layers, each with its reason |
 //! | [`mcp`] | the endpoint, from bytes to an era |
+//! | [`mcp::json`] | the members of a message, found in one pass |
+//! | [`mcp::params`] | what more than one reader wants of a request |
 //! | [`mcp::version`] | what each revision allows, in one table |
 //! | [`mcp::sessioned`] | what a session id means for a request |
 //! | [`mcp::stateless`] | what a request means that stands for itself |

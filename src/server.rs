@@ -169,10 +169,7 @@ impl Server {
             peer,
         };
         let socket = Socket::new(stream, self.write_timeout);
-        self.process.lifecycle.spawn(async move {
-            connection.run(socket).await;
-            drop(permit);
-        });
+        self.process.lifecycle.spawn(connection.run(socket, permit));
     }
 }
 
@@ -200,26 +197,28 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, socket: Socket) {
-        let Self { process, stack, header_timeout, peer } = self;
-        let draining = process.lifecycle.is_draining();
-        let http2 = tokio::select! {
-            opening = timeout(header_timeout, speaks_http2(socket.stream())) => match opening {
-                Ok(Some(http2)) => http2,
-                Ok(None) | Err(_) => return,
-            },
-            // Nothing has been asked on it, so there is nothing to finish.
-            () = process.lifecycle.closing().cancelled(), if !draining => return,
-        };
-        let connection = Self { stack, process, header_timeout, peer };
-        let result = match http2 {
-            // In a box of its own, since it is large and most connections are not it.
-            true => Box::pin(connection.http2(socket)).await,
-            false => connection.http1(socket).await,
+    /// Serves it to its end. What most connections do not need is in boxes: there may be many.
+    async fn run(self, socket: Socket, _permit: OwnedSemaphorePermit) {
+        let peer = self.peer;
+        let result = match Box::pin(self.speaks_http2(&socket)).await {
+            Some(true) => Box::pin(self.http2(socket)).await,
+            Some(false) => self.http1(socket).await,
+            None => return,
         };
         if let Err(error) = result {
             // A broken connection is the peer's business; its requests have been logged.
             tracing::debug!(%peer, %error, "connection ended early");
+        }
+    }
+
+    /// Whether it opens with HTTP/2; `None` if it should be closed.
+    async fn speaks_http2(&self, socket: &Socket) -> Option<bool> {
+        let lifecycle = &self.process.lifecycle;
+        let draining = lifecycle.is_draining();
+        tokio::select! {
+            opening = timeout(self.header_timeout, speaks_http2(socket.stream())) => opening.ok()?,
+            // Nothing has been asked on it, so there is nothing to finish.
+            () = lifecycle.closing().cancelled(), if !draining => None,
         }
     }
 

@@ -12,7 +12,10 @@ use std::{
 };
 
 use axum::{extract::Request, response::Response};
-use futures_util::future::{Either, Ready, ready};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Either, ready},
+};
 use http::header;
 use tower::Service;
 
@@ -55,7 +58,7 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Either<S::Future, Ready<Result<Response, Infallible>>>;
+    type Future = Either<S::Future, BoxFuture<'static, Result<Response, Infallible>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
@@ -72,7 +75,7 @@ where
             Err(problem) => {
                 record_of(request.extensions()).set_outcome("unauthorized");
                 let base = external_base(&self.instance.process, &request);
-                Either::Right(ready(Ok(metadata::challenge(problem, &base))))
+                Either::Right(ready(Ok(metadata::challenge(problem, &base))).boxed())
             }
         }
     }

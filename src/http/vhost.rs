@@ -16,7 +16,10 @@ use std::{
 };
 
 use axum::{Router, extract::Request, response::Response};
-use futures_util::future::{Either, Ready, ready};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Either, ready},
+};
 use http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use tower::Service;
 
@@ -211,7 +214,7 @@ impl Service<Request> for VirtualHosts {
     /// A tenant's answer, the operator's overview, or one that is known at once.
     type Future = Either<
         <Tenant as Service<Request>>::Future,
-        Either<<Router as Service<Request>>::Future, Ready<Result<Response, Infallible>>>,
+        BoxFuture<'static, Result<Response, Infallible>>,
     >;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
@@ -219,7 +222,7 @@ impl Service<Request> for VirtualHosts {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let answer = |response| Either::Right(Either::Right(ready(Ok(response))));
+        let answer = |response| Either::Right(ready(Ok(response)).boxed());
         let inner = &*self.0;
         if let Some(response) =
             admin::health(&inner.process, request.method(), request.uri().path())
@@ -233,7 +236,7 @@ impl Service<Request> for VirtualHosts {
         let instance = match target {
             Some(Target::Instance(instance)) => instance,
             Some(Target::FrontDoor) if admin::is_path(request.uri().path()) => {
-                return Either::Right(Either::Left(inner.overview.clone().call(request)));
+                return Either::Right(inner.overview.clone().call(request).boxed());
             }
             Some(Target::FrontDoor) => inner.pick(request.headers()),
             None => {

