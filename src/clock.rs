@@ -100,7 +100,7 @@ impl Rfc3339 {
     }
 
     fn compose(seconds: u64, fraction: u32, places: usize) -> Self {
-        let (days, second) = (seconds / 86_400, (seconds % 86_400) as u32);
+        let (days, second) = ((seconds / 86_400) as u32, (seconds % 86_400) as u32);
         // The day in a year that begins in March, so that a leap day is the last one; eras of 400 years.
         let shifted = days + 719_468;
         let (era, day) = (shifted / 146_097, shifted % 146_097);
@@ -109,24 +109,24 @@ impl Rfc3339 {
         let march = (5 * day + 2) / 153;
         let date = day - (153 * march + 2) / 5 + 1;
         let month = if march < 10 { march + 3 } else { march - 9 };
-        let year = year + era * 400 + u64::from(month <= 2);
+        let year = year + era * 400 + u32::from(month <= 2);
 
         let mut text = *b"0000-00-00T00:00:00.000000Z";
-        let mut write = |mut at: usize, places: usize, mut number: u64| {
-            at += places;
-            for _ in 0..places {
-                at -= 1;
-                text[at] = b'0' + (number % 10) as u8;
-                number /= 10;
-            }
+        let mut pair = |at: usize, number: u32| {
+            text[at] = b'0' + (number / 10) as u8;
+            text[at + 1] = b'0' + (number % 10) as u8;
         };
-        write(0, 4, year);
-        write(5, 2, month);
-        write(8, 2, date);
-        write(11, 2, u64::from(second / 3600));
-        write(14, 2, u64::from(second / 60 % 60));
-        write(17, 2, u64::from(second % 60));
-        write(20, places, u64::from(fraction));
+        pair(0, year / 100);
+        pair(2, year % 100);
+        pair(5, month);
+        pair(8, date);
+        pair(11, second / 3600);
+        pair(14, second / 60 % 60);
+        pair(17, second % 60);
+        let micros = if places == 3 { fraction * 1000 } else { fraction };
+        pair(20, micros / 10_000);
+        pair(22, micros / 100 % 100);
+        pair(24, micros % 100);
         text[20 + places] = b'Z';
         Self { text, length: 21 + places }
     }

@@ -8,7 +8,7 @@
 
 mod socket;
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use axum::body::Body;
 use http::Request;
@@ -235,14 +235,32 @@ impl Connection {
             .keep_alive(!draining)
             .serve_connection(TokioIo::new(socket), service(stack));
         let mut connection = pin!(connection);
-        tokio::select! {
-            biased;
-            result = &mut connection => return result,
-            () = pulse.stopped(header_timeout) => return Ok(()),
-            () = process.lifecycle.closing().cancelled(), if !draining => {}
+        let mut stopped = pin!(pulse.stopped(header_timeout));
+        let mut closing = pin!(process.lifecycle.closing().cancelled());
+        let mut asked = false;
+        // All connections share one `closing`, behind a lock, and this is polled at every request: so it is
+        // asked once, to wake this task, and again when the answer is known.
+        let ended = poll_fn(|cx| {
+            if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+                return Poll::Ready(Some(result));
+            }
+            if stopped.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Some(Ok(())));
+            }
+            let ask = !draining
+                && (!std::mem::replace(&mut asked, true) || process.lifecycle.is_draining());
+            match ask && closing.as_mut().poll(cx).is_ready() {
+                true => Poll::Ready(None),
+                false => Poll::Pending,
+            }
+        });
+        match ended.await {
+            Some(result) => result,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
-        connection.as_mut().graceful_shutdown();
-        connection.await
     }
 
     async fn http2(self, socket: Socket) -> hyper::Result<()> {

@@ -13,6 +13,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use bytes::{Buf, Bytes};
@@ -206,10 +207,11 @@ struct Line {
 impl Drop for Line {
     fn drop(&mut self) {
         let Self { identity, record, method, path, pulse, status, complete } = self;
+        let at = Instant::now();
         if let Some(pulse) = pulse {
-            pulse.end();
+            pulse.end(at);
         }
-        let ending = Ending { method, path, status: *status, complete: *complete };
+        let ending = Ending { method, path, status: *status, complete: *complete, at };
         identity.log.write(record, &ending);
     }
 }

@@ -7,7 +7,7 @@
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::time::sleep;
@@ -36,9 +36,9 @@ impl Pulse {
         self.quiet_since.store(BUSY, Ordering::Relaxed);
     }
 
-    /// Its answer has ended.
-    pub fn end(&self) {
-        self.quiet_since.store(self.clock.now().as_millis(), Ordering::Relaxed);
+    /// Its answer has ended, just now.
+    pub fn end(&self, now: Instant) {
+        self.quiet_since.store(self.clock.moment(now).as_millis(), Ordering::Relaxed);
     }
 
     /// Completes when no request has come for so long.
@@ -74,7 +74,7 @@ mod tests {
         pulse.stopped(patience).await;
         pulse.begin();
         assert!(timeout(patience * 3, pulse.stopped(patience)).await.is_err(), "in a request");
-        pulse.end();
+        pulse.end(Instant::now());
         assert!(timeout(patience / 3, pulse.stopped(patience)).await.is_err(), "just now");
         pulse.stopped(patience).await;
     }

@@ -5,7 +5,7 @@
 //! Refuses to differ from what the subscriber would write: same time, level, target and fields in each format.
 //! Trap: the path and the request id are the client's words; they are escaped.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use http::Method;
 use tracing::Level;
@@ -110,12 +110,14 @@ impl Style {
 pub struct Ending<'a> {
     /// HTTP method.
     pub method: &'a Method,
-    /// Path of the request target.
-    pub path: &'a str,
+    /// Path of the request target; borrowed if it is one of ours.
+    pub path: &'a Cow<'static, str>,
     /// Status of the answer; 0 if there is none.
     pub status: u16,
     /// Whether the client took the whole answer.
     pub complete: bool,
+    /// When it had ended.
+    pub at: Instant,
 }
 
 impl AccessLog {
@@ -152,7 +154,9 @@ impl Line<'_> {
             (true, None) if ending.status < 400 => "ok",
             (true, None) => "refused",
         };
-        let micros = u64::try_from(record.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let micros =
+            u64::try_from(ending.at.saturating_duration_since(record.received).as_micros())
+                .unwrap_or(u64::MAX);
         let [before, after] = self.style.time;
         self.add(before);
         self.text.extend_from_slice(Rfc3339::now().as_bytes());
@@ -161,8 +165,12 @@ impl Line<'_> {
         if let Some(instance) = instance {
             self.number(Field::Instance, instance.digit().into());
         }
-        self.escaped(Field::HttpMethod, ending.method.as_str());
-        self.escaped(Field::HttpPath, ending.path);
+        // A token of HTTP has neither quotes nor backslashes.
+        self.word(Field::HttpMethod, ending.method.as_str().as_bytes());
+        match ending.path {
+            Cow::Borrowed(known) => self.word(Field::HttpPath, known.as_bytes()),
+            Cow::Owned(path) => self.escaped(Field::HttpPath, path),
+        }
         if let Some(method) = method {
             self.word(Field::RpcMethod, method.as_bytes());
         }
