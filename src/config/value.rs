@@ -141,17 +141,27 @@ deserialize_from_str!(FrontDoor, LogLevel, Network);
 
 /// Whether a text can be a host: a name, an IPv4 address or a bracketed IPv6 address.
 pub fn is_host_name(text: &str) -> bool {
+    /// The bytes of a label.
+    const LABEL: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = 0u8;
+        while byte < 128 {
+            table[byte as usize] = byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+            byte += 1;
+        }
+        table
+    };
+
     match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => {
             let body = text.strip_suffix('.').unwrap_or(text);
+            // Every request's host is looked at here.
             let mut label = 0;
             for byte in body.bytes() {
                 match byte {
-                    b'.' if label == 0 => return false,
-                    b'.' => label = 0,
-                    b'-' | b'_' => label += 1,
-                    _ if byte.is_ascii_alphanumeric() => label += 1,
+                    _ if LABEL[usize::from(byte)] => label += 1,
+                    b'.' if label > 0 => label = 0,
                     _ => return false,
                 }
             }

@@ -83,7 +83,8 @@ where
 
 /// The user that a trusted, authenticating proxy names.
 fn forwarded_user(instance: &Instance, request: &Request) -> Caller {
-    if !instance.process.trusts(record_of(request.extensions()).peer) {
+    let process = &instance.process;
+    if process.trusted_proxies.is_empty() || !process.trusts(record_of(request.extensions()).peer) {
         return Caller::Anonymous;
     }
     match request.headers().get("x-user-id").and_then(|user| user.to_str().ok()) {

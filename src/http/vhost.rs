@@ -23,7 +23,7 @@ use futures_util::{
 use http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use tower::Service;
 
-use super::{Tenant, problem, record_of};
+use super::{Tenant, problem};
 use crate::{
     admin,
     config::{FrontDoor, HostsConfig, is_host_name},
@@ -31,6 +31,7 @@ use crate::{
     mcp::reply::SESSION_HEADER,
     place::InstanceId,
     session::SessionId,
+    telemetry::record::RequestRecord,
 };
 
 /// The name that opens every host name of ours.
@@ -246,7 +247,9 @@ impl Service<Request> for VirtualHosts {
                 ));
             }
         };
-        record_of(request.extensions()).set_instance(instance);
+        if let Some(record) = request.extensions().get::<Arc<RequestRecord>>() {
+            record.set_instance(instance);
+        }
         Either::Left(inner.tenants[instance.index()].clone().call(request))
     }
 }
