@@ -232,7 +232,7 @@ def start(bench: Bench) -> None:
             # The generator of a server that is not started yet.
             port = machine.free_port()
             fields = ("path", "version", "accept", "tool", "argument", "fixed", "delete")
-            dialect = {"address": f"127.0.0.1:{port}", "hosts": list(server.hosts), "pids": []}
+            dialect = {"address": f"127.0.0.1:{port}", "hosts": [host.format(port=port) for host in server.hosts], "pids": []}
             dialect |= {name: getattr(server, name) for name in fields}
             generators[server.name] = (load.Load(dialect, None), server, port)
             stack.callback(generators[server.name][0].close)

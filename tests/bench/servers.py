@@ -37,7 +37,7 @@ class Server:
     argument: str = "message"
     fixed: bool = False
     delete: bool = True
-    hosts: tuple[str, ...] = ("127.0.0.1",)
+    hosts: tuple[str, ...] = ("127.0.0.1:{port}",)
     path: str = "/mcp"
 
 
@@ -179,7 +179,7 @@ class Running:
         server = self.server
         dialect = {
             "address": f"127.0.0.1:{self.port}",
-            "hosts": list(server.hosts),
+            "hosts": [host.format(port=self.port) for host in server.hosts],
             "pids": self.pids,
             **{name: getattr(server, name) for name in ("path", "version", "accept", "tool", "argument", "fixed", "delete")},
         }
