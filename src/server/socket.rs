@@ -42,7 +42,8 @@ impl Socket {
             // Where the kernel has no such option there is the deadline alone.
             let options = SockRef::from(&stream);
             let _ = options.set_tcp_notsent_lowat(MAX_UNSENT);
-            let _ = options.set_tcp_user_timeout(Some(patience));
+            // Later than the deadline: the kernel gives up without telling the peer.
+            let _ = options.set_tcp_user_timeout(Some(patience.saturating_mul(2)));
         }
         Self { stream, patience, deadline: None }
     }

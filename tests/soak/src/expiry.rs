@@ -28,7 +28,9 @@ const OTHER: u8 = 3;
 pub async fn run(place: &Place, facts: &mut Facts) -> Result<()> {
     // Those that begin first must not expire before the last has begun.
     let trial = Server::start(place, "expiry", "")?;
-    let rate = pour(trial.address, 16, Until::Requests(20_000), || wire::initialize(OTHER)).await?.per_second();
+    let rate = pour(trial.address, 16, Until::Requests(20_000), || wire::initialize(OTHER))
+        .await?
+        .per_second();
     drop(trial);
     let timeout = (MANY as f64 / rate as f64 * 1.5).ceil() + 2.0;
     let server = Server::start(
@@ -44,11 +46,20 @@ pub async fn run(place: &Place, facts: &mut Facts) -> Result<()> {
     )?;
     let empty = server.rss()?;
 
-    let poured = pour(server.address, 16, Until::Requests(MANY), || wire::initialize(EXPIRING)).await?;
+    let poured =
+        pour(server.address, 16, Until::Requests(MANY), || wire::initialize(EXPIRING)).await?;
     let due = Instant::now() + Duration::from_secs_f64(timeout);
     let full = server.rss()?;
-    facts.check(poured.fine == MANY, format_args!("{} sessions began, {} a second", poured.fine, poured.per_second()));
-    facts.note(format_args!("memory went from {} to {}, {} bytes a session", mib(empty), mib(full), (full - empty) / MANY as usize));
+    facts.check(
+        poured.fine == MANY,
+        format_args!("{} sessions began, {} a second", poured.fine, poured.per_second()),
+    );
+    facts.note(format_args!(
+        "memory went from {} to {}, {} bytes a session",
+        mib(empty),
+        mib(full),
+        (full - empty) / MANY as usize
+    ));
     let baseline = watch(&server, EXPIRING, Duration::from_secs(2)).await?;
     server.signal(Signal::Stop)?;
     sleep_until((due + Duration::from_millis(500)).into()).await;
@@ -96,15 +107,24 @@ async fn judge(
 ) -> Result<()> {
     let start = Instant::now();
     let gone = server
-        .eventually(Duration::from_secs(60), async |server| Ok(server.counts(instance).await?.expired >= MANY))
+        .eventually(Duration::from_secs(60), async |server| {
+            Ok(server.counts(instance).await?.expired >= MANY)
+        })
         .await?;
     let took = start.elapsed();
     sleep(Duration::from_millis(300)).await;
-    let times = Times::of(probe.finish()?, took);
+    let times = Times::of(probe.finish()?);
     let counts = server.counts(instance).await?;
     facts.check(
         gone && counts.created == counts.live + counts.ended(),
-        format_args!("{how}: {} expired within {}; created {} = live {} + ended {}", counts.expired, ms(took), counts.created, counts.live, counts.ended()),
+        format_args!(
+            "{how}: {} expired within {}; created {} = live {} + ended {}",
+            counts.expired,
+            ms(took),
+            counts.created,
+            counts.live,
+            counts.ended()
+        ),
     );
     let granted = PAUSE.max(baseline.worst() + PAUSE);
     facts.check(

@@ -13,11 +13,15 @@
 //! | [`tenants`] | one instance saturated, nine keep their throughput and their latency |
 //! | [`churn`] | sessions come and go in every way, for long: every one accounted for, nothing left behind, memory flat |
 
+mod churn;
 mod expiry;
 mod facts;
+mod flood;
 mod pour;
 mod probe;
 mod server;
+mod slow;
+mod tenants;
 mod wire;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -26,11 +30,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::{facts::Facts, server::Place};
 
-const SCENARIOS: [&str; 1] = ["expiry"];
+const SCENARIOS: [&str; 5] = ["flood", "expiry", "slow", "tenants", "churn"];
 
 fn main() -> ExitCode {
     let done = arguments().and_then(|(place, names)| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(run(&place, &names))
     });
     match done {
@@ -72,7 +77,11 @@ async fn run(place: &Place, names: &[String]) -> Result<usize> {
         let mut facts = Facts::of(name);
         let start = std::time::Instant::now();
         let done = match *name {
+            "flood" => flood::run(place, &mut facts).await,
             "expiry" => expiry::run(place, &mut facts).await,
+            "slow" => slow::run(place, &mut facts).await,
+            "tenants" => tenants::run(place, &mut facts).await,
+            "churn" => churn::run(place, &mut facts).await,
             other => bail!("there is no scenario {other}"),
         };
         done.with_context(|| format!("{name} broke off"))?;

@@ -41,13 +41,12 @@ pub struct Probe {
 #[derive(Clone, Debug)]
 pub struct Times {
     sorted: Vec<Duration>,
-    pub took: Duration,
 }
 
 impl Times {
-    pub fn of(mut times: Vec<Duration>, took: Duration) -> Self {
+    pub fn of(mut times: Vec<Duration>) -> Self {
         times.sort_unstable();
-        Self { sorted: times, took }
+        Self { sorted: times }
     }
 
     pub fn count(&self) -> usize {
@@ -84,10 +83,15 @@ impl Probe {
     }
 
     /// For so long.
-    pub async fn during(address: SocketAddr, turns: &[Turn], period: Duration, time: Duration) -> Result<Times> {
+    pub async fn during(
+        address: SocketAddr,
+        turns: &[Turn],
+        period: Duration,
+        time: Duration,
+    ) -> Result<Times> {
         let probe = Self::start(address, turns, period);
         tokio::time::sleep(time).await;
-        Ok(Times::of(probe.finish()?, time))
+        Ok(Times::of(probe.finish()?))
     }
 }
 
@@ -134,14 +138,17 @@ async fn run(
 
 /// A new session's id.
 pub async fn begin(wire: &mut Wire, instance: u8) -> Result<String> {
-    let answer = timeout(PATIENCE, wire.ask(&wire::initialize(instance))).await.context("no answer")??;
+    let answer =
+        timeout(PATIENCE, wire.ask(&wire::initialize(instance))).await.context("no answer")??;
     ensure!(answer.status == 200, "initialize was refused: {} {}", answer.status, answer.text());
     answer.session()
 }
 
 /// An echo that must succeed.
 pub async fn echo(wire: &mut Wire, instance: u8, session: &str) -> Result<()> {
-    let answer = timeout(PATIENCE, wire.ask(&wire::echo(instance, session))).await.context("no answer")??;
+    let answer = timeout(PATIENCE, wire.ask(&wire::echo(instance, session)))
+        .await
+        .context("no answer")??;
     let right = answer.status == 200 && answer.text().contains("thirty bytes of message");
     ensure!(right, "echo was answered with {} {}", answer.status, answer.text());
     Ok(())

@@ -94,17 +94,10 @@ impl Server {
         Ok(kib.parse::<usize>()? * 1024)
     }
 
-    /// Time on a processor so far.
-    pub fn cpu(&self) -> Result<Duration> {
-        let stat = fs::read_to_string(self.proc("stat"))?;
-        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-        let ticks = |index: usize| fields.get(index).and_then(|t| t.parse::<u64>().ok()).unwrap_or(0);
-        Ok(Duration::from_millis((ticks(11) + ticks(12)) * 10))
-    }
-
     /// Open sockets, the listener included.
     pub fn sockets(&self) -> Result<usize> {
-        let open = fs::read_dir(self.proc("fd"))?.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        let open = fs::read_dir(self.proc("fd"))?
+            .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
         Ok(open.filter(|target| target.to_string_lossy().starts_with("socket:")).count())
     }
 

@@ -143,20 +143,6 @@ impl Wire {
         self.send(request).await?;
         self.answer().await
     }
-
-    /// Reads and forgets until the other side closes; how many bytes came.
-    pub async fn drain(&mut self) -> usize {
-        let mut bytes = self.buffer.len() - self.start;
-        self.start = self.buffer.len();
-        let mut chunk = vec![0; 64 * 1024];
-        while let Ok(count) = self.stream.read(&mut chunk).await {
-            if count == 0 {
-                break;
-            }
-            bytes += count;
-        }
-        bytes
-    }
 }
 
 fn status_of(head: &str) -> Result<u16> {
@@ -202,5 +188,10 @@ pub fn initialize(instance: u8) -> Vec<u8> {
 
 /// A request that calls `echo` in a session.
 pub fn echo(instance: u8, session: &str) -> Vec<u8> {
-    request("POST", instance, Some(session), &call("echo", r#"{"message":"thirty bytes of message, 30 b."}"#))
+    request(
+        "POST",
+        instance,
+        Some(session),
+        &call("echo", r#"{"message":"thirty bytes of message, 30 b."}"#),
+    )
 }

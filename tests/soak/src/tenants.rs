@@ -1,0 +1,186 @@
+//! One instance saturated, and nine that keep their throughput and their latency.
+//!
+//! Nine tenants ask at a modest fixed rate. Meanwhile nobody else asks; or the same pressure comes from all
+//! ten, evenly; or it comes from the tenth alone. The nine must keep 80 % of the throughput that they have
+//! when nobody else asks, and of the 99th percentile that they have when all are equal. Last, the tenth asks
+//! for large answers, each the work of a good part of a second: then too the nine must be served.
+//! The four take turns in short bursts, so that what the machine does meanwhile falls on all of them, and
+//! the median of the bursts counts.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use tokio::{task::JoinSet, time::sleep_until};
+
+use crate::{
+    facts::{Facts, ms},
+    probe::{Times, begin, echo},
+    server::{Place, Server},
+    wire::{self, Wire},
+};
+
+/// Requests a second of each of the nine.
+const RATE: u32 = 100;
+/// Connections that ask as fast as they are answered.
+const PRESSURE: usize = 120;
+/// Shares that must be kept.
+const KEEP: f64 = 0.8;
+/// What one percentile of a short burst may stray on a shared machine.
+const NOISE: Duration = Duration::from_millis(3);
+
+/// Connections that ask for large answers, and how large. Bytes.
+const LARGE_PRESSURE: usize = 8;
+const LARGE: usize = 8_000_000;
+/// What the nine may wait while the tenth asks for these.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// From where the pressure comes.
+#[derive(Clone, Copy, PartialEq)]
+enum Pressure {
+    Nobody,
+    Everyone,
+    One,
+    OneLarge,
+}
+
+/// What the nine saw: of each burst, the rate of the least of them and their 99th percentile; and what the others got.
+#[derive(Default)]
+struct Seen {
+    rates: Vec<f64>,
+    times: Vec<Duration>,
+    pressed: Vec<f64>,
+}
+
+fn median<T: Copy + PartialOrd>(values: &[T]) -> T {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
+    sorted[sorted.len() / 2]
+}
+
+pub async fn run(place: &Place, facts: &mut Facts) -> Result<()> {
+    let (rounds, burst) = if place.long { (100, 2.0) } else { (7, 0.5) };
+    let server = Server::start(place, "tenants", "")?;
+    let mut seen = [(); 4].map(|()| Seen::default());
+    for _ in 0..rounds {
+        let turns = [Pressure::Nobody, Pressure::Everyone, Pressure::One, Pressure::OneLarge];
+        for (seen, pressure) in seen.iter_mut().zip(turns) {
+            measure(server.address, pressure, Duration::from_secs_f64(burst), seen).await?;
+        }
+    }
+    let [quiet, equal, one, large] = seen
+        .each_ref()
+        .map(|seen| (median(&seen.rates), median(&seen.times), median(&seen.pressed)));
+    facts.note(format_args!("the pressure: {:.0} echoes a second from all ten, {:.0} from one; {:.0} answers of {LARGE} bytes", equal.2, one.2, large.2));
+    facts.check(
+        one.0 >= KEEP * quiet.0,
+        format_args!("throughput of the least of nine: {:.0} a second beside one that saturates, {:.0} when all press, {:.0} alone", one.0, equal.0, quiet.0),
+    );
+    facts.check(
+        one.1 <= equal.1.div_f64(KEEP) + NOISE,
+        format_args!(
+            "99th percentile of nine: {} beside one that saturates, {} when all press, {} alone",
+            ms(one.1),
+            ms(equal.1),
+            ms(quiet.1)
+        ),
+    );
+    facts.check(
+        large.0 >= KEEP * quiet.0 && large.1 <= PAUSE,
+        format_args!(
+            "beside one that asks for large answers: {:.0} a second, 99th percentile {}",
+            large.0,
+            ms(large.1)
+        ),
+    );
+    Ok(())
+}
+
+async fn measure(
+    address: SocketAddr,
+    pressure: Pressure,
+    time: Duration,
+    seen: &mut Seen,
+) -> Result<()> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let pressed = Arc::new(AtomicU64::new(0));
+    let mut pressing = JoinSet::new();
+    let connections = if pressure == Pressure::OneLarge { LARGE_PRESSURE } else { PRESSURE };
+    for number in 0..connections {
+        let instance = match pressure {
+            Pressure::Nobody => break,
+            Pressure::Everyone => (number % 10) as u8,
+            Pressure::One | Pressure::OneLarge => 0,
+        };
+        let large = wire::call("big_response", &format!(r#"{{"bytes":{LARGE}}}"#));
+        let (stop, pressed) = (Arc::clone(&stop), Arc::clone(&pressed));
+        pressing.spawn(async move {
+            let mut wire = Wire::open(address).await?;
+            let session = begin(&mut wire, instance).await?;
+            while !stop.load(Ordering::Relaxed) {
+                if pressure == Pressure::OneLarge {
+                    let answer =
+                        wire.ask(&wire::request("POST", 0, Some(&session), &large)).await?;
+                    ensure!(answer.body.len() > LARGE, "no large answer");
+                } else {
+                    echo(&mut wire, instance, &session).await?;
+                }
+                pressed.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok::<_, anyhow::Error>(())
+        });
+    }
+    // A thread of its own, so that the pressing clients delay these little.
+    let before = pressed.load(Ordering::Relaxed);
+    let (answers, times) = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(nine(address, time))
+    })
+    .await??;
+    let asked = pressed.load(Ordering::Relaxed) - before;
+    stop.store(true, Ordering::Relaxed);
+    while let Some(done) = pressing.join_next().await {
+        done??;
+    }
+    let seconds = time.as_secs_f64();
+    seen.pressed.push(asked as f64 / seconds);
+    seen.rates.push(answers.iter().copied().min().unwrap_or_default() as f64 / seconds);
+    seen.times.push(Times::of(times).percentile(99.0));
+    Ok(())
+}
+
+/// Nine tenants at a fixed rate. A request counts from when it was due, not from when its turn came.
+async fn nine(address: SocketAddr, time: Duration) -> Result<([u64; 9], Vec<Duration>)> {
+    let mut tenants = JoinSet::new();
+    for instance in 1..10u8 {
+        tenants.spawn(async move {
+            let mut wire = Wire::open(address).await?;
+            let session = begin(&mut wire, instance).await?;
+            let start = Instant::now();
+            let mut times = Vec::new();
+            for number in 0.. {
+                let due = start + Duration::from_secs(number) / RATE;
+                if due > start + time || Instant::now() > start + time {
+                    break;
+                }
+                sleep_until(due.into()).await;
+                echo(&mut wire, instance, &session).await?;
+                times.push(due.elapsed());
+            }
+            Ok::<_, anyhow::Error>((usize::from(instance) - 1, times))
+        });
+    }
+    let (mut answers, mut all) = ([0; 9], Vec::new());
+    while let Some(tenant) = tenants.join_next().await {
+        let (index, times) = tenant.context("a tenant panicked")??;
+        answers[index] = times.len() as u64;
+        all.extend(times);
+    }
+    Ok((answers, all))
+}
