@@ -291,6 +291,12 @@ impl Json {
         Self(text.into())
     }
 
+    /// Its length. Bytes.
+    #[expect(clippy::len_without_is_empty, reason = "no JSON text is empty")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The text.
     pub fn get(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
@@ -418,6 +424,12 @@ impl ToolResult {
     /// put there as they are.
     pub fn write_members(&self, out: &mut Vec<u8>) {
         let Self { content, structured_content, is_error } = self;
+        let texts = content.iter().map(|item| match item {
+            Content::Text { text } => text.len(),
+            Content::Image { .. } | Content::Audio { .. } | Content::Resource { .. } => 0,
+        });
+        // A large answer is not to be moved as it grows.
+        out.reserve(texts.sum::<usize>() + structured_content.as_ref().map_or(0, Json::len) + 128);
         out.extend_from_slice(b"\"content\":[");
         for (position, item) in content.iter().enumerate() {
             if position > 0 {
