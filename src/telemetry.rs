@@ -58,7 +58,10 @@ impl Telemetry {
         };
         installed?;
         let access = match level >= access::LEVEL {
-            true => AccessLog::new(lines.clone(), config.format, ansi),
+            true => {
+                let lines = lines.clone();
+                AccessLog::new(move |line| lines.push(line), config.format, ansi)
+            }
             false => AccessLog::silent(),
         };
         Ok(Self { lines, access, writer: Some(writer) })

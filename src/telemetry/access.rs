@@ -5,15 +5,12 @@
 //! Refuses to differ from what the subscriber would write: same time, level, target and fields in each format.
 //! Trap: the path and the request id are the client's words; they are escaped.
 
-use std::{borrow::Cow, sync::Arc, time::Instant};
+use std::{borrow::Cow, fmt, sync::Arc, time::Instant};
 
 use http::Method;
 use tracing::Level;
 
-use super::{
-    lines::Lines,
-    record::{Facts, RequestId, RequestRecord},
-};
+use super::record::{Facts, RequestId, RequestRecord};
 use crate::{clock::Rfc3339, config::LogFormat, mcp::model::write_string};
 
 /// The level of a request's line.
@@ -23,8 +20,17 @@ const TARGET: &str = "mcp_echo_stateful::access";
 const MESSAGE: &str = "request";
 
 /// Where the line of each request goes, and how it looks.
-#[derive(Clone, Debug)]
-pub struct AccessLog(Option<(Lines, Arc<Style>)>);
+#[derive(Clone)]
+pub struct AccessLog(Option<(Arc<Out>, Arc<Style>)>);
+
+/// Takes whole lines.
+type Out = dyn Fn(&[u8]) + Send + Sync;
+
+impl fmt::Debug for AccessLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "AccessLog" } else { "AccessLog(silent)" })
+    }
+}
 
 /// What stands between the values of a line, composed once.
 #[derive(Debug)]
@@ -121,9 +127,9 @@ pub struct Ending<'a> {
 }
 
 impl AccessLog {
-    /// Writes to these lines.
-    pub fn new(lines: Lines, format: LogFormat, ansi: bool) -> Self {
-        Self(Some((lines, Arc::new(Style::new(format, ansi)))))
+    /// Hands each line to `out`.
+    pub fn new(out: impl Fn(&[u8]) + Send + Sync + 'static, format: LogFormat, ansi: bool) -> Self {
+        Self(Some((Arc::new(out), Arc::new(Style::new(format, ansi)))))
     }
 
     /// Writes nothing.
@@ -133,8 +139,8 @@ impl AccessLog {
 
     /// Writes the line of a request.
     pub fn write(&self, record: &RequestRecord, ending: &Ending<'_>) {
-        if let Some((lines, style)) = &self.0 {
-            lines.push(&Line { text: Vec::with_capacity(512), style }.compose(record, ending));
+        if let Some((out, style)) = &self.0 {
+            out(&Line { text: Vec::with_capacity(512), style }.compose(record, ending));
         }
     }
 }
