@@ -204,6 +204,9 @@ fn decode(text: &str) -> Option<String> {
 
 /// Reads a resource; `None` if there is none of that URI for this caller.
 pub async fn read(instance: &Arc<Instance>, uri: &str, caller: Caller) -> Option<Contents> {
+    if !is_uri(uri) {
+        return None;
+    }
     let sets = &instance.policy.tools.sets;
     if let Some(found) = sets.iter().flat_map(|set| of_set(*set)).find(|known| known.uri == uri) {
         return Some((found.read)(instance, uri));
@@ -229,12 +232,26 @@ pub async fn read(instance: &Arc<Instance>, uri: &str, caller: Caller) -> Option
 /// Whether this caller may ask to be told of a resource: it is there, or a value of a session of the
 /// caller's may come to be there.
 pub async fn may_watch(instance: &Arc<Instance>, uri: &str, caller: Caller) -> bool {
+    if !is_uri(uri) {
+        return false;
+    }
     if let Some((session, _)) = uri.strip_prefix("session://").and_then(|r| r.split_once("/data/"))
     {
         let served = instance.policy.tools.sets.contains(&ToolSet::Session);
         return served && instance.sessions.find(session, caller).await.is_ok();
     }
     read(instance, uri, caller).await.is_some()
+}
+
+/// Whether a text may stand where the schema wants a URI: it goes back into results and notifications. Made
+/// of nothing but the characters of RFC 3986 §2, each `%` with its two digits.
+fn is_uri(text: &str) -> bool {
+    let digits = |rest: &[u8]| rest.len() >= 2 && rest[..2].iter().all(u8::is_ascii_hexdigit);
+    text.bytes().enumerate().all(|(at, byte)| match byte {
+        b'%' => digits(&text.as_bytes()[at + 1..]),
+        b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => false,
+        _ => byte.is_ascii_graphic(),
+    })
 }
 
 /// Proposes values for a variable of a template; `None` if there is no such template or variable.

@@ -396,3 +396,19 @@ async fn progress_comes_in_order_with_the_token_that_was_sent() {
         assert_eq!(messages(&call).len(), 1, "no token, no progress");
     }
 }
+
+/// Whatever is read or watched goes back under its URI, so it must be one.
+#[tokio::test]
+async fn what_is_no_uri_names_no_resource() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let talk = server.session(0).await;
+    let read = async |uri: &str| talk.rpc("resources/read", json!({"uri": uri})).send().await.json();
+    assert!(read("test://template/a%20b/data").await["result"].is_object());
+    for wrong in ["a b", "é", "\u{fffd}", "a\"b", "{id}", "50%", "%2", "%zz", "a\\b"] {
+        let uri = format!("test://template/{wrong}/data");
+        assert!(read(&uri).await["error"].is_object(), "{uri}");
+        let uri = format!("session://{}/data/{wrong}", talk.id);
+        let error = error(&talk, "resources/subscribe", json!({"uri": uri})).await;
+        assert!(error.is_object(), "{uri}");
+    }
+}
