@@ -63,6 +63,19 @@ impl LogState {
         self.first + self.frames.len() as u64
     }
 
+    /// Where in `frames` the next to be read is.
+    fn position(&self) -> usize {
+        usize::try_from(self.cursor - self.first).unwrap_or(usize::MAX)
+    }
+
+    /// Whether so many bytes more can wait for the reader. One message may be larger than all bounds: it
+    /// waits alone.
+    fn takes(&self, more: usize) -> bool {
+        let unread = self.frames.iter().skip(self.position());
+        let (frames, bytes) = unread.fold((0, 0), |(n, bytes), frame| (n + 1, bytes + frame.len()));
+        frames == 0 || frames < HIGH_WATER && bytes + more <= MAX_BYTES
+    }
+
     fn drop_first(&mut self) {
         if let Some(frame) = self.frames.pop_front() {
             self.bytes -= frame.len();
@@ -130,8 +143,7 @@ impl EventLog {
             room.as_mut().enable();
             {
                 let state = self.state();
-                let unread = state.next() - state.cursor;
-                if state.reader == 0 || unread < HIGH_WATER as u64 {
+                if state.reader == 0 || state.takes(message.len()) {
                     break;
                 }
             }
@@ -199,8 +211,7 @@ impl EventLog {
         if state.reader != reader {
             return Poll::Ready(None);
         }
-        let index = usize::try_from(state.cursor - state.first).unwrap_or(usize::MAX);
-        let Some(frame) = state.frames.get(index).cloned() else {
+        let Some(frame) = state.frames.get(state.position()).cloned() else {
             if state.finished {
                 return Poll::Ready(None);
             }
@@ -297,5 +308,45 @@ impl http_body::Body for EventStream {
             return Poll::Ready(Some(Ok(Frame::data(sse::KEEP_ALIVE))));
         }
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    fn read(log: &Arc<EventLog>, after: Option<u64>) -> EventStream {
+        let quiet = Duration::from_secs(60);
+        EventStream::new(Arc::clone(log), after, quiet, CancellationToken::new(), ())
+    }
+
+    async fn next(reader: &mut EventStream) -> Option<Bytes> {
+        let frame = reader.frame().await?.expect("never fails");
+        Some(frame.into_data().expect("is data"))
+    }
+
+    #[tokio::test]
+    async fn a_message_of_any_size_waits_for_its_reader() {
+        let log = EventLog::new(Some(1));
+        log.prime(Duration::from_secs(1));
+        let mut reader = read(&log, None);
+        let large = vec![b'x'; MAX_BYTES + 1];
+        let write = async {
+            log.send(b"small").await;
+            log.send(&large).await;
+            log.finish();
+        };
+        let follow = async {
+            let mut sizes = Vec::new();
+            while let Some(frame) = next(&mut reader).await {
+                sizes.push(frame.len() > MAX_BYTES);
+                tokio::task::yield_now().await;
+            }
+            sizes
+        };
+        let ((), sizes) = tokio::join!(write, follow);
+        assert_eq!(sizes, [false, false, true]);
     }
 }
