@@ -49,7 +49,7 @@ pub async fn run(place: &Place, facts: &mut Facts) -> Result<()> {
         "churn",
         "[session]\ntimeout_seconds = 1\n[stream]\nkeep_alive_seconds = 0.5\n",
     )?;
-    let time = Duration::from_secs(if place.long { 3600 } else { 18 });
+    let time = Duration::from_secs(if place.long { 3600 } else { 12 });
     let start = Instant::now();
     let (mut plateau, mut cycles, mut wrong) = (0, 0, 0);
     let mut seen = Vec::new();
