@@ -61,6 +61,7 @@ pub async fn run(place: &Place, facts: &mut Facts) -> Result<()> {
     let others = STALLED + 4 * OF_EACH + 100;
     let room = server.file_limit()?.saturating_sub(others);
     let streams = STREAMS.min(room);
+    ensure!(streams >= 1000, "the limit of open files leaves no room for streams");
     if streams < STREAMS {
         facts.note(format_args!(
             "ONLY {streams} STREAMS: the limit of open files leaves room for no more of {STREAMS}"
