@@ -200,6 +200,8 @@ section! {
         keep_alive_seconds: Seconds,
         /// What clients are told to wait before they resume a stream.
         retry_seconds: Seconds,
+        /// Bytes of sent events that all streams together keep to be resumed.
+        max_replay_bytes: usize,
         /// Open `subscriptions/listen` streams.
         max_subscriptions: usize,
     }

@@ -14,7 +14,7 @@ use crate::{
     http::origin::Origins,
     hub::Hub,
     lifecycle::Lifecycle,
-    mcp::{catalogue::Catalogue, seal::Sealer, version::Era},
+    mcp::{catalogue::Catalogue, seal::Sealer, stream::ReplayBudget, version::Era},
     place::{Boot, InstanceId, Origin, Tag},
     session::store::SessionStore,
     tasks::Tasks,
@@ -90,6 +90,8 @@ pub struct Instance {
     pub sessions: SessionStore,
     /// Its tools and prepared answers.
     pub catalogue: Arc<Catalogue>,
+    /// What its streams may keep to be resumed.
+    pub replay: Arc<ReplayBudget>,
     /// Who wants to be told of changes.
     pub hub: Arc<Hub>,
     /// Its tasks.
@@ -139,6 +141,7 @@ impl Instance {
             origins: Origins::build(&policy.origin, &config.hosts),
             sessions: SessionStore::in_memory(id, &policy.session, process),
             catalogue,
+            replay: ReplayBudget::of(policy.stream.max_replay_bytes),
             tasks: Tasks::new(id, &policy.tasks, process, &hub),
             hub,
             max_body_bytes: config.http.max_body_bytes,

@@ -32,7 +32,7 @@ use crate::{
     mcp::{
         jsonrpc::{Id, OwnedId},
         model::{Capabilities, LogLevel},
-        stream::EventLog,
+        stream::{EventLog, ReplayBudget},
         version::ProtocolVersion,
     },
     place::{Boot, InstanceId, Origin, Tag},
@@ -382,6 +382,7 @@ impl Session {
         known: Option<Arc<EventLog>>,
         limit: usize,
         closing: &CancellationToken,
+        budget: &Arc<ReplayBudget>,
     ) -> Option<(Arc<EventLog>, CancellationToken)> {
         let mut state = self.state();
         if state.ended {
@@ -393,7 +394,7 @@ impl Session {
         }
         activity.open_streams += 1;
         let log = known.unwrap_or_else(|| {
-            let log = activity.new_log();
+            let log = activity.new_log(budget);
             activity.standalone.push(Arc::clone(&log));
             log
         });
@@ -415,8 +416,12 @@ impl Session {
     }
 
     /// The stream of one call, which can be resumed.
-    pub fn call_stream(&self, closing: &CancellationToken) -> Arc<EventLog> {
-        self.state().activity(closing).new_log()
+    pub fn call_stream(
+        &self,
+        closing: &CancellationToken,
+        budget: &Arc<ReplayBudget>,
+    ) -> Arc<EventLog> {
+        self.state().activity(closing).new_log(budget)
     }
 
     /// Cancelled when the session or the process ends.
@@ -550,9 +555,9 @@ impl State {
 
 impl Activity {
     /// A stream that can be resumed; makes room by forgetting the oldest that nobody reads.
-    fn new_log(&mut self) -> Arc<EventLog> {
+    fn new_log(&mut self, budget: &Arc<ReplayBudget>) -> Arc<EventLog> {
         self.next_stream += 1;
-        let log = EventLog::new(Some(self.next_stream));
+        let log = EventLog::resumable(self.next_stream, budget);
         self.logs.push_back(Arc::clone(&log));
         if self.logs.len() > MAX_LOGS {
             let idle = self.logs.iter().position(|log| !log.has_reader()).unwrap_or(0);

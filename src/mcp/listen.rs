@@ -64,7 +64,7 @@ pub async fn open(
         prompts_list_changed: wanted.prompts_list_changed,
     };
     let acknowledged = json!({ "notifications": filter });
-    let log = EventLog::new(None);
+    let log = EventLog::passing();
     let subscription = Arc::new(Subscription { id: id.to_value(), filter, log: Arc::clone(&log) });
     subscription.deliver("notifications/subscriptions/acknowledged", acknowledged);
     let limit = instance.policy.stream.max_subscriptions;

@@ -103,7 +103,7 @@ pub async fn listen(instance: &Arc<Instance>, arrival: &Arc<Arrival>) -> Result<
     };
     let after = resumed.as_ref().map(|(_, number)| *number);
     let (log, closed) = session
-        .open_stream(resumed.map(|(log, _)| log), limit, closing)
+        .open_stream(resumed.map(|(log, _)| log), limit, closing, &instance.replay)
         .ok_or(Failure::TooManyStreams { limit })?;
     if after.is_none() {
         if binding.version.has(Feature::PrimingEvent) {
@@ -553,7 +553,8 @@ impl<'a> Binding<'a> {
             && reply::wants_events(self.form(), self.accepted);
         let speaks = call.tool.streams && reply::can_stream(self.form(), self.accepted);
         let stream = (self.alone && (speaks || waits)).then(|| {
-            let log = own.call_stream(self.instance.process.lifecycle.closing());
+            let closing = self.instance.process.lifecycle.closing();
+            let log = own.call_stream(closing, &self.instance.replay);
             if self.version.has(Feature::PrimingEvent) {
                 log.prime(self.instance.policy.stream.retry_seconds.get());
             }

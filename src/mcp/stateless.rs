@@ -367,7 +367,7 @@ impl Exchange<'_> {
             self.arrival.record.set_session(session.reference);
         }
         let stream = (call.tool.streams && reply::can_stream(self.form(), self.accepted))
-            .then(|| EventLog::new(None));
+            .then(EventLog::passing);
         let capabilities = client.capabilities;
         let context = Arc::new(CallContext::new(
             Arc::clone(self.instance),

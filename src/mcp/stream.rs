@@ -3,7 +3,8 @@
 //! Owns [`EventLog`] (what was sent, as frames encoded once) and [`EventStream`] (the HTTP body that
 //! reads it: keep-alive comments, its end). A log outlives its reader, which is what makes a stream
 //! resumable; a log without event ids keeps nothing that was read. Refuses to grow: a writer that can
-//! wait does while a slow reader catches up, one that cannot cuts the reader off.
+//! wait does while a slow reader catches up, one that cannot cuts the reader off; and all logs of an
+//! instance together keep what its [`ReplayBudget`] allows.
 //! Trap: a reader that is gone is only noticed when the body is dropped, so what must happen then hangs
 //! on a guard inside the body.
 
@@ -12,7 +13,10 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -33,11 +37,36 @@ const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Frames that wait for a reader before a writer does.
 const HIGH_WATER: usize = 32;
 
+/// What the logs of one instance may keep together so that streams can be resumed. Once it is spent, a log
+/// that is written or read gives up what has been read, or, while nobody reads it, all but its last event.
+#[derive(Debug)]
+pub struct ReplayBudget {
+    limit: usize,
+    kept: AtomicUsize,
+}
+
+impl ReplayBudget {
+    /// A budget of so many bytes.
+    pub fn of(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, kept: AtomicUsize::new(0) })
+    }
+
+    /// Bytes that are kept now.
+    pub fn kept(&self) -> usize {
+        self.kept.load(Ordering::Relaxed)
+    }
+
+    fn is_spent(&self) -> bool {
+        self.kept() > self.limit
+    }
+}
+
 /// What was sent on one stream.
 #[derive(Debug)]
 pub struct EventLog {
     /// The stream's number in its session; `None` if it cannot be resumed.
     pub stream: Option<u32>,
+    budget: Option<Arc<ReplayBudget>>,
     state: Mutex<LogState>,
     room: Notify,
 }
@@ -63,6 +92,19 @@ impl LogState {
         self.first + self.frames.len() as u64
     }
 
+    /// Where in `frames` the next to be read is.
+    fn position(&self) -> usize {
+        usize::try_from(self.cursor - self.first).unwrap_or(usize::MAX)
+    }
+
+    /// Whether so many bytes more can wait for the reader. One message may be larger than all bounds: it
+    /// waits alone.
+    fn takes(&self, more: usize) -> bool {
+        let unread = self.frames.iter().skip(self.position());
+        let (frames, bytes) = unread.fold((0, 0), |(n, bytes), frame| (n + 1, bytes + frame.len()));
+        frames == 0 || frames < HIGH_WATER && bytes + more <= MAX_BYTES
+    }
+
     fn drop_first(&mut self) {
         if let Some(frame) = self.frames.pop_front() {
             self.bytes -= frame.len();
@@ -78,9 +120,19 @@ impl LogState {
 }
 
 impl EventLog {
-    /// An empty log. With a stream number its events get ids, and it can be resumed.
-    pub fn new(stream: Option<u32>) -> Arc<Self> {
-        Arc::new(Self { stream, state: Mutex::default(), room: Notify::new() })
+    /// An empty log whose events have no ids.
+    pub fn passing() -> Arc<Self> {
+        Arc::new(Self { stream: None, budget: None, state: Mutex::default(), room: Notify::new() })
+    }
+
+    /// An empty log that can be resumed: its events have ids that begin with that number.
+    pub fn resumable(stream: u32, budget: &Arc<ReplayBudget>) -> Arc<Self> {
+        Arc::new(Self {
+            stream: Some(stream),
+            budget: Some(Arc::clone(budget)),
+            state: Mutex::default(),
+            room: Notify::new(),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, LogState> {
@@ -109,6 +161,7 @@ impl EventLog {
         if state.finished {
             return;
         }
+        let before = state.bytes;
         state.bytes += frame.len();
         state.frames.push_back(frame);
         while state.frames.len() > MAX_FRAMES || (state.bytes > MAX_BYTES && state.frames.len() > 1)
@@ -119,7 +172,25 @@ impl EventLog {
             state.drop_first();
         }
         state.cursor = state.cursor.max(state.first);
+        self.settle(state, before);
         state.wake();
+    }
+
+    /// Books what the log keeps now, where it kept so many bytes before; gives up what may be if the budget is
+    /// spent.
+    fn settle(&self, state: &mut LogState, before: usize) {
+        let Some(budget) = &self.budget else { return };
+        budget.kept.fetch_add(state.bytes, Ordering::Relaxed);
+        budget.kept.fetch_sub(before, Ordering::Relaxed);
+        while budget.is_spent()
+            && state.frames.len() > 1
+            && (state.first < state.cursor || state.reader == 0)
+        {
+            let before = state.bytes;
+            state.drop_first();
+            budget.kept.fetch_sub(before - state.bytes, Ordering::Relaxed);
+        }
+        state.cursor = state.cursor.max(state.first);
     }
 
     /// Appends a message, waiting while a reader is far behind.
@@ -130,8 +201,7 @@ impl EventLog {
             room.as_mut().enable();
             {
                 let state = self.state();
-                let unread = state.next() - state.cursor;
-                if state.reader == 0 || unread < HIGH_WATER as u64 {
+                if state.reader == 0 || state.takes(message.len()) {
                     break;
                 }
             }
@@ -199,8 +269,7 @@ impl EventLog {
         if state.reader != reader {
             return Poll::Ready(None);
         }
-        let index = usize::try_from(state.cursor - state.first).unwrap_or(usize::MAX);
-        let Some(frame) = state.frames.get(index).cloned() else {
+        let Some(frame) = state.frames.get(state.position()).cloned() else {
             if state.finished {
                 return Poll::Ready(None);
             }
@@ -208,12 +277,22 @@ impl EventLog {
             return Poll::Pending;
         };
         state.cursor += 1;
+        let before = state.bytes;
         if self.stream.is_none() {
             state.drop_first();
         }
+        self.settle(&mut state, before);
         drop(state);
         self.room.notify_waiters();
         Poll::Ready(Some(frame))
+    }
+}
+
+impl Drop for EventLog {
+    fn drop(&mut self) {
+        if let Some(budget) = &self.budget {
+            budget.kept.fetch_sub(self.state().bytes, Ordering::Relaxed);
+        }
     }
 }
 
@@ -297,5 +376,82 @@ impl http_body::Body for EventStream {
             return Poll::Ready(Some(Ok(Frame::data(sse::KEEP_ALIVE))));
         }
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    fn read(log: &Arc<EventLog>, after: Option<u64>) -> EventStream {
+        let quiet = Duration::from_secs(60);
+        EventStream::new(Arc::clone(log), after, quiet, CancellationToken::new(), ())
+    }
+
+    async fn next(reader: &mut EventStream) -> Option<Bytes> {
+        let frame = reader.frame().await?.expect("never fails");
+        Some(frame.into_data().expect("is data"))
+    }
+
+    #[tokio::test]
+    async fn a_message_of_any_size_waits_for_its_reader() {
+        let log = EventLog::resumable(1, &ReplayBudget::of(usize::MAX));
+        log.prime(Duration::from_secs(1));
+        let mut reader = read(&log, None);
+        let large = vec![b'x'; MAX_BYTES + 1];
+        let write = async {
+            log.send(b"small").await;
+            log.send(&large).await;
+            log.finish();
+        };
+        let follow = async {
+            let mut sizes = Vec::new();
+            while let Some(frame) = next(&mut reader).await {
+                sizes.push(frame.len() > MAX_BYTES);
+                tokio::task::yield_now().await;
+            }
+            sizes
+        };
+        let ((), sizes) = tokio::join!(write, follow);
+        assert_eq!(sizes, [false, false, true]);
+    }
+
+    #[tokio::test]
+    async fn all_logs_together_keep_what_the_budget_allows() {
+        let budget = ReplayBudget::of(10_000);
+        let logs: Vec<_> = (0..10).map(|number| EventLog::resumable(number, &budget)).collect();
+        let message = [b'x'; 100];
+        let frame = sse::frame(&message, Some((0, 10))).len();
+        // Read at once: all of it is kept only so that it can be read again.
+        let mut readers: Vec<_> = logs.iter().map(|log| read(log, None)).collect();
+        for _ in 0..50 {
+            for (log, reader) in logs.iter().zip(&mut readers) {
+                log.push(&message);
+                assert!(next(reader).await.is_some());
+            }
+        }
+        assert!((5_000..10_000 + 10 * frame).contains(&budget.kept()), "{}", budget.kept());
+        // What has not been read yet is not given up while someone reads.
+        for _ in 0..50 {
+            logs[0].push(&message);
+        }
+        for _ in 0..50 {
+            assert!(next(&mut readers[0]).await.is_some());
+        }
+        // Read by nobody: the last event is kept.
+        readers.clear();
+        for log in &logs {
+            (0..200).for_each(|_| log.push(&message));
+        }
+        assert!(budget.kept() < 10_000 + 10 * frame, "{}", budget.kept());
+        for log in &logs {
+            let mut again = read(log, Some(0));
+            log.finish();
+            assert!(next(&mut again).await.is_some());
+        }
+        drop(logs);
+        assert_eq!(budget.kept(), 0);
     }
 }

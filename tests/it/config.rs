@@ -456,6 +456,21 @@ mod effect {
         assert!(String::from_utf8_lossy(&first).contains("retry: 2500\n"));
     }
 
+    #[tokio::test]
+    async fn stream_max_replay_bytes() {
+        // The priming event, five ticks and the result, each of some hundred bytes.
+        for (limit, expected) in [("1000000", 6..7), ("700", 1..6), ("0", 0..2)] {
+            let server = with("MCP_ECHO_STREAM__MAX_REPLAY_BYTES", limit).await;
+            let talk = server.session_of(0, "2025-11-25").await;
+            let mut request = json!({"name": "stream_ticks", "arguments": {"interval_ms": 1}});
+            request["_meta"] = json!({"progressToken": 1});
+            talk.rpc("tools/call", request).send().await.expect_status(200);
+            let again = talk.request("GET").header("Last-Event-ID", "1-0").send().await;
+            let events = again.text().matches("data: {").count();
+            assert!(expected.contains(&events), "{limit}: {events}");
+        }
+    }
+
     /// A request of the stateless era.
     fn stateless(server: &TestServer, method: &str, params: Value) -> Request {
         let mut params = params;

@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tokio::time::{sleep, sleep_until};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, sleep_until},
+};
 
 use crate::{
     facts::{Facts, mib, ms},
@@ -63,22 +66,25 @@ pub async fn run(place: &Place, facts: &mut Facts) -> Result<()> {
 
     let probe = Probe::start(server.address, &[Turn::Echo(OTHER)], Duration::from_millis(5));
     let start = Instant::now();
-    let flood = tokio::spawn(pour(
+    let mut flooding = JoinSet::new();
+    flooding.spawn(pour(
         server.address,
         32,
         Until::Time(start + Duration::from_secs(seconds)),
         || wire::initialize(FLOODED),
     ));
     let (mut peak, mut rounds) = (0, 0);
-    while !flood.is_finished() {
+    let mut flood = None;
+    while flood.is_none() {
         for session in &kept {
             echo(&mut wire, FLOODED, session).await?;
         }
         rounds += 1;
         peak = peak.max(server.rss()?);
         sleep(Duration::from_millis(100)).await;
+        flood = flooding.try_join_next();
     }
-    let flood = flood.await??;
+    let flood = flood.context("no flood")???;
     let times = Times::of(probe.finish()?);
     facts.check(
         flood.fine == 0 && flood.odd == 0 && flood.refused > CAPACITY,

@@ -1,10 +1,11 @@
 //! An honest client among the others: echoes at a steady rate and notes how long each took.
 //!
 //! Owns a thread and a runtime of its own, so that what the scenario does in this process delays it
-//! little. Trap: on a shared machine some delay is nobody's fault, so each scenario measures a baseline
-//! first and grants it.
+//! little. Trap: on a shared machine some delay is nobody's fault, so a [`Watch`] asks a second server
+//! at the same time, which nobody else uses, and what that one lets it wait is granted.
 
 use std::{
+    fmt::{self, Display},
     net::SocketAddr,
     sync::{
         Arc,
@@ -17,7 +18,11 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::wire::{self, Wire};
+use crate::{
+    facts::ms,
+    server::Server,
+    wire::{self, Wire},
+};
 
 /// Longer than any answer may take, so that a hang fails instead of hanging.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,6 +46,13 @@ pub struct Probe {
 #[derive(Clone, Debug)]
 pub struct Times {
     sorted: Vec<Duration>,
+}
+
+impl Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (p99, worst) = (ms(self.percentile(99.0)), ms(self.worst()));
+        write!(f, "{}, 99 % within {p99}, the longest {worst}", self.count())
+    }
 }
 
 impl Times {
@@ -81,17 +93,23 @@ impl Probe {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().ok().context("the probe panicked")?
     }
+}
 
-    /// For so long.
-    pub async fn during(
-        address: SocketAddr,
-        turns: &[Turn],
-        period: Duration,
-        time: Duration,
-    ) -> Result<Times> {
-        let probe = Self::start(address, turns, period);
-        tokio::time::sleep(time).await;
-        Ok(Times::of(probe.finish()?))
+/// A probe and its control: the same turns at the same time at a server that is left alone.
+pub struct Watch {
+    probe: Probe,
+    control: Probe,
+}
+
+impl Watch {
+    pub fn start(server: &Server, control: &Server, turns: &[Turn]) -> Self {
+        let start = |server: &Server| Probe::start(server.address, turns, Duration::from_millis(5));
+        Self { probe: start(server), control: start(control) }
+    }
+
+    /// How long the others had to wait, and how long the control.
+    pub fn finish(self) -> Result<(Times, Times)> {
+        Ok((Times::of(self.probe.finish()?), Times::of(self.control.finish()?)))
     }
 }
 
