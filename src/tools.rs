@@ -40,6 +40,8 @@ pub struct Tool {
     pub stateful: bool,
     /// Whether it says something before its result: progress, log messages, questions.
     pub streams: bool,
+    /// Whether its answers may be so large that several at once are too much.
+    pub large: bool,
     /// Arguments that are mirrored into `Mcp-Param-*` headers, beside `session`.
     pub mirrored: &'static [(&'static str, &'static str)],
     /// Reads the arguments; what it returns runs the tool.
@@ -61,6 +63,7 @@ const TOOL: Tool = Tool {
     counted: true,
     stateful: false,
     streams: false,
+    large: false,
     mirrored: &[],
     prepare: |arguments| Err(arguments.bad("the row says nothing".to_owned())),
 };

@@ -315,6 +315,9 @@ impl<'a> Binding<'a> {
             return Err(Failure::NotAMessage(problem.into()));
         }
         let mut answers: Vec<BoxFuture<'static, Bytes>> = Vec::new();
+        // A hundred small requests must not make one answer of any size.
+        let most = self.instance.policy.tools.max_response_bytes;
+        let mut bytes = 0;
         for message in messages {
             match message {
                 Ok(Message::Request { id, method, params }) => {
@@ -322,11 +325,17 @@ impl<'a> Binding<'a> {
                         Some(Method::Initialize) => Err(Failure::NotAMessage(
                             "initialize must not be part of a batch".into(),
                         )),
+                        _ if bytes > most => Err(Failure::InvalidParams(format!(
+                            "the answers of this batch have more than {most} bytes already (tools.max_response_bytes); send this by itself"
+                        ))),
                         _ => self.opened_request(id, &method, &Params::read(params)).await,
                     };
                     answers.push(match started {
                         Ok(Started::Later(work)) => work,
-                        Ok(Started::Done(message)) => ready(message),
+                        Ok(Started::Done(message)) => {
+                            bytes += message.len() as u64;
+                            ready(message)
+                        }
                         Ok(Started::Streaming(_)) => {
                             ready(Failure::Internal.to_message(Some(id), ERA))
                         }
@@ -522,6 +531,11 @@ impl<'a> Binding<'a> {
         let meta = params.meta().map_err(|bad| Failure::InvalidParams(bad.to_string()))?;
         let call = ToolCall::find(self.instance, params)?;
         self.arrival.record.set_tool(call.tool.name);
+        if call.tool.large && !self.alone {
+            let problem =
+                format!("{} must not be part of a batch; send it by itself", call.tool.name);
+            return Err(Failure::InvalidParams(problem));
+        }
         let Ready { prepared, handle } = match call.prepare(self.instance, &Inputs::default()) {
             Ok(ready) => ready,
             Err(bad) if self.version.has(Feature::ArgumentErrorsAreResults) => {

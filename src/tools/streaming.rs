@@ -72,6 +72,7 @@ pub(super) const TOOLS: &[Tool] = &[
         output_schema: Some(|| {
             object(json!({ "bytes": { "type": "integer" }, "sha256": { "type": "string" } }))
         }),
+        large: true,
         prepare: big_response,
         ..TOOL
     },

@@ -156,6 +156,31 @@ async fn only_2025_03_26_has_batches() {
 }
 
 #[tokio::test]
+async fn the_answers_of_a_batch_are_bounded_together() {
+    let server = TestServer::start(&[("MCP_ECHO_TOOLS__MAX_RESPONSE_BYTES", "100000")]).await;
+    let talk = server.session_of(0, "2025-03-26").await;
+    talk.ask("set_session_data", json!({"key": "k", "value": "x".repeat(40_000)})).await;
+    let call = |tool: &str, arguments: Value| {
+        json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call",
+            "params": {"name": tool, "arguments": arguments}})
+    };
+    let post = async |messages: &[Value]| {
+        let answer = talk.post(json!(messages).to_string()).send().await;
+        answer.expect_status(200);
+        answer.json().as_array().expect("an array").clone()
+    };
+    // Each answer holds the value twice: as text and as structure.
+    let answers = post(&vec![call("get_session_data", json!({"key": "k"})); 10]).await;
+    let whole = answers.iter().filter(|answer| answer["error"].is_null()).count();
+    assert_eq!((answers.len(), whole), (10, 2));
+    assert_eq!(answers[9]["error"]["code"], -32602);
+    // A tool whose answers may be large has no place there at all: several would be composed at once.
+    let answers = post(&vec![call("big_response", json!({"bytes": 10})); 2]).await;
+    assert!(answers.iter().all(|answer| answer["error"]["code"] == -32602), "{answers:?}");
+    assert_eq!(talk.ask("big_response", json!({"bytes": 10})).await["bytes"], 10);
+}
+
+#[tokio::test]
 async fn one_batch_without_an_id_makes_one_session() {
     let server = TestServer::start(&[]).await;
     let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"message":"x"}}}"#;
