@@ -2,9 +2,11 @@
 //!
 //! Owns the tables of resources and templates, reading, and the completion of template variables.
 //! Refuses URIs that are in no table, and a session's data to anyone but its owner.
-//! Trap: lists must not vary by session or caller (2026-07-28), so a session's data is a template.
+//! Traps: lists must not vary by session or caller (2026-07-28), so a session's data is a template; a key can
+//! be written in several ways, and whoever reads or watches it in one is answered in another, the one that
+//! changes are told in.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -186,6 +188,29 @@ fn encode(text: &str) -> String {
     encoded
 }
 
+/// The session and the key of a session's value.
+fn session_data(uri: &str) -> Option<(&str, String)> {
+    let (session, key) = uri.strip_prefix("session://")?.split_once("/data/")?;
+    Some((session, decode(key)?))
+}
+
+/// The spelling of a URI in which its changes are told.
+pub fn canonical(uri: &str) -> Cow<'_, str> {
+    match session_data(uri) {
+        Some((session, key)) => data_uri(session, &key).into(),
+        None => uri.into(),
+    }
+}
+
+/// Whether a text may stand in a URI between two slashes (RFC 3986 §3.3, `segment-nz`).
+fn is_segment(text: &str) -> bool {
+    let whole = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%".contains(&byte);
+    let escape = |rest: &str| {
+        rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    !text.is_empty() && text.bytes().all(whole) && text.split('%').skip(1).all(escape)
+}
+
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -209,17 +234,16 @@ pub async fn read(instance: &Arc<Instance>, uri: &str, caller: Caller) -> Option
         return Some((found.read)(instance, uri));
     }
     if sets.contains(&ToolSet::Session)
-        && let Some(rest) = uri.strip_prefix("session://")
+        && let Some((session, key)) = session_data(uri)
     {
-        let (session, key) = rest.split_once("/data/")?;
         let session = instance.sessions.find(session, caller).await.ok()?;
-        let value = session.with_data(|data| Some(data.get(&decode(key)?)?.get().to_owned()))?;
-        return Some(Contents::text(uri, "application/json", value));
+        let value = session.with_data(|data| Some(data.get(&key)?.get().to_owned()))?;
+        return Some(Contents::text(&canonical(uri), "application/json", value));
     }
     if sets.contains(&ToolSet::Conformance)
         && let Some(rest) = uri.strip_prefix("test://template/")
     {
-        let id = rest.strip_suffix("/data").filter(|id| !id.is_empty() && !id.contains('/'))?;
+        let id = rest.strip_suffix("/data").filter(|id| is_segment(id))?;
         let data = json!({ "id": id, "templateTest": true, "data": format!("Data for ID: {id}") });
         return Some(Contents::text(uri, "application/json", data.to_string()));
     }
@@ -229,8 +253,7 @@ pub async fn read(instance: &Arc<Instance>, uri: &str, caller: Caller) -> Option
 /// Whether this caller may ask to be told of a resource: it is there, or a value of a session of the
 /// caller's may come to be there.
 pub async fn may_watch(instance: &Arc<Instance>, uri: &str, caller: Caller) -> bool {
-    if let Some((session, _)) = uri.strip_prefix("session://").and_then(|r| r.split_once("/data/"))
-    {
+    if let Some((session, _)) = session_data(uri) {
         let served = instance.policy.tools.sets.contains(&ToolSet::Session);
         return served && instance.sessions.find(session, caller).await.is_ok();
     }

@@ -95,6 +95,13 @@ impl Server {
         &self.instances
     }
 
+    /// What every request is answered with, for callers that bring a transport of their own: put the
+    /// [`Peer`] into each request, and call [`tick`](crate::session::store::SessionStore::tick) on the
+    /// sessions and [`sweep`](crate::tasks::Tasks::sweep) on the tasks of every instance.
+    pub fn stack(&self) -> Stack {
+        self.stack.clone()
+    }
+
     /// Serves until `shutdown` completes, then drains: not ready and no new session at once, event
     /// streams closed, calls in flight finished or, after `shutdown.drain_seconds`, cut off.
     pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Stopped {

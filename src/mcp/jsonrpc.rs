@@ -23,7 +23,9 @@ impl<'a> Id<'a> {
     pub fn parse(raw: &'a str) -> Option<Self> {
         let digits = raw.strip_prefix('-').unwrap_or(raw);
         let integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        (integer || raw.starts_with('"')).then_some(Self(raw))
+        // Half a surrogate pair is JSON, but no text; and what went back would be one neither.
+        let string = raw.starts_with('"') && text_of(raw).is_some();
+        (integer || string).then_some(Self(raw))
     }
 
     /// As a number, if it is a small one: what ids of our own requests are.
@@ -200,7 +202,7 @@ impl<'a> Message<'a> {
         if result.is_some() || error.is_some() {
             return refuse("a message has either \"method\" or \"result\" or \"error\"");
         }
-        let Some(method) = text(method) else {
+        let Some(method) = text_of(method.get()) else {
             return refuse("the member \"method\" must be a string");
         };
         let params = params.filter(|raw| raw.get() != "null");
@@ -219,11 +221,11 @@ fn syntax_error<'a>(error: &serde_json::Error) -> EnvelopeError<'a> {
 }
 
 /// The text of a JSON string; borrowed unless it holds an escape.
-fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+fn text_of(raw: &str) -> Option<Cow<'_, str>> {
+    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     match inner.contains('\\') {
         false => Some(Cow::Borrowed(inner)),
-        true => serde_json::from_str(raw.get()).ok().map(Cow::Owned),
+        true => serde_json::from_str(raw).ok().map(Cow::Owned),
     }
 }
 

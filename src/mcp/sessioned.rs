@@ -405,7 +405,7 @@ impl<'a> Binding<'a> {
                     return Err(Failure::ResourceNotFound(uri.into_owned()));
                 }
                 let session = self.session().await?;
-                if !session.subscribe(&uri, closing) {
+                if !session.subscribe(&resources::canonical(&uri), closing) {
                     let problem = "the session has as many subscriptions as it may".to_owned();
                     return Err(Failure::InvalidParams(problem));
                 }
@@ -414,7 +414,7 @@ impl<'a> Binding<'a> {
             }
             Method::ResourcesUnsubscribe => {
                 let UriParams { uri } = require(params, "\"uri\"")?;
-                self.session().await?.unsubscribe(&uri);
+                self.session().await?.unsubscribe(&resources::canonical(&uri));
                 Ok(done(id, b"{}"))
             }
             Method::PromptsGet => {

@@ -319,6 +319,11 @@ fn set_session_data(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArgume
     if key.is_empty() {
         return Err(arguments.bad("the argument \"key\" must not be empty".to_owned()));
     }
+    // It goes back as it came, so it must be what every client can read: no half of a surrogate pair, no
+    // number beyond all measure, no bottomless nesting.
+    if let Err(error) = serde_json::from_str::<Value>(value.get()) {
+        return Err(arguments.bad(format!("the argument \"value\" cannot be read back: {error}")));
+    }
     // Compact, so that a value with line breaks between its tokens still fits one line of a stream.
     let value =
         RawValue::from_string(compact(value)).map_err(|error| arguments.bad(error.to_string()))?;

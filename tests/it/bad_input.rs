@@ -281,6 +281,8 @@ fn not_json_rpc(server: &TestServer) -> Vec<Row> {
             ("id a fraction", member("id", "1.5"), 400, INVALID_REQUEST),
             ("id an object", member("id", "{}"), 400, INVALID_REQUEST),
             ("id an array", member("id", "[1]"), 400, INVALID_REQUEST),
+            ("id half a surrogate pair", member("id", r#""\ud800""#), 400, INVALID_REQUEST),
+            ("id with no escape", member("id", r#""\u00""#), 400, PARSE_ERROR),
             ("id a boolean", member("id", "true"), 400, INVALID_REQUEST),
             ("no method", member("method", ""), 400, INVALID_REQUEST),
             ("method a number", member("method", "1"), 400, INVALID_REQUEST),
