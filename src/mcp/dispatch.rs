@@ -17,8 +17,8 @@ use super::{
     catalogue::List,
     failure::{Failure, Misrouted},
     model::{
-        Common, CompleteParams, Contents, META_VERSION, NamedParams, Nested, Object, PromptResult,
-        Reference, ToolResult, UriParams,
+        Common, CompleteParams, Contents, META_VERSION, Meta, NamedParams, Nested, Object,
+        PromptResult, Reference, ToolResult, UriParams,
     },
     version::Method,
 };
@@ -72,6 +72,19 @@ pub fn common(params: Option<&RawValue>) -> Result<Common, Failure> {
             .any(|name| text.contains(name))
     };
     Ok(read(params.filter(carries))?.unwrap_or_default())
+}
+
+/// What opts into progress notifications, and is repeated in each (schema `ProgressToken`).
+pub fn progress_token(meta: Option<&Meta>) -> Result<Option<Value>, Failure> {
+    let token = meta.and_then(|meta| meta.progress_token.as_ref());
+    let whole = |token: &Value| token.as_f64().is_some_and(|number| number.fract() == 0.0);
+    match token.is_none_or(|token| token.is_string() || whole(token)) {
+        true => Ok(token.cloned()),
+        false => {
+            let problem = "\"progressToken\" must be a string or an integer".to_owned();
+            Err(Failure::InvalidParams(problem))
+        }
+    }
 }
 
 /// Which list a method asks for.

@@ -503,6 +503,7 @@ impl<'a> Binding<'a> {
 
     async fn call(&mut self, id: Id<'_>, params: Option<&RawValue>) -> Result<Started, Failure> {
         let common = dispatch::common(params)?;
+        let progress_token = dispatch::progress_token(common.meta.as_ref())?;
         let call = ToolCall::find(self.instance, params)?;
         self.arrival.record.set_tool(call.tool.name);
         let Ready { prepared, handle } = match call.prepare(self.instance, &Inputs::default()) {
@@ -526,7 +527,7 @@ impl<'a> Binding<'a> {
         let meta = common.meta;
         let client = ClientFacts {
             capabilities: own.handshake.capabilities,
-            progress_token: meta.as_ref().and_then(|meta| meta.progress_token.clone()),
+            progress_token,
             log_level: Some(own.log_level()),
             meta,
             progress_messages: self.version.has(Feature::ProgressMessages),

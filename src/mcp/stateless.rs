@@ -210,15 +210,9 @@ impl Exchange<'_> {
                 }
             },
         };
-        let token = meta.progress_token.as_ref();
-        if token.is_some_and(|token| !token.is_string() && !token.is_number()) {
-            return Err(Failure::InvalidParams(
-                "\"progressToken\" must be a string or a number".to_owned(),
-            ));
-        }
         Ok(ClientFacts {
             capabilities,
-            progress_token: token.cloned(),
+            progress_token: dispatch::progress_token(Some(meta))?,
             log_level,
             meta: Some(meta.clone()),
             progress_messages: true,

@@ -444,5 +444,10 @@ async fn progress_comes_in_order_with_the_token_that_was_sent() {
         }
         let call = talk.call("test_tool_with_progress", json!({})).send().await;
         assert_eq!(messages(&call).len(), 1, "no token, no progress");
+        for wrong in [json!(false), json!({}), json!([1]), json!(1.5)] {
+            let meta = json!({"progressToken": wrong});
+            let params = json!({"name": "test_tool_with_progress", "_meta": meta});
+            assert_eq!(error(&talk, "tools/call", params).await["code"], INVALID_PARAMS);
+        }
     }
 }
