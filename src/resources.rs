@@ -211,6 +211,16 @@ fn is_segment(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(whole) && text.split('%').skip(1).all(escape)
 }
 
+/// Whether a text is a URI of the plain kind, `scheme://host/path`.
+pub fn is_plain_uri(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once("://") else { return false };
+    let host = rest.split('/').next().unwrap_or_default();
+    scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+        && !host.contains([':', '@'])
+        && rest.split('/').all(|part| part.is_empty() || is_segment(part))
+}
+
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
