@@ -16,7 +16,7 @@ use crate::{
         model::{Content, Contents, PromptMessage, PromptResult},
         version::ProtocolVersion,
     },
-    resources::{PNG, titled},
+    resources::{PNG, is_plain_uri, titled},
 };
 
 /// The texts that fill a prompt's blanks.
@@ -117,6 +117,10 @@ const TEST_PROMPTS: &[Prompt] = &[
         }],
         fill: |blanks, _| {
             let uri = blanks.get("resourceUri").map_or("", String::as_str);
+            if !is_plain_uri(uri) {
+                let message = "the argument \"resourceUri\" must be a URI, such as test://example";
+                return Outcome::Refused { code: INVALID_PARAMS, message: message.to_owned() };
+            }
             let text = "Embedded resource content for testing.".to_owned();
             Outcome::Done(vec![
                 PromptMessage::user(Content::Resource {

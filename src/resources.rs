@@ -2,9 +2,11 @@
 //!
 //! Owns the tables of resources and templates, reading, and the completion of template variables.
 //! Refuses URIs that are in no table, and a session's data to anyone but its owner.
-//! Trap: lists must not vary by session or caller (2026-07-28), so a session's data is a template.
+//! Traps: lists must not vary by session or caller (2026-07-28), so a session's data is a template; a key can
+//! be written in several ways, and whoever reads or watches it in one is answered in another, the one that
+//! changes are told in.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -186,6 +188,39 @@ fn encode(text: &str) -> String {
     encoded
 }
 
+/// The session and the key of a session's value.
+fn session_data(uri: &str) -> Option<(&str, String)> {
+    let (session, key) = uri.strip_prefix("session://")?.split_once("/data/")?;
+    Some((session, decode(key)?))
+}
+
+/// The spelling of a URI in which its changes are told.
+pub fn canonical(uri: &str) -> Cow<'_, str> {
+    match session_data(uri) {
+        Some((session, key)) => data_uri(session, &key).into(),
+        None => uri.into(),
+    }
+}
+
+/// Whether a text may stand in a URI between two slashes (RFC 3986 §3.3, `segment-nz`).
+fn is_segment(text: &str) -> bool {
+    let whole = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%".contains(&byte);
+    let escape = |rest: &str| {
+        rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    !text.is_empty() && text.bytes().all(whole) && text.split('%').skip(1).all(escape)
+}
+
+/// Whether a text is a URI of the plain kind, `scheme://host/path`.
+pub fn is_plain_uri(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once("://") else { return false };
+    let host = rest.split('/').next().unwrap_or_default();
+    scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+        && !host.contains([':', '@'])
+        && rest.split('/').all(|part| part.is_empty() || is_segment(part))
+}
+
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -204,25 +239,21 @@ fn decode(text: &str) -> Option<String> {
 
 /// Reads a resource; `None` if there is none of that URI for this caller.
 pub async fn read(instance: &Arc<Instance>, uri: &str, caller: Caller) -> Option<Contents> {
-    if !is_uri(uri) {
-        return None;
-    }
     let sets = &instance.policy.tools.sets;
     if let Some(found) = sets.iter().flat_map(|set| of_set(*set)).find(|known| known.uri == uri) {
         return Some((found.read)(instance, uri));
     }
     if sets.contains(&ToolSet::Session)
-        && let Some(rest) = uri.strip_prefix("session://")
+        && let Some((session, key)) = session_data(uri)
     {
-        let (session, key) = rest.split_once("/data/")?;
         let session = instance.sessions.find(session, caller).await.ok()?;
-        let value = session.with_data(|data| Some(data.get(&decode(key)?)?.get().to_owned()))?;
-        return Some(Contents::text(uri, "application/json", value));
+        let value = session.with_data(|data| Some(data.get(&key)?.get().to_owned()))?;
+        return Some(Contents::text(&canonical(uri), "application/json", value));
     }
     if sets.contains(&ToolSet::Conformance)
         && let Some(rest) = uri.strip_prefix("test://template/")
     {
-        let id = rest.strip_suffix("/data").filter(|id| !id.is_empty() && !id.contains('/'))?;
+        let id = rest.strip_suffix("/data").filter(|id| is_segment(id))?;
         let data = json!({ "id": id, "templateTest": true, "data": format!("Data for ID: {id}") });
         return Some(Contents::text(uri, "application/json", data.to_string()));
     }
@@ -232,26 +263,11 @@ pub async fn read(instance: &Arc<Instance>, uri: &str, caller: Caller) -> Option
 /// Whether this caller may ask to be told of a resource: it is there, or a value of a session of the
 /// caller's may come to be there.
 pub async fn may_watch(instance: &Arc<Instance>, uri: &str, caller: Caller) -> bool {
-    if !is_uri(uri) {
-        return false;
-    }
-    if let Some((session, _)) = uri.strip_prefix("session://").and_then(|r| r.split_once("/data/"))
-    {
+    if let Some((session, _)) = session_data(uri) {
         let served = instance.policy.tools.sets.contains(&ToolSet::Session);
         return served && instance.sessions.find(session, caller).await.is_ok();
     }
     read(instance, uri, caller).await.is_some()
-}
-
-/// Whether a text may stand where the schema wants a URI: it goes back into results and notifications. Made
-/// of nothing but the characters of RFC 3986 §2, each `%` with its two digits.
-fn is_uri(text: &str) -> bool {
-    let digits = |rest: &[u8]| rest.len() >= 2 && rest[..2].iter().all(u8::is_ascii_hexdigit);
-    text.bytes().enumerate().all(|(at, byte)| match byte {
-        b'%' => digits(&text.as_bytes()[at + 1..]),
-        b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => false,
-        _ => byte.is_ascii_graphic(),
-    })
 }
 
 /// Proposes values for a variable of a template; `None` if there is no such template or variable.

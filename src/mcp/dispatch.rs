@@ -17,7 +17,7 @@ use super::{
         Common, CompleteParams, Contents, NamedParams, Nested, Object, PromptResult, Reference,
         ToolResult, UriParams,
     },
-    params::Params,
+    params::{Meta, Params},
     version::Method,
 };
 use crate::{
@@ -48,6 +48,19 @@ pub fn require<'a, T: Deserialize<'a>>(params: Option<Raw<'a>>, needs: &str) -> 
 /// What a request may carry that answers questions of ours. Most carry nothing of it, and are not read again.
 pub fn common(params: &Params<'_>) -> Result<Common, Failure> {
     Ok(read(params.raw.filter(|_| params.has_common()))?.unwrap_or_default())
+}
+
+/// What opts into progress notifications, and is repeated in each (schema `ProgressToken`).
+pub fn progress_token(meta: Option<&Meta<'_>>) -> Result<Option<Value>, Failure> {
+    let token = meta.and_then(|meta| meta.progress_token).map(Raw::value);
+    let whole = |token: &Value| token.as_f64().is_some_and(|number| number.fract() == 0.0);
+    match token.as_ref().is_none_or(|token| token.is_string() || whole(token)) {
+        true => Ok(token),
+        false => {
+            let problem = "\"progressToken\" must be a string or an integer".to_owned();
+            Err(Failure::InvalidParams(problem))
+        }
+    }
 }
 
 /// Which list a method asks for.

@@ -49,7 +49,7 @@ pub async fn open(
     let mut resource_subscriptions = Vec::new();
     for uri in wanted.resource_subscriptions {
         if resources::may_watch(instance, &uri, arrival.caller).await {
-            resource_subscriptions.push(uri);
+            resource_subscriptions.push(resources::canonical(&uri).into_owned());
         }
     }
     let filter = Filter {

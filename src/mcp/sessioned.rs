@@ -431,7 +431,7 @@ impl<'a> Binding<'a> {
                     return Err(Failure::ResourceNotFound(uri.into_owned()));
                 }
                 let session = self.session().await?;
-                if !session.subscribe(&uri, closing) {
+                if !session.subscribe(&resources::canonical(&uri), closing) {
                     let problem = "the session has as many subscriptions as it may".to_owned();
                     return Err(Failure::InvalidParams(problem));
                 }
@@ -440,7 +440,7 @@ impl<'a> Binding<'a> {
             }
             Method::ResourcesUnsubscribe => {
                 let UriParams { uri } = require(params, "\"uri\"")?;
-                self.session().await?.unsubscribe(&uri);
+                self.session().await?.unsubscribe(&resources::canonical(&uri));
                 Ok(done(id, b"{}"))
             }
             Method::PromptsGet => {
@@ -529,6 +529,7 @@ impl<'a> Binding<'a> {
 
     async fn call(&mut self, id: Id<'_>, params: &Params<'_>) -> Result<Started, Failure> {
         let meta = params.meta().map_err(|bad| Failure::InvalidParams(bad.to_string()))?;
+        let progress_token = dispatch::progress_token(meta)?;
         let call = ToolCall::find(self.instance, params)?;
         self.arrival.record.set_tool(call.tool.name);
         if call.tool.large && !self.alone {
@@ -556,7 +557,7 @@ impl<'a> Binding<'a> {
         };
         let client = ClientFacts {
             capabilities: own.handshake.capabilities,
-            progress_token: meta.and_then(|meta| meta.progress_token).map(Raw::value),
+            progress_token,
             log_level: Some(own.log_level()),
             meta: params.raw_meta().map(|raw| raw.get().into()),
             progress_messages: self.version.has(Feature::ProgressMessages),

@@ -226,15 +226,9 @@ impl Exchange<'_> {
                 }
             },
         };
-        let token = meta.progress_token.map(Raw::value);
-        if token.as_ref().is_some_and(|token| !token.is_string() && !token.is_number()) {
-            return Err(Failure::InvalidParams(
-                "\"progressToken\" must be a string or a number".to_owned(),
-            ));
-        }
         Ok(ClientFacts {
             capabilities,
-            progress_token: token,
+            progress_token: dispatch::progress_token(Some(meta))?,
             log_level,
             meta: params.raw_meta().map(|raw| raw.get().into()),
             progress_messages: true,

@@ -182,6 +182,56 @@ async fn subscribers_are_told_on_the_get_stream_until_they_unsubscribe() {
 }
 
 #[tokio::test]
+async fn what_is_no_uri_is_no_resource() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let talk = server.session_of(0, "2025-06-18").await;
+    // RFC 3986 §2; an answer would have to repeat them.
+    for id in ["a b", "a\u{0}", "é", "a#b", "%4", "%", "<", "[", "\u{2028}"] {
+        let uri = json!({"uri": format!("test://template/{id}/data")});
+        for method in ["resources/read", "resources/subscribe"] {
+            assert_eq!(error(&talk, method, uri.clone()).await["code"], -32002, "{uri}");
+        }
+    }
+    for id in ["a", "a%20b", "a-._~!$&'()*+,;=:@", "%C3%A9"] {
+        let uri = json!({"uri": format!("test://template/{id}/data")});
+        let contents = result(&talk, "resources/read", uri.clone()).await["contents"][0].clone();
+        assert_eq!(contents["uri"], uri["uri"]);
+    }
+}
+
+#[tokio::test]
+async fn however_a_key_is_written_it_is_one_resource() {
+    let server = TestServer::start(&[]).await;
+    let talk = server.session_of(0, "2025-06-18").await;
+    let mut events = Events::open(talk.request("GET")).await;
+    let store = json!({"key": "é: ~", "value": 1});
+    let uri = |key: &str| json!({"uri": format!("session://{}/data/{key}", talk.id)});
+    let written = "%C3%A9%3A%20~";
+    for key in [written, "é: ~", "%c3%a9:%20%7E", "é%3a ~"] {
+        talk.ask("set_session_data", store.clone()).await;
+        let read = result(&talk, "resources/read", uri(key)).await;
+        assert_eq!(read["contents"][0]["uri"], uri(written)["uri"]);
+        assert_eq!(read["contents"][0]["text"], "1");
+        result(&talk, "resources/subscribe", uri(key)).await;
+        talk.ask("set_session_data", store.clone()).await;
+        assert_eq!(events.message().await["params"]["uri"], uri(written)["uri"]);
+        // In another spelling than it was asked for.
+        result(&talk, "resources/unsubscribe", uri("%c3%a9%3a ~")).await;
+
+        let wanted = json!({"resourceSubscriptions": [uri(key)["uri"]]});
+        let listen = server.modern("subscriptions/listen", json!({"notifications": wanted}));
+        let mut listener = Events::open(listen.build()).await;
+        let honoured = listener.message().await["params"]["notifications"].clone();
+        assert_eq!(honoured, json!({"resourceSubscriptions": [uri(written)["uri"]]}));
+    }
+    talk.ask("set_session_data", store.clone()).await;
+    events.expect_quiet().await;
+    for no_key in ["%zz", "%", "%ff"] {
+        error(&talk, "resources/subscribe", uri(no_key)).await;
+    }
+}
+
+#[tokio::test]
 async fn one_subscribes_to_what_is_there_and_to_what_is_one_s_own() {
     let server = TestServer::start(&[FIXTURES]).await;
     let talk = server.session_of(0, "2025-11-25").await;
@@ -250,6 +300,9 @@ async fn prompts_are_filled_in_in_every_revision() {
         json!({"name": "test_simple_prompt", "arguments": {"other": "x"}}),
         json!({"name": "echo", "arguments": {"message": 7}}),
         json!({"name": "echo", "arguments": ["x"]}),
+        // It would be repeated as the URI of a resource.
+        json!({"name": "test_prompt_with_embedded_resource", "arguments": {"resourceUri": "x y"}}),
+        json!({"name": "test_prompt_with_embedded_resource", "arguments": {"resourceUri": "a://b:c"}}),
     ] {
         let refused = error(&talk, "prompts/get", params.clone()).await;
         assert_eq!(refused["code"], INVALID_PARAMS, "{params}");
@@ -394,6 +447,11 @@ async fn progress_comes_in_order_with_the_token_that_was_sent() {
         }
         let call = talk.call("test_tool_with_progress", json!({})).send().await;
         assert_eq!(messages(&call).len(), 1, "no token, no progress");
+        for wrong in [json!(false), json!({}), json!([1]), json!(1.5)] {
+            let meta = json!({"progressToken": wrong});
+            let params = json!({"name": "test_tool_with_progress", "_meta": meta});
+            assert_eq!(error(&talk, "tools/call", params).await["code"], INVALID_PARAMS);
+        }
     }
 }
 
@@ -402,7 +460,8 @@ async fn progress_comes_in_order_with_the_token_that_was_sent() {
 async fn what_is_no_uri_names_no_resource() {
     let server = TestServer::start(&[FIXTURES]).await;
     let talk = server.session(0).await;
-    let read = async |uri: &str| talk.rpc("resources/read", json!({"uri": uri})).send().await.json();
+    let read =
+        async |uri: &str| talk.rpc("resources/read", json!({"uri": uri})).send().await.json();
     assert!(read("test://template/a%20b/data").await["result"].is_object());
     for wrong in ["a b", "é", "\u{fffd}", "a\"b", "{id}", "50%", "%2", "%zz", "a\\b"] {
         let uri = format!("test://template/{wrong}/data");

@@ -38,6 +38,7 @@ use crate::{
     input::{Ask, Conversation, Delivery, Reading, Step},
     oracle::{Events, Question, is_events},
     render::{Knowledge, Memory, Renderer, Sent},
+    wire,
 };
 
 /// Longer than anything takes that ends at all.
@@ -157,9 +158,27 @@ fn note(line: impl std::fmt::Display) {
     });
 }
 
-/// Holds the whole conversation; panics where an answer, the state or the log is not as it must be.
+/// Holds a whole conversation; panics where an answer, the state or the log is not as it must be.
 pub fn converse(conversation: &Conversation) {
-    let Stage { config, knowledge } = stage();
+    let memory = Arc::new(Mutex::new(Memory::default()));
+    on_stage(async |server| run(conversation, server, &stage().knowledge, &memory).await);
+    let memory = lock(&memory);
+    let log = log();
+    for (id, _) in &memory.sessions {
+        let line = log.lines().find(|line| line.contains(id));
+        assert!(line.is_none(), "a session's id in the log: {line:?}");
+    }
+}
+
+/// Sends any bytes over a connection of HTTP/1.1; panics as [`converse`] does.
+pub fn connect(bytes: &[u8]) {
+    note(format_args!(">> {}", bytes.escape_ascii()));
+    on_stage(async |server| wire::connect(server.stack(), bytes).await);
+}
+
+/// Plays on a server of this thread, and looks at what that leaves.
+fn on_stage(play: impl AsyncFnOnce(&Server)) {
+    let config = &stage().config;
     LOG.with_borrow_mut(Vec::clear);
     TRANSCRIPT.with_borrow_mut(String::clear);
     let access = || {
@@ -167,24 +186,26 @@ pub fn converse(conversation: &Conversation) {
         AccessLog::new(out, LogFormat::Compact, false)
     };
     let server = SERVER.take().unwrap_or_else(|| Server::build(config, access()).expect("builds"));
-    let memory = Arc::new(Mutex::new(Memory::default()));
     let runtime = paused();
-    runtime.block_on(run(conversation, &server, knowledge, &memory));
+    runtime.block_on(async {
+        play(&server).await;
+        check_state(&server).await;
+    });
     drop(runtime);
     // Sessions have been ended; a task lives on.
     if server.instances().iter().all(|instance| instance.tasks.is_empty()) {
         SERVER.set(Some(server));
     }
-    let log = LOG.with_borrow(|log| String::from_utf8_lossy(log).into_owned());
+    let log = log();
     log.lines().for_each(note_reached);
-    let memory = lock(&memory);
-    let ids = memory.sessions.iter().map(|(id, _)| id.as_str());
-    for secret in ids.chain(SECRETS) {
-        let line = log.lines().find(|line| line.contains(secret));
-        assert!(line.is_none(), "{secret} in the log: {line:?}");
+    for word in [" ERROR "].into_iter().chain(SECRETS) {
+        let line = log.lines().find(|line| line.contains(word));
+        assert!(line.is_none(), "{word} in the log: {line:?}");
     }
-    let line = log.lines().find(|line| line.contains("ERROR"));
-    assert!(line.is_none(), "a fault of ours: {line:?}");
+}
+
+fn log() -> String {
+    LOG.with_borrow(|log| String::from_utf8_lossy(log).into_owned())
 }
 
 fn lock(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
@@ -234,6 +255,10 @@ async fn run(
             std::panic::resume_unwind(error.into_panic());
         }
     }
+}
+
+/// What must hold when all is said and done.
+async fn check_state(server: &Server) {
     // Calls that nobody waits for any more end as well.
     sleep(PATIENCE).await;
     for instance in server.instances() {
@@ -313,6 +338,7 @@ impl Exchange {
             if let Ok(bytes) = frame.expect("a whole body").into_data() {
                 note(format_args!("<< {}", String::from_utf8_lossy(&bytes)));
                 events.read(&bytes, &mut question, &mut lock(&self.memory));
+                assert!(events.quiet < 40, "ten minutes, and the call has not ended");
             }
         }
     }

@@ -6,6 +6,8 @@
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 
+use crate::stories;
+
 /// Requests at the most.
 const MAX_STEPS: usize = 12;
 
@@ -17,7 +19,7 @@ pub struct Conversation {
 
 impl<'a> Arbitrary<'a> for Conversation {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        let mut steps = Vec::new();
+        let mut steps = stories::beginning(u.arbitrary()?);
         while steps.len() < MAX_STEPS && !u.is_empty() {
             steps.push(u.arbitrary()?);
         }

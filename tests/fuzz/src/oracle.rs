@@ -4,7 +4,10 @@
 //! not met. Reads what was asked by itself, from the bytes that were sent, and knows nothing of the intent
 //! behind them. Trap: a demand that is too wide finds nothing, one that is too narrow finds itself.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use http::{HeaderMap, Method, StatusCode, header, response::Parts};
 use serde_json::{Value, de::from_str, value::RawValue};
@@ -39,6 +42,10 @@ enum Kind {
     Batch,
     /// No JSON, or nothing at all.
     Nothing,
+}
+
+fn id_of(message: &str) -> Option<String> {
+    from_str::<Object<'_>>(message).ok()?.get("id").map(|id| id.get().to_owned())
 }
 
 /// The id of a message, if that is a request without doubt; an error if it is doubtful.
@@ -87,12 +94,16 @@ impl Question {
             Kind::One => vec![text],
             Kind::Nothing => vec![],
         };
+        // Of two requests with one id nobody knows which an answer belongs to.
+        let ids: Vec<_> = texts.iter().filter_map(|message| id_of(message)).collect();
+        let unique = ids.iter().collect::<BTreeSet<_>>().len() == ids.len();
+        let told: &[u8] = if unique { &sent.body } else { &[] };
         let requests: Result<Vec<_>, ()> = texts.into_iter().map(request_id).collect();
         Self {
             method: sent.method.clone(),
             path: sent.target.path().to_owned(),
             whole: matches!(delivery, Delivery::Whole | Delivery::Chunks(_)),
-            asked: Asked::read(&revision(sent, memory), &sent.body),
+            asked: Asked::read(&revision(sent, memory), told),
             kind,
             requests: requests.ok().map(|ids| ids.into_iter().flatten().collect()),
             answered: Vec::new(),
@@ -321,7 +332,6 @@ fn revision(sent: &Sent, memory: &Memory) -> String {
 fn learn(value: &Value, members: &Object<'_>, memory: &mut Memory) {
     fn keep(all: &mut Vec<String>, value: &Value) {
         if let Some(text) = value.as_str()
-            && all.len() < 16
             && !all.iter().any(|known| known == text)
         {
             all.push(text.to_owned());

@@ -134,6 +134,18 @@ fn pick<T: Copy>(all: &[T], number: u8) -> T {
     all[usize::from(number) % all.len()]
 }
 
+/// Every tool of every set, in an order that inputs rely on.
+pub fn all_tools() -> impl Iterator<Item = &'static tools::Tool> {
+    let sets = [ToolSet::Session, ToolSet::Diagnostics, ToolSet::Streaming, ToolSet::Conformance];
+    sets.into_iter().flat_map(|set| tools::of_set(set).iter())
+}
+
+/// By which number inputs call a tool.
+pub fn tool(name: &str) -> u8 {
+    let place = all_tools().position(|tool| tool.name == name).expect("a tool");
+    u8::try_from(place).expect("few tools")
+}
+
 /// One tool as a client knows it.
 struct Form {
     name: &'static str,
@@ -150,10 +162,7 @@ pub struct Knowledge {
 
 impl Knowledge {
     pub fn of(config: &ToolsConfig) -> Self {
-        let sets =
-            [ToolSet::Session, ToolSet::Diagnostics, ToolSet::Streaming, ToolSet::Conformance];
-        let all = sets.into_iter().flat_map(|set| tools::of_set(set).iter());
-        let forms = all.map(|tool| {
+        let forms = all_tools().map(|tool| {
             let schema = tool.describe(ProtocolVersion::V2025_11_25, config)["inputSchema"].take();
             let needed = schema["required"].as_array().cloned().unwrap_or_default();
             let members = schema["properties"].as_object().cloned().unwrap_or_default();
@@ -586,7 +595,10 @@ impl Renderer<'_> {
         if !answers.is_empty() {
             params.push(("inputResponses".to_owned(), object(&answers)));
         }
-        if let Some(state) = &extra.state {
+        let none = self.memory.states.is_empty();
+        if let Some(state) =
+            extra.state.as_ref().filter(|state| !none || !matches!(state, Ref::Known(_)))
+        {
             let state = quoted(&known(state, &self.memory.states));
             params.push(("requestState".to_owned(), state));
         }
