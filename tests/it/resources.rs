@@ -466,7 +466,6 @@ async fn what_is_no_uri_names_no_resource() {
     for wrong in ["a b", "é", "\u{fffd}", "a\"b", "{id}", "50%", "%2", "%zz", "a\\b"] {
         let uri = format!("test://template/{wrong}/data");
         assert!(read(&uri).await["error"].is_object(), "{uri}");
-        let uri = format!("session://{}/data/{wrong}", talk.id);
         let error = error(&talk, "resources/subscribe", json!({"uri": uri})).await;
         assert!(error.is_object(), "{uri}");
     }
