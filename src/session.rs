@@ -252,7 +252,8 @@ struct State {
     initialized: bool,
     tally: Tally,
     data: Data,
-    last_echo: Option<Box<str>>,
+    /// Text.
+    last_echo: Option<Box<[u8]>>,
     activity: Option<Box<Activity>>,
 }
 
@@ -352,12 +353,18 @@ impl Session {
 
     /// Remembers what was echoed last.
     pub fn set_last_echo(&self, message: &str) {
-        self.state().last_echo = Some(message.into());
+        let mut state = self.state();
+        match &mut state.last_echo {
+            // Among a million sessions what was kept is far away; to give it back and ask for more takes longer
+            // than to write over it.
+            Some(last) if last.len() == message.len() => last.copy_from_slice(message.as_bytes()),
+            last => *last = Some(message.as_bytes().into()),
+        }
     }
 
     /// What was echoed last.
-    pub fn last_echo(&self) -> Option<Box<str>> {
-        self.state().last_echo.clone()
+    pub fn last_echo(&self) -> Option<String> {
+        self.state().last_echo.as_deref().map(|last| String::from_utf8_lossy(last).into_owned())
     }
 
     /// Runs `read` on the data.

@@ -267,30 +267,35 @@ def latency(bench: Bench) -> None:
 
 def cores(bench: Bench) -> None:
     """Both cores, shared with two generators, beside one core: what the CPU that the server got came to."""
-    with contextlib.ExitStack() as stack:
-        one = bench.start(stack, bench.own())
-        both = bench.start(stack, bench.own(), core=None, load_core=None)
-        second = both.generator(None)
-        stack.callback(second.close)
-        for server in (one, both):
-            server.sessions(100)
-        second.do("sessions", count=100, connections=32)
-        ratios, shares = [], []
-        plan = {"call": "echo", "connections": 32, "seconds": bench.seconds, "warmup": 0.2, "rate": None, "sessions": 100, "most": None}
-        for _ in range(bench.turns):
-            alone = one.burst("echo", bench.seconds)
-            both.load.begin("burst", **plan)
-            second.begin("burst", **plan)
-            parts = [generator.end("burst") for generator in (both.load, second)]
-            answers = sum(part["answers"] for part in parts)
-            # Each generator has seen the whole server's CPU while it worked.
-            cpu = max(part["server_cpu"] for part in parts)
-            own = sum(part["own_cpu"] for part in parts)
-            each = finished({"answers": answers, "server_cpu": cpu, "seconds": bench.seconds})["cpu"]
-            ratios.append(2 * alone["cpu"] / each)
-            shares.append((cpu + own) / max(part["seconds"] for part in parts))
+    bench.sample()
+    found, shares = {}, []
+    for server in (bench.own(), crate("axum", fixed=True)):
+        with contextlib.ExitStack() as stack:
+            one = bench.start(stack, server)
+            both = bench.start(stack, server, core=None, load_core=None)
+            second = both.generator(None)
+            stack.callback(second.close)
+            for running in (one, both):
+                running.sessions(100)
+            if not server.fixed:
+                second.do("sessions", count=100, connections=32)
+            ratios = found.setdefault(server.name, [])
+            plan = {"call": "echo", "connections": 32, "seconds": bench.seconds, "warmup": 0.2, "rate": None, "sessions": 100, "most": None}
+            for _ in range(bench.turns):
+                alone = one.burst("echo", bench.seconds)
+                both.load.begin("burst", **plan)
+                second.begin("burst", **plan)
+                parts = [generator.end("burst") for generator in (both.load, second)]
+                answers = sum(part["answers"] for part in parts)
+                # Each generator has seen the whole server's CPU while it worked.
+                cpu = max(part["server_cpu"] for part in parts)
+                own = sum(part["own_cpu"] for part in parts)
+                each = finished({"answers": answers, "server_cpu": cpu, "seconds": bench.seconds})["cpu"]
+                ratios.append(2 * alone["cpu"] / each)
+                shares.append((cpu + own) / max(part["seconds"] for part in parts))
     bench.report.say(f"Server and generators together kept {spread(shares)} cores busy.\n")
-    bench.report.judge("cores", "rate of two cores to one's, by the CPU that each echo took", ratios, 1.6, least=True)
+    bench.report.table(["server", "two cores to one"], [[name, spread(ratios)] for name, ratios in found.items()])
+    bench.report.judge("cores", "rate of two cores to one's, by the CPU that each echo took", found["ours"], 1.6, least=True)
 
 
 CALLS = re.compile(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$", re.MULTILINE)
