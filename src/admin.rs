@@ -1,22 +1,21 @@
-//! What operators ask: is it alive, who is in it, end that one.
+//! What operators ask.
 //!
-//! Owns health (`/livez`, `/readyz`, `/health`, on any host, without a session and without a token) and
-//! `/debug/sessions` behind the admin token. Refuses to show whole session ids or stored values.
-//! Traps: a probe must not create a session; listing must not extend a session's life, so it iterates
-//! and never looks one up.
+//! Owns the door to everything below `/debug`: the admin token, and which instances are shown. Refuses to
+//! say anything to a caller without the token.
+//! Trap: the token is compared by digest and in constant time, or the time would tell how much of it fits.
 
-use std::{cmp::Reverse, sync::Arc};
+pub mod health;
+mod sessions;
+
+use std::sync::Arc;
 
 use axum::{
-    Json, Router,
-    extract::{Path, Query, Request, State},
+    Router,
+    extract::{Request, State},
     middleware::{self, Next},
-    response::{IntoResponse, Response},
-    routing::get,
+    response::Response,
 };
-use http::{Method, StatusCode, header};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use http::{StatusCode, header};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -24,9 +23,7 @@ use crate::{
     auth,
     config::{Config, Secret},
     http::problem,
-    instance::{Instance, Process},
-    mcp::version::ProtocolVersion,
-    session::{EndReason, Session, SessionRef, store::Counts},
+    instance::Instance,
 };
 
 /// Below this path everything is the operator's.
@@ -35,25 +32,6 @@ const PATH: &str = "/debug";
 /// Whether a path is the operator's.
 pub fn is_path(path: &str) -> bool {
     path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// Answers a health request; `None` if it is none.
-///
-/// `/livez` says that the process runs, `/readyz` and `/health` that it takes new sessions.
-pub fn health(process: &Process, method: &Method, path: &str) -> Option<Response> {
-    let ready = match path {
-        "/livez" => true,
-        "/readyz" | "/health" => !process.lifecycle.is_draining(),
-        _ => return None,
-    };
-    if *method != Method::GET && *method != Method::HEAD {
-        let allow = [(header::ALLOW, "GET, HEAD")];
-        return Some((StatusCode::METHOD_NOT_ALLOWED, allow, "use GET\n").into_response());
-    }
-    Some(match ready {
-        true => (StatusCode::OK, "ok\n").into_response(),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response(),
-    })
 }
 
 /// Who may see `/debug`.
@@ -90,8 +68,7 @@ pub fn router(admin: &Admin, instances: &[Arc<Instance>]) -> Router {
     let Admin::Token(token) = admin else { return Router::new() };
     let digest: [u8; 32] = Sha256::digest(token.expose().as_bytes()).into();
     Router::new()
-        .route("/debug/sessions", get(list))
-        .route("/debug/sessions/{reference}", get(show).delete(end))
+        .merge(sessions::router())
         .layer(middleware::from_fn_with_state(digest, check_token))
         .with_state(Scope::from(instances))
 }
@@ -110,121 +87,4 @@ async fn check_token(State(expected): State<[u8; 32]>, request: Request, next: N
             response
         }
     }
-}
-
-/// How much of a list is shown.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Page {
-    #[serde(default = "Page::usual")]
-    limit: usize,
-}
-
-impl Page {
-    const MOST: usize = 10_000;
-
-    fn usual() -> usize {
-        1000
-    }
-}
-
-/// `GET /debug/sessions?limit=N`: counts per instance and the sessions used last.
-async fn list(
-    State(scope): State<Scope>,
-    page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
-) -> Response {
-    let limit = match page {
-        Ok(Query(Page { limit })) => limit.min(Page::MOST),
-        Err(_) => return problem(StatusCode::BAD_REQUEST, "the only parameter is limit, a number"),
-    };
-    let mut all: Vec<(&Arc<Instance>, Arc<Session>)> = Vec::new();
-    for instance in scope.iter() {
-        let recent = instance.sessions.recent(limit).await;
-        all.extend(recent.into_iter().map(|session| (instance, session)));
-    }
-    all.sort_by_key(|(_, session)| Reverse(session.touched()));
-    all.truncate(limit);
-    Json(json!({
-        "instances": scope.iter().map(|instance| counts(instance)).collect::<Vec<_>>(),
-        "total": scope.iter().map(|instance| instance.sessions.counts().live).sum::<u64>(),
-        "shown": all.len(),
-        "sessions": all.iter().map(|(instance, session)| summary(instance, session)).collect::<Vec<_>>(),
-    }))
-    .into_response()
-}
-
-/// `GET /debug/sessions/{ref}`: the summary and the keys of its data.
-async fn show(State(scope): State<Scope>, Path(reference): Path<String>) -> Response {
-    let Some((instance, session)) = find(&scope, &reference).await else { return unknown() };
-    let mut detail = summary(&instance, &session);
-    let keys: Vec<_> = session.with_data(|data| {
-        data.values()
-            .iter()
-            .map(|(key, value)| json!({ "key": key, "bytes": value.get().len() }))
-            .collect()
-    });
-    detail["data"] = keys.into();
-    detail["initialized"] = session.is_initialized().into();
-    Json(detail).into_response()
-}
-
-/// `DELETE /debug/sessions/{ref}`: 204, and the client's next request gets 404.
-async fn end(State(scope): State<Scope>, Path(reference): Path<String>) -> Response {
-    let Some((instance, session)) = find(&scope, &reference).await else { return unknown() };
-    match instance.sessions.end(session.id, EndReason::Admin).await {
-        true => StatusCode::NO_CONTENT.into_response(),
-        false => unknown(),
-    }
-}
-
-fn unknown() -> Response {
-    problem(StatusCode::NOT_FOUND, "no live session has this reference")
-}
-
-/// By reference, as it stands in the log and the list, or by whole id.
-async fn find(scope: &Scope, text: &str) -> Option<(Arc<Instance>, Arc<Session>)> {
-    let wanted = [SessionRef::parse(text), Some(SessionRef::of(text))];
-    for instance in scope.iter() {
-        if let Some(session) = instance.sessions.find_reference(wanted).await {
-            return Some((Arc::clone(instance), session));
-        }
-    }
-    None
-}
-
-fn counts(instance: &Instance) -> Value {
-    let Counts { created, live, ended, refused } = instance.sessions.counts();
-    let ended =
-        EndReason::ALL.map(|reason| (reason.as_str().to_owned(), ended[reason.index()].into()));
-    json!({
-        "instance": instance.id,
-        "live": live,
-        "created": created,
-        "ended": Value::Object(ended.into_iter().collect()),
-        "refused": refused,
-        "capacity": instance.policy.session.capacity,
-    })
-}
-
-fn summary(instance: &Instance, session: &Session) -> Value {
-    let clock = instance.process.clock;
-    let (now, tally) = (clock.now(), session.tally());
-    let timeout = session.timeout(instance.policy.session.timeout_seconds.get());
-    let idle = now.since(session.touched());
-    let (keys, bytes) = session.with_data(|data| (data.values().len(), data.bytes()));
-    json!({
-        "ref": session.reference.to_string(),
-        "instance": instance.id,
-        "client": session.handshake.client,
-        "label": session.handshake.label,
-        "protocol_version": session.handshake.version.map(ProtocolVersion::as_str),
-        "request_count": tally.requests,
-        "created_at": clock.time(session.created),
-        "age_seconds": now.since(session.created).as_secs_f64(),
-        "idle_seconds": idle.as_secs_f64(),
-        "expires_in_seconds": timeout.saturating_sub(idle).as_secs_f64(),
-        "data_keys": keys,
-        "data_bytes": bytes,
-        "open_streams": session.open_streams(),
-    })
 }

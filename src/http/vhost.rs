@@ -226,7 +226,7 @@ impl Service<Request> for VirtualHosts {
         let answer = |response| Either::Right(ready(Ok(response)).boxed());
         let inner = &*self.0;
         if let Some(response) =
-            admin::health(&inner.process, request.method(), request.uri().path())
+            admin::health::answer(&inner.process, request.method(), request.uri().path())
         {
             return answer(response);
         }

@@ -64,6 +64,8 @@ fn http_stays_at_the_edge() {
             "mcp/stateless.rs",
             "auth/metadata.rs",
             "admin.rs",
+            "admin/health.rs",
+            "admin/sessions.rs",
             "server.rs",
             "healthcheck.rs",
         ],
