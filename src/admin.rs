@@ -1,10 +1,13 @@
 //! What operators ask.
 //!
 //! Owns the door to everything below `/debug`: the admin token, and which instances are shown. Refuses to
-//! say anything to a caller without the token.
+//! say anything to a caller without the token: the page is open, and empty until it has one.
 //! Trap: the token is compared by digest and in constant time, or the time would tell how much of it fits.
 
+mod events;
 pub mod health;
+mod overview;
+mod page;
 mod sessions;
 
 use std::sync::Arc;
@@ -68,9 +71,13 @@ pub fn router(admin: &Admin, instances: &[Arc<Instance>]) -> Router {
     let Admin::Token(token) = admin else { return Router::new() };
     let digest: [u8; 32] = Sha256::digest(token.expose().as_bytes()).into();
     Router::new()
+        .merge(overview::router())
         .merge(sessions::router())
+        .merge(events::router())
         .layer(middleware::from_fn_with_state(digest, check_token))
         .with_state(Scope::from(instances))
+        // A browser sends no token when it opens a page; this one holds nothing to be protected.
+        .merge(page::router())
 }
 
 async fn check_token(State(expected): State<[u8; 32]>, request: Request, next: Next) -> Response {

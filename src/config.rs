@@ -152,6 +152,8 @@ section! {
     AdminConfig {
         /// Bearer token for `/debug`; empty means none.
         token: Secret,
+        /// Requests of each instance that are remembered; 0 for none.
+        recent_requests: usize,
     }
 }
 section! {
@@ -489,6 +491,8 @@ impl Layers {
         let usable = token.is_empty() || is_token(token);
         let problem = "cannot be sent as a bearer token: use letters, digits and -._~+/";
         self.require("admin.token", usable, problem)?;
+        let bounded = config.admin.recent_requests <= 100_000;
+        self.require("admin.recent_requests", bounded, "must be at most 100000")?;
         if let Err(problem) = config.replica.tag() {
             return self.require("replica.tag", false, problem);
         }

@@ -195,6 +195,7 @@ mod tests {
     use crate::{
         config::{Flags, Layers},
         telemetry::access::AccessLog,
+        traffic::AllTraffic,
     };
 
     #[tokio::test]
@@ -205,7 +206,7 @@ mod tests {
             assert!(request.uri().path() != "/panic", "on purpose");
             Ok::<_, Infallible>(Response::new(Body::empty()))
         });
-        let stack = outer(inner, Identity::of(&process, AccessLog::silent()));
+        let stack = outer(inner, Identity::of(&process, AccessLog::silent(), AllTraffic::of(&[])));
         let call = |path: &str| {
             let request = Request::get(path).body(Body::empty()).expect("is a request");
             stack.clone().oneshot(request)

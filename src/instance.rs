@@ -11,6 +11,7 @@ use crate::{
     auth::AuthMode,
     clock::Clock,
     config::{Config, Network, PolicyConfig},
+    feed::Feed,
     http::origin::Origins,
     hub::Hub,
     lifecycle::Lifecycle,
@@ -18,6 +19,7 @@ use crate::{
     place::{Boot, InstanceId, Origin, Tag},
     session::store::SessionStore,
     tasks::Tasks,
+    traffic::Traffic,
 };
 use ipnet::IpNet;
 
@@ -40,6 +42,8 @@ pub struct Process {
     pub sealer: Sealer,
     /// Draining, closing, tasks.
     pub lifecycle: Lifecycle,
+    /// What happens, for operators who watch.
+    pub feed: Feed,
 }
 
 impl Process {
@@ -66,6 +70,7 @@ impl Process {
             sealer: Sealer::new(clock)?,
             trusted_proxies: config.http.trusted_proxies.iter().map(|Network(net)| *net).collect(),
             lifecycle: Lifecycle::default(),
+            feed: Feed::new(clock),
         })
     }
 
@@ -96,6 +101,8 @@ pub struct Instance {
     pub hub: Arc<Hub>,
     /// Its tasks.
     pub tasks: Tasks,
+    /// What passes through it.
+    pub traffic: Arc<Traffic>,
     /// Bytes of a request body at the most.
     pub max_body_bytes: usize,
     /// How long a body may take.
@@ -143,6 +150,7 @@ impl Instance {
             catalogue,
             replay: ReplayBudget::of(policy.stream.max_replay_bytes),
             tasks: Tasks::new(id, &policy.tasks, process, &hub),
+            traffic: Traffic::new(config.admin.recent_requests),
             hub,
             max_body_bytes: config.http.max_body_bytes,
             body_timeout: config.http.body_timeout_seconds.get(),

@@ -6,12 +6,12 @@
 //!
 //! ```text
 //! main ─ server ─┬─ http ── vhost ── access_log, origin, cors, bearer, body
-//!                ├─ admin                (health, /debug)
+//!                ├─ admin                (health, /debug: page, overview, sessions, events)
 //!                └─ mcp ─┬─ sessioned ── run ──────┬─ dispatch ── catalogue ─┬─ tools ── call
 //!                        └─ stateless ── headers ──┘                         ├─ resources
 //!                           ├─ listen                                        └─ prompts
 //!                           └─ seal
-//! state:  session ── store ── memory ── calendar;  tasks;  hub ── who is told of a change
+//! state:  session ── store ── memory ── calendar;  tasks;  hub ── who is told of a change;  traffic;  feed
 //! wire:   json, jsonrpc, params, version, model, failure, reply, stream, sse
 //! leaves: config, place, clock, lifecycle, telemetry, auth
 //! ```
@@ -44,6 +44,8 @@
 //! | [`session::store`] | the door to sessions; [`session::memory`] is moka, and a calendar of when they are due |
 //! | [`tasks`] | calls that outlive their request |
 //! | [`hub`] | who is told of a change |
+//! | [`traffic`] | what passes through one instance: totals, the last requests |
+//! | [`feed`] | what happens to sessions, for operators who watch |
 //! | [`auth`] | who is calling |
 //! | [`admin`] | what operators ask |
 //! | [`telemetry`] | the log, one line a request |
@@ -55,6 +57,7 @@ pub mod auth;
 pub mod call;
 pub mod clock;
 pub mod config;
+pub mod feed;
 pub mod healthcheck;
 pub mod http;
 pub mod hub;
@@ -69,3 +72,4 @@ pub mod session;
 pub mod tasks;
 pub mod telemetry;
 pub mod tools;
+pub mod traffic;

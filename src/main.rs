@@ -194,12 +194,11 @@ fn greet(config: &Config, server: &Server, bound: SocketAddr) -> anyhow::Result<
         )?;
     }
     writeln!(err, "  front door  http://localhost:{port}/mcp ({picks})")?;
+    // What follows the # stays in the browser.
     if let Some(token) = server.generated_admin_token() {
-        writeln!(
-            err,
-            "  admin       http://localhost:{port}/debug/sessions with this generated token: {}",
-            token.expose()
-        )?;
+        writeln!(err, "  admin       http://localhost:{port}/debug#token={}", token.expose())?;
+    } else if !config.admin.token.expose().is_empty() {
+        writeln!(err, "  admin       http://localhost:{port}/debug")?;
     }
     writeln!(
         err,

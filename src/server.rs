@@ -31,10 +31,12 @@ use self::socket::Socket;
 use crate::{
     admin::{self, Admin},
     config::{Config, Secret},
+    feed::{Happening, Subject},
     http::{self as layers, Stack, access_log::Identity, pulse::Pulse, vhost::VirtualHosts},
     instance::{Instance, Process},
     session::EndReason,
     telemetry::access::AccessLog,
+    traffic::AllTraffic,
 };
 
 /// What every HTTP/2 connection begins with (RFC 9113 §3.4).
@@ -76,8 +78,9 @@ impl Server {
         let tenants = instances.iter().map(|instance| layers::tenant(instance, &admin)).collect();
         let overview = layers::overview(admin::router(&admin, &instances));
         let hosts = VirtualHosts::build(&config.hosts, &process, tenants, overview);
+        let identity = Identity::of(&process, access_log, AllTraffic::of(&instances));
         Ok(Self {
-            stack: layers::outer(hosts, Identity::of(&process, access_log)),
+            stack: layers::outer(hosts, identity),
             process,
             instances,
             generated_admin_token,
@@ -130,6 +133,7 @@ impl Server {
             "stopping: not ready, no new session"
         );
         let lifecycle = &self.process.lifecycle;
+        self.process.feed.note(Happening::Draining, Subject::Process);
         lifecycle.drain();
         let mut deadline = pin!(sleep(self.drain));
         let mut idle = pin!(lifecycle.idle());

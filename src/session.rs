@@ -6,6 +6,7 @@
 
 mod calendar;
 pub mod memory;
+pub mod search;
 pub mod store;
 
 use std::{

@@ -1,7 +1,7 @@
-//! Who is in it, and ending that one: `/debug/sessions`.
+//! Who is in it, and ending them: `/debug/sessions`.
 //!
-//! Owns the list of sessions, one session in detail, and its end by an operator. Refuses to show whole
-//! session ids or stored values.
+//! Owns the list of sessions, one session in detail, and the end of one or of all of one instance by an
+//! operator. Refuses to show whole session ids or stored values, and to end all ten at once.
 //! Trap: looking must not extend a session's life, so it iterates and never looks one up.
 
 use std::{cmp::Reverse, sync::Arc};
@@ -16,27 +16,35 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Scope;
+use super::{Scope, overview};
 use crate::{
     http::problem,
     instance::Instance,
     mcp::version::ProtocolVersion,
-    session::{EndReason, Session, SessionRef, store::Counts},
+    place::InstanceId,
+    session::{EndReason, Session, SessionRef, search::Search},
+    traffic::Passed,
 };
+
+/// Requests of a session that its detail shows.
+const SHOWN_REQUESTS: usize = 50;
 
 /// The paths of this file.
 pub(super) fn router() -> Router<Scope> {
     Router::new()
-        .route("/debug/sessions", get(list))
+        .route("/debug/sessions", get(list).delete(end_all))
         .route("/debug/sessions/{reference}", get(show).delete(end))
 }
 
-/// How much of a list is shown.
+/// What of the list is shown.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Page {
     #[serde(default = "Page::usual")]
     limit: usize,
+    #[serde(default)]
+    search: String,
+    instance: Option<InstanceId>,
 }
 
 impl Page {
@@ -47,32 +55,63 @@ impl Page {
     }
 }
 
-/// `GET /debug/sessions?limit=N`: counts per instance and the sessions used last.
+/// Whose sessions are to be ended.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Whose {
+    instance: Option<InstanceId>,
+}
+
+/// The instances that are meant: the named one, else all of the scope. `None` if the named one is not in it.
+fn named(scope: &Scope, instance: Option<InstanceId>) -> Option<&[Arc<Instance>]> {
+    match instance {
+        None => Some(scope),
+        Some(id) => {
+            let place = scope.iter().position(|instance| instance.id == id)?;
+            Some(std::slice::from_ref(&scope[place]))
+        }
+    }
+}
+
+fn no_such_instance() -> Response {
+    problem(StatusCode::NOT_FOUND, "this host shows another instance: ask at the front door")
+}
+
+/// `GET /debug/sessions?limit=N&search=TEXT&instance=N`: counts per instance, and of the sessions that fit
+/// those used last.
 async fn list(
     State(scope): State<Scope>,
     page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
 ) -> Response {
-    let limit = match page {
-        Ok(Query(Page { limit })) => limit.min(Page::MOST),
-        Err(_) => return problem(StatusCode::BAD_REQUEST, "the only parameter is limit, a number"),
+    let bad = || {
+        let text = "the parameters are limit (a number), search (a text of at most 256 bytes) and instance (0 to 9)";
+        problem(StatusCode::BAD_REQUEST, text)
     };
+    let Ok(Query(Page { limit, search, instance })) = page else { return bad() };
+    let (limit, Some(search)) = (limit.min(Page::MOST), Search::parse(&search)) else {
+        return bad();
+    };
+    let Some(named) = named(&scope, instance) else { return no_such_instance() };
+    let mut matched = 0;
     let mut all: Vec<(&Arc<Instance>, Arc<Session>)> = Vec::new();
-    for instance in scope.iter() {
-        let recent = instance.sessions.recent(limit).await;
-        all.extend(recent.into_iter().map(|session| (instance, session)));
+    for instance in named {
+        let found = instance.sessions.recent(limit, &search).await;
+        matched += found.count;
+        all.extend(found.sessions.into_iter().map(|session| (instance, session)));
     }
     all.sort_by_key(|(_, session)| Reverse(session.touched()));
     all.truncate(limit);
     Json(json!({
-        "instances": scope.iter().map(|instance| counts(instance)).collect::<Vec<_>>(),
+        "instances": scope.iter().map(|instance| overview::counts(instance)).collect::<Vec<_>>(),
         "total": scope.iter().map(|instance| instance.sessions.counts().live).sum::<u64>(),
+        "matched": matched,
         "shown": all.len(),
         "sessions": all.iter().map(|(instance, session)| summary(instance, session)).collect::<Vec<_>>(),
     }))
     .into_response()
 }
 
-/// `GET /debug/sessions/{ref}`: the summary and the keys of its data.
+/// `GET /debug/sessions/{ref}`: the summary, the keys of its data and its last requests.
 async fn show(State(scope): State<Scope>, Path(reference): Path<String>) -> Response {
     let Some((instance, session)) = find(&scope, &reference).await else { return unknown() };
     let mut detail = summary(&instance, &session);
@@ -84,6 +123,8 @@ async fn show(State(scope): State<Scope>, Path(reference): Path<String>) -> Resp
     });
     detail["data"] = keys.into();
     detail["initialized"] = session.is_initialized().into();
+    let requests = instance.traffic.last_of(session.reference, SHOWN_REQUESTS);
+    detail["requests"] = requests.iter().map(|passed| request(&instance, passed)).collect();
     Json(detail).into_response()
 }
 
@@ -93,6 +134,25 @@ async fn end(State(scope): State<Scope>, Path(reference): Path<String>) -> Respo
     match instance.sessions.end(session.id, EndReason::Admin).await {
         true => StatusCode::NO_CONTENT.into_response(),
         false => unknown(),
+    }
+}
+
+/// `DELETE /debug/sessions?instance=N`: how many were ended. An instance's own host needs no parameter.
+async fn end_all(
+    State(scope): State<Scope>,
+    whose: Result<Query<Whose>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    let text = "say whose sessions are to end: ?instance=N, 0 to 9";
+    let Ok(Query(Whose { instance })) = whose else {
+        return problem(StatusCode::BAD_REQUEST, text);
+    };
+    match named(&scope, instance) {
+        None => no_such_instance(),
+        Some([instance]) => {
+            let ended = instance.sessions.end_all(EndReason::Admin).await;
+            Json(json!({ "ended": ended })).into_response()
+        }
+        Some(_) => problem(StatusCode::BAD_REQUEST, text),
     }
 }
 
@@ -111,17 +171,19 @@ async fn find(scope: &Scope, text: &str) -> Option<(Arc<Instance>, Arc<Session>)
     None
 }
 
-fn counts(instance: &Instance) -> Value {
-    let Counts { created, live, ended, refused } = instance.sessions.counts();
-    let ended =
-        EndReason::ALL.map(|reason| (reason.as_str().to_owned(), ended[reason.index()].into()));
+fn request(instance: &Instance, passed: &Passed) -> Value {
+    let clock = instance.process.clock;
+    let duration = passed.ended.saturating_duration_since(passed.received);
     json!({
-        "instance": instance.id,
-        "live": live,
-        "created": created,
-        "ended": Value::Object(ended.into_iter().collect()),
-        "refused": refused,
-        "capacity": instance.policy.session.capacity,
+        "at": clock.time(clock.moment(passed.received)),
+        "http_method": passed.http_method,
+        "rpc_method": passed.method,
+        "tool": passed.tool,
+        "status": passed.status,
+        "outcome": passed.outcome,
+        "error": passed.is_error(),
+        "duration_us": u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+        "request_id": passed.id.as_str(),
     })
 }
 

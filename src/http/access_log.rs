@@ -24,12 +24,14 @@ use tower::Service;
 
 use super::pulse::Pulse;
 use crate::{
+    admin,
     instance::Process,
     place::{InstanceId, Origin},
     telemetry::{
         access::{AccessLog, Ending},
         record::{OwnId, RequestId, RequestRecord},
     },
+    traffic::{AllTraffic, Passed},
 };
 
 /// Names a request in answers and in the log.
@@ -47,7 +49,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Longest path that is repeated in the log. Characters.
 const MAX_PATH: usize = 128;
 
-/// What every answer carries, the numbering of requests, and where their lines go.
+/// What every answer carries, the numbering of requests, and where their lines and numbers go.
 #[derive(Debug)]
 pub struct Identity {
     replica: HeaderValue,
@@ -56,11 +58,12 @@ pub struct Identity {
     origin: Origin,
     requests: AtomicU64,
     log: AccessLog,
+    traffic: AllTraffic,
 }
 
 impl Identity {
     /// The identity of this process.
-    pub fn of(process: &Process, log: AccessLog) -> Self {
+    pub fn of(process: &Process, log: AccessLog, traffic: AllTraffic) -> Self {
         Self {
             // Configuration has been checked for it.
             replica: HeaderValue::from_str(&process.replica)
@@ -71,6 +74,7 @@ impl Identity {
             origin: process.origin,
             requests: AtomicU64::new(1),
             log,
+            traffic,
         }
     }
 
@@ -213,6 +217,38 @@ impl Drop for Line {
         }
         let ending = Ending { method, path, status: *status, complete: *complete, at };
         identity.log.write(record, &ending);
+        let facts = record.facts();
+        if let Some(traffic) = facts.instance.and_then(|instance| identity.traffic.get(instance))
+            && !admin::is_path(path)
+        {
+            traffic.note(Passed {
+                id: record.id.clone(),
+                received: record.received,
+                ended: at,
+                http_method: name_of(method),
+                method: facts.method,
+                tool: facts.tool,
+                session: facts.session,
+                status: *status,
+                outcome: ending.outcome(facts.outcome),
+            });
+        }
+    }
+}
+
+/// The name of a method that HTTP defines.
+fn name_of(method: &Method) -> &'static str {
+    match *method {
+        Method::POST => "POST",
+        Method::GET => "GET",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::HEAD => "HEAD",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::TRACE => "TRACE",
+        Method::CONNECT => "CONNECT",
+        _ => "other",
     }
 }
 

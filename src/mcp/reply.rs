@@ -14,7 +14,7 @@ use crate::{config::ResponseForm, http::body::Accepted, session::SessionId};
 pub const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
 
 /// Tells nginx and others not to hold events back.
-const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+pub const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Whether answers are events rather than one JSON document.
 pub fn wants_events(form: ResponseForm, accepted: Accepted) -> bool {

@@ -42,6 +42,7 @@ use crate::{
     lifecycle::outcome_of,
     resources,
     session::{Client, EndReason, Handshake, Session, SessionRef, store::Hold},
+    traffic,
 };
 
 /// `clientInfo` texts are kept as long as the session, so they are bounded. Bytes.
@@ -114,15 +115,17 @@ pub async fn listen(instance: &Arc<Instance>, arrival: &Arc<Arrival>) -> Result<
     let hold = instance.sessions.hold(&session);
     let id = session.id;
     let keep_alive = instance.policy.stream.keep_alive_seconds.get();
-    let guard = OpenStream { session, _hold: hold };
+    let open = traffic::OpenStream::begin(instance, Some(session.reference));
+    let guard = OpenStream { session, _hold: hold, _open: open };
     let stream = EventStream::new(log, after, keep_alive, closed, guard);
     Ok(Reply::Stream(stream).into_response(Some(id)))
 }
 
-/// What an open standalone stream keeps: the session, awake.
+/// What an open standalone stream keeps: the session, awake; and its place in the count.
 struct OpenStream {
     session: Arc<Session>,
     _hold: Hold,
+    _open: traffic::OpenStream,
 }
 
 impl Drop for OpenStream {

@@ -22,11 +22,17 @@ use tokio::task::spawn_blocking;
 use super::{
     EndReason, Handshake, Session, SessionId, SessionRef,
     calendar::Calendar,
+    search::{Found, Search},
     store::{Counts, Gone, Refused},
 };
 use crate::{
-    auth::Caller, clock::Moment, config::SessionConfig, instance::Process,
-    mcp::version::ProtocolVersion, place::InstanceId,
+    auth::Caller,
+    clock::Moment,
+    config::SessionConfig,
+    feed::{Happening, Subject},
+    instance::Process,
+    mcp::version::ProtocolVersion,
+    place::InstanceId,
 };
 
 /// How many ended sessions are remembered, and for how long, so that a 404 can say how they ended.
@@ -137,6 +143,8 @@ impl Ledger {
             reason = reason.as_str(),
             "session ended"
         );
+        let subject = Subject::Instance(self.instance, Some(session.reference));
+        self.process.feed.note(Happening::Ended(reason), subject);
         true
     }
 }
@@ -246,6 +254,8 @@ impl MemoryStore {
             version = session.handshake.version.map(ProtocolVersion::as_str),
             "session created"
         );
+        let subject = Subject::Instance(self.instance, Some(session.reference));
+        self.process.feed.note(Happening::Created, subject);
         Ok(session)
     }
 
@@ -363,30 +373,31 @@ impl MemoryStore {
         self.live.remove(&id).is_some_and(|session| self.ledger.note_end(&session, reason))
     }
 
-    pub(super) async fn end_all(self: &Arc<Self>, reason: EndReason) {
+    pub(super) async fn end_all(self: &Arc<Self>, reason: EndReason) -> u64 {
         let store = Arc::clone(self);
         let work = move || {
+            let mut ended = 0;
             for (_, session) in &store.live {
-                store.end(session.id, reason);
+                ended += u64::from(store.end(session.id, reason));
             }
+            ended
         };
         // It fails only if it panicked, which the panic hook has told.
-        let _ = spawn_blocking(work).await;
+        spawn_blocking(work).await.unwrap_or_default()
     }
 
     pub(super) async fn list(self: &Arc<Self>) -> Vec<Arc<Session>> {
         self.survey(|sessions| sessions.collect()).await
     }
 
-    pub(super) async fn recent(self: &Arc<Self>, limit: usize) -> Vec<Arc<Session>> {
-        if limit == 0 {
-            return Vec::new();
-        }
+    pub(super) async fn recent(self: &Arc<Self>, limit: usize, search: &Search) -> Found {
+        let search = search.clone();
         self.survey(move |sessions| {
-            let mut recent: Vec<_> = sessions.collect();
+            let mut recent: Vec<_> = sessions.filter(|session| search.fits(session)).collect();
+            let count = recent.len();
             recent.sort_by_cached_key(|session| Reverse(session.touched()));
             recent.truncate(limit);
-            recent
+            Found { count, sessions: recent }
         })
         .await
     }

@@ -8,7 +8,11 @@ use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-use super::{EndReason, Handshake, Session, SessionId, SessionRef, memory::MemoryStore};
+use super::{
+    EndReason, Handshake, Session, SessionId, SessionRef,
+    memory::MemoryStore,
+    search::{Found, Search},
+};
 use crate::{
     auth::Caller,
     config::SessionConfig,
@@ -125,8 +129,8 @@ impl SessionStore {
         }
     }
 
-    /// Ends all sessions.
-    pub async fn end_all(&self, reason: EndReason) {
+    /// Ends all sessions; how many that were.
+    pub async fn end_all(&self, reason: EndReason) -> u64 {
         match self {
             Self::Memory(store) => store.end_all(reason).await,
         }
@@ -139,10 +143,10 @@ impl SessionStore {
         }
     }
 
-    /// At most so many live sessions, those used last. Sets no clock back.
-    pub async fn recent(&self, limit: usize) -> Vec<Arc<Session>> {
+    /// At most so many of the live sessions that fit, those used last. Sets no clock back.
+    pub async fn recent(&self, limit: usize, search: &Search) -> Found {
         match self {
-            Self::Memory(store) => store.recent(limit).await,
+            Self::Memory(store) => store.recent(limit, search).await,
         }
     }
 

@@ -126,6 +126,18 @@ pub struct Ending<'a> {
     pub at: Instant,
 }
 
+impl Ending<'_> {
+    /// How the request went, where so much was noted of it.
+    pub fn outcome(&self, noted: Option<&'static str>) -> &'static str {
+        match noted {
+            _ if !self.complete => "client_gone",
+            Some(outcome) => outcome,
+            None if self.status < 400 => "ok",
+            None => "refused",
+        }
+    }
+}
+
 impl AccessLog {
     /// Hands each line to `out`.
     pub fn new(out: impl Fn(&[u8]) + Send + Sync + 'static, format: LogFormat, ansi: bool) -> Self {
@@ -154,12 +166,7 @@ struct Line<'a> {
 impl Line<'_> {
     fn compose(mut self, record: &RequestRecord, ending: &Ending<'_>) -> Vec<u8> {
         let Facts { instance, method, tool, session, outcome, trace } = record.facts();
-        let outcome = match (ending.complete, outcome) {
-            (false, _) => "client_gone",
-            (true, Some(outcome)) => outcome,
-            (true, None) if ending.status < 400 => "ok",
-            (true, None) => "refused",
-        };
+        let outcome = ending.outcome(outcome);
         let micros =
             u64::try_from(ending.at.saturating_duration_since(record.received).as_micros())
                 .unwrap_or(u64::MAX);

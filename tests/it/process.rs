@@ -175,7 +175,7 @@ async fn a_generated_admin_token_is_shown_once_and_opens_debug() {
     let program = Program::start(&[("HOSTNAME", "pod-7")]);
     eventually(|| program.greeting.lock().expect("lock").contains("Try it")).await;
     let greeting = program.greeting.lock().expect("lock").clone();
-    let token = greeting.split_once("generated token: ").expect("a token").1.lines().next();
+    let token = greeting.split_once("/debug#token=").expect("a token").1.lines().next();
     let token = format!("Authorization: Bearer {}\r\n", token.expect("a token"));
     let answer = program.begin("GET", "/debug/sessions", &token, "").await.answer().await;
     answer.expect_status(200);

@@ -1,0 +1,61 @@
+//! How it is: `/debug/overview`.
+//!
+//! Owns the numbers of each instance and the facts of the process, as one document that is cheap enough to
+//! be asked for every second. Refuses to look at sessions one by one: a million of them may be live.
+//! Trap: whoever makes rates of it must divide by the time that passed here, so it says its own.
+
+use axum::{
+    Json, Router,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::Scope;
+use crate::{
+    instance::Instance,
+    session::{EndReason, store::Counts},
+    traffic::Totals,
+};
+
+/// The path of this file.
+pub(super) fn router() -> Router<Scope> {
+    Router::new().route("/debug/overview", get(show))
+}
+
+/// `GET /debug/overview`
+async fn show(State(scope): State<Scope>) -> Response {
+    let Some(first) = scope.first() else { return StatusCode::NOT_FOUND.into_response() };
+    let process = &first.process;
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "replica": process.replica,
+        "tag": process.origin.tag.to_string(),
+        "boot": process.origin.boot.to_string(),
+        "uptime_seconds": process.clock.uptime().as_secs_f64(),
+        "draining": process.lifecycle.is_draining(),
+        "instances": scope.iter().map(|instance| counts(instance)).collect::<Vec<_>>(),
+    }))
+    .into_response()
+}
+
+/// The numbers of one instance.
+pub(super) fn counts(instance: &Instance) -> Value {
+    let Counts { created, live, ended, refused } = instance.sessions.counts();
+    let Totals { requests, errors, open_streams } = instance.traffic.totals();
+    let ended =
+        EndReason::ALL.map(|reason| (reason.as_str().to_owned(), ended[reason.index()].into()));
+    json!({
+        "instance": instance.id,
+        "live": live,
+        "created": created,
+        "ended": Value::Object(ended.into_iter().collect()),
+        "refused": refused,
+        "capacity": instance.policy.session.capacity,
+        "requests": requests,
+        "errors": errors,
+        "open_streams": open_streams,
+    })
+}

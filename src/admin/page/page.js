@@ -1,0 +1,682 @@
+// What the server says is put into the page as text, never as markup: names of clients are anybody's words.
+
+const POLL = 2000;        // ms between two looks at the overview
+const SLOWEST = 15000;    // ms between two tries while the server cannot be reached
+const SAMPLES = 60;       // points of a curve
+const FEED_ROWS = 200;
+const STEPS = [50, 200, 1000];   // sessions that are listed
+
+const REASONS = ['expired', 'client', 'admin', 'shutdown'];
+const EVENTS = {
+  session_created: ['+', 'Session created'],
+  session_ended: ['−', 'Session ended'],
+  stream_opened: ['▸', 'Stream opened'],
+  stream_closed: ['◂', 'Stream closed'],
+  draining: ['!', 'Draining: no new sessions'],
+  reloaded: ['↻', 'Configuration reloaded'],
+  restarted: ['!', 'The server was restarted'],
+  missed: ['…', 'events were missed'],
+};
+
+const $ = (id) => document.getElementById(id);
+
+/** An element with properties and children. */
+function h(name, properties = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(properties)) {
+    if (key in element) element[key] = value;
+    else element.setAttribute(key, value);
+  }
+  element.append(...children.filter((child) => child != null));
+  return element;
+}
+
+function svg(name, properties) {
+  const element = document.createElementNS('http://www.w3.org/2000/svg', name);
+  for (const [key, value] of Object.entries(properties)) element.setAttribute(key, value);
+  return element;
+}
+
+/** Sets a text that differs, so that what stays the same is not touched. */
+function say(element, text) {
+  if (element.textContent !== String(text)) element.textContent = text;
+}
+
+const whole = (number) => number.toLocaleString('en');
+const rate = (number) => (number === 0 ? '0' : number < 10 ? number.toFixed(1) : whole(Math.round(number)));
+const plural = (count, thing) => `${whole(count)} ${thing}${count === 1 ? '' : 's'}`;
+const time = (at) => new Date(at).toLocaleTimeString('en-GB');
+const badge = (instance) => h('span', { className: 'badge', title: `Instance ${instance}` }, String(instance));
+
+function bytes(count) {
+  const unit = ['B', 'kB', 'MB', 'GB'];
+  let step = 0;
+  for (; count >= 1000 && step < 3; step += 1) count /= 1000;
+  return `${step && count < 10 ? count.toFixed(1) : Math.round(count)} ${unit[step]}`;
+}
+
+function span(seconds) {
+  if (seconds < 60) return `${Math.floor(seconds)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  const hours = Math.floor(seconds / 3600);
+  return hours < 48 ? `${hours} h ${Math.floor(seconds / 60) % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
+}
+
+const took = (us) => (us < 1000 ? `${us} µs` : us < 1e6 ? `${(us / 1000).toFixed(1)} ms` : span(us / 1e6));
+
+// ---- The token: in this tab alone.
+
+let token = '';
+
+/** Takes the token out of the address, where it must not stay. */
+function takeFragment() {
+  const found = /^#token=(.+)$/.exec(location.hash);
+  if (!found) return false;
+  history.replaceState(null, '', location.pathname + location.search);
+  token = decodeURIComponent(found[1]);
+  return true;
+}
+
+function enter() {
+  sessionStorage.setItem('token', token);
+  $('login').hidden = true;
+  $('page').hidden = $('leave').hidden = false;
+  $('token').value = '';
+  say($('login-problem'), '');
+  start();
+}
+
+function leave(problem) {
+  stop();
+  token = '';
+  sessionStorage.removeItem('token');
+  for (const dialog of document.querySelectorAll('dialog[open]')) dialog.close();
+  $('page').hidden = $('leave').hidden = true;
+  $('login').hidden = false;
+  say($('facts'), '');
+  pill(problem ? 'gone' : 'connecting', problem ? 'not admitted' : 'waiting for the token');
+  say($('login-problem'), problem ?? '');
+  $('token').focus();
+}
+
+// ---- Asking.
+
+class Denied extends Error {}
+class Refused extends Error {}
+class Missing extends Error {}
+
+/** One request; whoever waits for it is told within ten seconds. */
+async function ask(path, method = 'GET', options = {}) {
+  const headers = { Authorization: `Bearer ${token}`, ...options.headers };
+  const signal = options.signal ?? AbortSignal.any([AbortSignal.timeout(10000), visit.signal]);
+  const response = await fetch(`/debug/${path}`, { method, headers, signal, cache: 'no-store' });
+  if (response.ok) return response;
+  if (response.status === 401) throw new Denied();
+  const text = (await response.json().catch(() => ({}))).error ?? `HTTP status ${response.status}`;
+  throw response.status === 404 ? new Missing(text) : new Refused(text);
+}
+
+const askJson = async (...request) => (await ask(...request)).json();
+
+/** Whether the server is gone or the token is wrong is told by `look`. */
+const quietly = (work) => work.catch(() => {});
+
+// ---- From the token on, until it is forgotten.
+
+let visit;            // aborted when the token is forgotten
+let boot = null;      // the start of the server that the numbers are of
+let before = null;    // the overview before this one
+let failures = 0;
+let timer;
+let wakers = [];      // who waits for the server to be there again
+
+function start() {
+  visit?.abort();
+  visit = new AbortController();
+  [boot, before, failures] = [null, null, 0];
+  tiles.clear();
+  $('tiles').replaceChildren();
+  $('feed').replaceChildren();
+  pill('connecting', 'connecting');
+  look();
+  follow(visit.signal);
+}
+
+function stop() {
+  visit?.abort();
+  clearTimeout(timer);
+}
+
+async function look() {
+  clearTimeout(timer);
+  const { signal } = visit;
+  try {
+    const overview = await askJson('overview');
+    if (signal.aborted) return;
+    failures = 0;
+    show(overview);
+    wakers.splice(0).forEach((wake) => wake());
+    if (performance.now() >= notBefore) await list();
+    await detail.refresh();
+  } catch (error) {
+    if (signal.aborted) return;
+    if (error instanceof Denied) {
+      leave('The server does not accept this token. One that is made up at the start is another after a restart.');
+      return;
+    }
+    failures += 1;
+    before = null;
+  }
+  if (signal.aborted) return;
+  let pause = POLL;
+  if (failures) {
+    pause = Math.min(POLL * 2 ** (failures - 1), SLOWEST);
+    pill('gone', 'not reachable');
+    notice('gone', `The server cannot be reached. What you see is old; the next try is in ${pause / 1000} s.`, true);
+  }
+  clearTimeout(timer);
+  timer = setTimeout(() => document.hidden || look(), pause);
+}
+
+document.addEventListener('visibilitychange', () => {
+  if (!document.hidden && !$('page').hidden) look();
+});
+$('retry').onclick = look;
+
+function pill(state, text) {
+  $('pill').dataset.state = state;
+  say($('pill'), text);
+}
+
+function notice(state, text, retry) {
+  $('notice').hidden = !text;
+  $('notice').dataset.state = state;
+  $('retry').hidden = !retry;
+  say($('notice-text'), text);
+}
+
+// ---- The overview.
+
+const tiles = new Map();
+let chosen = null;    // the one instance whose sessions and events are shown
+let alone = false;    // whether there is but one
+
+function show(overview) {
+  if (boot && boot !== overview.boot) {
+    before = null;
+    addEvents([{ event: 'restarted', at: new Date() }]);
+  }
+  boot = overview.boot;
+  alone = overview.instances.length === 1;
+  if (alone) chosen = overview.instances[0].instance;
+  if (overview.draining) {
+    pill('draining', 'draining');
+    notice('draining', 'The server is stopping: it takes no new session and ends when its calls have.');
+  } else {
+    pill('live', 'live');
+    notice('live', '');
+  }
+  const fact = (name, value) => [`${name} `, h('b', {}, value), ' · '];
+  $('facts').replaceChildren(
+    ...fact('replica', overview.replica), ...fact('tag', overview.tag), ...fact('boot', overview.boot),
+    ...fact('up', span(overview.uptime_seconds)), ...fact('version', overview.version).slice(0, 2));
+  $('tiles').dataset.count = overview.instances.length;
+  const seconds = before ? overview.uptime_seconds - before.uptime_seconds : 0;
+  for (const now of overview.instances) {
+    if (!tiles.has(now.instance)) tiles.set(now.instance, new Tile(now.instance));
+    const old = before?.instances.find((other) => other.instance === now.instance);
+    tiles.get(now.instance).show(now, old && seconds > 0 ? old : null, seconds);
+  }
+  before = overview;
+  const live = overview.instances.reduce((sum, now) => sum + now.live, 0);
+  document.title = `${whole(live)} live · mcp-echo-stateful`;
+  toolbar();
+}
+
+class Tile {
+  constructor(instance) {
+    const named = [badge(instance), `Instance ${instance}`];
+    this.pick = h('button', { className: 'pick', type: 'button', onclick: () => choose(instance) }, ...named);
+    const title = h('h3', {}, alone ? h('span', { className: 'pick' }, ...named) : this.pick);
+    this.live = h('b');
+    this.rest = h('span');
+    this.curve = svg('svg', { class: 'spark', viewBox: `0 0 ${SAMPLES - 1} 24`, preserveAspectRatio: 'none', 'aria-hidden': 'true' });
+    this.lines = Object.fromEntries(['base', 'area', 'curve', 'errors'].map((name) => {
+      const line = svg('path', { class: name });
+      this.curve.append(line);
+      return [name, line];
+    }));
+    this.lines.base.setAttribute('d', `M0 22H${SAMPLES - 1}`);
+    const figure = (name, kind) => {
+      const value = h('dd', {}, '–');
+      this.rates.append(h('div', { className: kind }, h('dt', {}, name), value));
+      return value;
+    };
+    this.rates = h('dl', { className: 'rates' });
+    [this.requests, this.errors, this.streams] = [figure('req/s', 'req'), figure('err/s', 'err'), figure('streams', 'streams')];
+    this.bar = h('div', { className: 'ended', ariaHidden: 'true' });
+    this.reasons = h('p', { className: 'reasons' });
+    this.element = h('article', { className: 'tile' },
+      title, h('p', { className: 'live' }, this.live, this.rest), this.curve, this.rates, this.bar, this.reasons);
+    this.element.dataset.instance = instance;
+    this.samples = [];
+    $('tiles').append(this.element);
+  }
+
+  show(now, old, seconds) {
+    this.now = now;
+    say(this.live, whole(now.live));
+    const full = now.live >= now.capacity * 0.9 ? `of ${whole(now.capacity)} live` : 'live';
+    say(this.rest, now.refused ? `${full}, ${whole(now.refused)} refused` : full);
+    say(this.streams, whole(now.open_streams));
+    if (old) {
+      const requests = (now.requests - old.requests) / seconds;
+      const errors = (now.errors - old.errors) / seconds;
+      this.samples.push([requests, errors]);
+      if (this.samples.length > SAMPLES) this.samples.shift();
+      say(this.requests, rate(requests));
+      say(this.errors, rate(errors));
+      this.element.classList.toggle('failing', errors > 0);
+      this.draw();
+    }
+    this.element.classList.toggle('still', now.live === 0);
+    const ended = REASONS.map((reason) => [reason, now.ended[reason]]).filter(([, count]) => count > 0);
+    const key = JSON.stringify(ended);
+    if (key === this.key) return;
+    this.key = key;
+    const part = ([reason, count]) => {
+      const element = h('i');
+      element.dataset.reason = reason;
+      element.style.flexGrow = count;
+      return element;
+    };
+    this.bar.replaceChildren(...ended.map(part));
+    this.reasons.replaceChildren(...(ended.length ? ended.map(([reason, count]) => {
+      const element = h('span', {}, `${whole(count)} ${reason}`);
+      element.dataset.reason = reason;
+      return element;
+    }) : ['none ended']));
+  }
+
+  draw() {
+    const top = Math.max(1, ...this.samples.map(([requests]) => requests));
+    const x = (index) => SAMPLES - this.samples.length + index;
+    const points = this.samples.map(([requests], index) => `${x(index)} ${(22 - (requests / top) * 20).toFixed(2)}`);
+    const curve = points.length > 1 ? `M${points.join('L')}` : '';
+    this.lines.curve.setAttribute('d', curve);
+    this.lines.area.setAttribute('d', curve && `${curve}V22H${x(0)}Z`);
+    this.lines.errors.setAttribute('d', this.samples.map(([, errors], index) => (errors > 0 ? `M${x(index)} 20.5V24` : '')).join(''));
+  }
+}
+
+function choose(instance) {
+  chosen = chosen === instance ? null : instance;
+  shown = STEPS[0];
+  toolbar();
+  quietly(list());
+  for (const item of $('feed').children) hide(item);
+}
+
+/** What depends on the chosen instance and its numbers. */
+function toolbar() {
+  for (const [instance, tile] of tiles) {
+    tile.element.classList.toggle('chosen', !alone && instance === chosen);
+    tile.pick.ariaPressed = String(instance === chosen);
+  }
+  say($('sessions-title'), chosen === null ? 'Sessions' : `Sessions of instance ${chosen}`);
+  $('all').hidden = alone || chosen === null;
+  $('end-all').hidden = chosen === null;
+  $('end-all').disabled = !tiles.get(chosen)?.now?.live;
+}
+
+$('all').onclick = () => {
+  choose(chosen);
+  $('search').focus();
+};
+
+$('end-all').onclick = async () => {
+  const instance = chosen;
+  const live = tiles.get(instance).now.live;
+  const sure = await confirmed(`End all sessions of instance ${instance}?`,
+    `${plural(live, 'session')} will end. Their clients get 404 and may begin anew.`, 'End all');
+  if (sure) act(async () => {
+    const { ended } = await askJson(`sessions?instance=${instance}`, 'DELETE');
+    return `${plural(ended, 'session')} of instance ${instance} ended.`;
+  });
+};
+
+/** Does something that the operator asked for, and says how it went. */
+async function act(work) {
+  say($('done'), await work().catch((error) => `That failed: ${error.message || 'the server cannot be reached'}`));
+  setTimeout(() => say($('done'), ''), 8000);
+  notBefore = 0;
+  look();
+}
+
+// ---- The list of sessions.
+
+const rows = new Map();
+let shown = STEPS[0];
+let lists = 0;
+let notBefore = 0;    // a list that takes long is asked for less often
+
+async function list() {
+  const number = lists += 1;
+  const query = new URLSearchParams({ limit: shown, search: $('search').value });
+  if (chosen !== null) query.set('instance', chosen);
+  const began = performance.now();
+  const answer = await askJson(`sessions?${query}`).catch((error) => {
+    if (error instanceof Refused || error instanceof Missing) return { sessions: [], matched: 0, problem: error.message };
+    throw error;
+  });
+  notBefore = performance.now() + 10 * (performance.now() - began);
+  if (number !== lists) return;
+  const { sessions, matched, problem } = answer;
+  const body = $('rows');
+  // A list that is being read keeps its order.
+  const frozen = body.contains(document.activeElement) || body.matches(':hover');
+  const present = new Set(sessions.map((session) => session.ref));
+  for (const [ref, row] of rows) {
+    if (present.has(ref)) continue;
+    if (row.element.contains(document.activeElement)) step(row.element, 1) || step(row.element, -1) || $('search').focus();
+    row.element.remove();
+    rows.delete(ref);
+  }
+  sessions.forEach((session, place) => {
+    if (!rows.has(session.ref)) rows.set(session.ref, new Row(session));
+    const { element } = rows.get(session.ref).show(session);
+    if (!frozen || !element.isConnected) {
+      if (body.children[place] !== element) body.insertBefore(element, body.children[place] ?? null);
+    }
+  });
+  const searching = $('search').value.trim() !== '';
+  say($('sessions-count'), matched > sessions.length ? `${whole(sessions.length)} of ${whole(matched)}, used last` : whole(matched));
+  $('list').hidden = sessions.length === 0;
+  $('empty').hidden = sessions.length > 0;
+  say($('empty'), problem ?? (searching ? 'No live session fits.' : 'No live session.'));
+  $('more').hidden = matched <= sessions.length || shown === STEPS.at(-1);
+}
+
+class Row {
+  constructor({ ref, instance, client, label, protocol_version: revision }) {
+    const open = (event) => {
+      event.stopPropagation();
+      detail.open(ref);
+    };
+    this.element = h('tr', { onclick: open });
+    const cell = (className, name, ...children) => {
+      const element = h('td', { className }, ...children);
+      if (name) element.dataset.name = name;
+      this.element.append(element);
+      return element;
+    };
+    cell('', '', alone ? null : badge(instance), h('button', { className: 'ref', type: 'button', onclick: open }, ref));
+    const who = cell('who', '', client ? client.name : h('span', { className: 'zero' }, 'no client named'),
+      client ? h('small', {}, ` ${client.version}`) : null, label ? h('em', {}, label) : null);
+    who.title = who.textContent;
+    cell('hide', '', revision ?? 'any');
+    this.calls = cell('n', 'calls');
+    this.data = cell('n', 'data');
+    this.streams = cell('n hide', 'streams');
+    this.idle = cell('n', 'idle');
+    this.expires = cell('n', 'expires in');
+  }
+
+  show(session) {
+    const number = (element, count, text) => {
+      say(element, text);
+      element.classList.toggle('zero', count === 0);
+    };
+    number(this.calls, session.request_count, whole(session.request_count));
+    number(this.data, session.data_keys, session.data_keys ? `${session.data_keys} · ${bytes(session.data_bytes)}` : '0');
+    number(this.streams, session.open_streams, whole(session.open_streams));
+    say(this.idle, span(session.idle_seconds));
+    say(this.expires, session.open_streams ? 'in use' : span(session.expires_in_seconds));
+    return this;
+  }
+}
+
+/** Focuses the session that stands so many places further. */
+function step(row, places) {
+  const all = [...$('rows').children];
+  const next = all[all.indexOf(row) + places]?.querySelector('button');
+  next?.focus();
+  return Boolean(next);
+}
+
+$('rows').addEventListener('keydown', (event) => {
+  const row = event.target.closest('tr');
+  const places = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (!places) return;
+  event.preventDefault();
+  if (!step(row, places) && places < 0) $('search').focus();
+});
+
+let typing;
+$('search').oninput = () => {
+  clearTimeout(typing);
+  shown = STEPS[0];
+  typing = setTimeout(() => quietly(list()), 150);
+};
+$('search').onkeydown = (event) => {
+  if (event.key !== 'ArrowDown') return;
+  event.preventDefault();
+  $('rows').querySelector('button')?.focus();
+};
+$('more').onclick = () => {
+  shown = STEPS.find((step) => step > shown) ?? shown;
+  quietly(list());
+};
+
+document.addEventListener('keydown', (event) => {
+  const typed = event.target.matches('input') || event.ctrlKey || event.metaKey || event.altKey;
+  if (event.key !== '/' || typed || $('page').hidden || document.querySelector('dialog[open]')) return;
+  event.preventDefault();
+  $('search').focus();
+  $('search').select();
+});
+
+// ---- One session.
+
+function table(columns, lines) {
+  const head = columns.map(([name, className]) => h('th', { scope: 'col', className: className ?? '' }, name));
+  return h('table', {}, h('thead', {}, h('tr', {}, ...head)), h('tbody', {}, ...lines));
+}
+
+const detail = {
+  ref: null,
+  opener: null,
+
+  async open(ref) {
+    [detail.ref, detail.opener] = [ref, document.activeElement];
+    $('detail-title').replaceChildren(h('code', {}, ref));
+    for (const part of ['facts', 'data', 'requests']) $(`detail-${part}`).replaceChildren();
+    $('detail-gone').hidden = true;
+    $('detail-end').disabled = false;
+    $('detail').showModal();
+    await quietly(detail.refresh());
+  },
+
+  async refresh() {
+    const { ref } = detail;
+    if (!ref || $('detail-end').disabled) return;
+    try {
+      const session = await askJson(`sessions/${ref}`);
+      if (ref === detail.ref) detail.show(session);
+    } catch (error) {
+      if (!(error instanceof Missing)) throw error;
+      $('detail-gone').hidden = false;
+      say($('detail-gone'), 'This session has ended. What you see is what it was.');
+      $('detail-end').disabled = true;
+    }
+  },
+
+  show(session) {
+    $('detail-title').replaceChildren(badge(session.instance), h('code', {}, session.ref));
+    const facts = {
+      Client: session.client ? `${session.client.name} ${session.client.version}` : 'no client named',
+      Label: session.label,
+      Revision: session.protocol_version ?? 'any',
+      Handshake: session.initialized ? 'completed' : 'not completed',
+      Calls: whole(session.request_count),
+      'Open streams': whole(session.open_streams),
+      Began: `${time(session.created_at)}, ${span(session.age_seconds)} ago`,
+      Idle: span(session.idle_seconds),
+      'Expires in': span(session.expires_in_seconds),
+      Data: `${plural(session.data_keys, 'key')}, ${bytes(session.data_bytes)}`,
+    };
+    $('detail-facts').replaceChildren(...Object.entries(facts).filter(([, value]) => value !== null)
+      .map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value))));
+    const keys = session.data.map(({ key, bytes: size }) =>
+      h('tr', {}, h('td', { className: 'key mono' }, key), h('td', { className: 'n' }, bytes(size))));
+    $('detail-data').replaceChildren(keys.length ? table([['Key'], ['Bytes', 'n']], keys) : h('p', {}, 'No data is stored.'));
+    const requests = session.requests.map((request) => h('tr', { className: request.error ? 'error' : '' },
+      h('td', { className: 'mono' }, time(request.at)),
+      h('td', {}, request.tool ?? request.rpc_method ?? request.http_method),
+      h('td', { className: 'n' }, request.status || '–'),
+      h('td', { className: 'how' }, request.outcome),
+      h('td', { className: 'n' }, took(request.duration_us)),
+      h('td', { className: 'id mono' }, request.request_id)));
+    const columns = [['Time'], ['What'], ['Status', 'n'], ['Outcome'], ['Took', 'n'], ['Request id']];
+    $('detail-requests').replaceChildren(requests.length ? table(columns, requests)
+      : h('p', {}, 'None of its requests is among the last that the instance remembers.'));
+  },
+};
+
+$('detail').onclose = () => {
+  detail.ref = null;
+  const { opener } = detail;
+  (opener?.isConnected ? opener : $('search')).focus();
+};
+$('detail-close').onclick = () => $('detail').close();
+$('detail-end').onclick = async () => {
+  const { ref } = detail;
+  const sure = await confirmed('End this session?', `The next request of ${ref} gets 404, and its streams are closed.`, 'End session');
+  if (!sure) return;
+  $('detail').close();
+  act(async () => {
+    await ask(`sessions/${ref}`, 'DELETE');
+    return `Session ${ref} ended.`;
+  });
+};
+for (const dialog of document.querySelectorAll('dialog')) {
+  dialog.addEventListener('click', (event) => event.target === dialog && dialog.close());
+}
+
+/** Whether the operator is sure. */
+function confirmed(title, text, yes) {
+  say($('confirm-title'), title);
+  say($('confirm-text'), text);
+  say($('confirm-yes'), yes);
+  $('confirm').showModal();
+  return new Promise((resolve) => {
+    $('confirm-yes').onclick = () => $('confirm').close('yes');
+    $('confirm-no').onclick = () => $('confirm').close();
+    $('confirm').onclose = () => {
+      resolve($('confirm').returnValue === 'yes');
+      $('confirm').returnValue = '';
+    };
+  });
+}
+
+// ---- The feed of events.
+
+let paused = null;    // events that wait while the feed is paused
+let unread = {};      // what a screen reader has not been told yet
+
+/** Follows the event stream until the token is forgotten. A page's EventSource could not send it. */
+async function follow(signal) {
+  let last;
+  while (!signal.aborted) {
+    try {
+      const headers = last ? { 'Last-Event-ID': last } : {};
+      const response = await ask('events', 'GET', { headers, signal });
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      for (let text = ''; ;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        const frames = (text + value).split('\n\n');
+        text = frames.pop();
+        const events = [];
+        for (const frame of frames) {
+          for (const line of frame.split('\n')) {
+            if (line.startsWith('id: ')) last = line.slice(4);
+            if (line.startsWith('data: ')) events.push(JSON.parse(line.slice(6)));
+          }
+        }
+        addEvents(events);
+        if (events.some((event) => event.event === 'draining')) look();
+      }
+    } catch {
+      // As above.
+    }
+    // Not before the server has been seen again, and not at once.
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    if (!signal.aborted) await new Promise((resolve) => wakers.push(resolve));
+  }
+}
+
+function addEvents(events) {
+  if (events.length === 0) return;
+  for (const { event } of events) unread[event] = (unread[event] ?? 0) + 1;
+  if (paused) {
+    paused = [...paused, ...events].slice(-FEED_ROWS);
+    say($('pause'), `Resume (${paused.length})`);
+    return;
+  }
+  const items = events.slice(-FEED_ROWS).reverse().map(item);
+  $('feed').prepend(...items);
+  while ($('feed').childElementCount > FEED_ROWS) $('feed').lastElementChild.remove();
+  $('feed-empty').hidden = true;
+}
+
+function item({ event, at, instance, session, reason, count }) {
+  const [sign, text] = EVENTS[event] ?? ['·', event];
+  const words = event === 'missed' ? `${whole(count)} ${text}` : reason ? `${text}: ${reason}` : text;
+  const from = h('span', { className: 'from' }, instance == null ? null : badge(instance));
+  if (session) from.append(h('button', { className: 'ref', type: 'button', onclick: () => detail.open(session) }, session));
+  const element = h('li', { className: 'fresh' },
+    h('time', {}, at ? time(at) : ''), h('span', { className: 'sign', ariaHidden: 'true' }, sign), h('span', {}, words), from);
+  element.dataset.event = event;
+  if (reason) element.dataset.reason = reason;
+  if (instance != null) element.dataset.instance = instance;
+  hide(element);
+  return element;
+}
+
+/** Events of other instances than the chosen one are out of sight. */
+function hide(element) {
+  const { instance } = element.dataset;
+  element.hidden = chosen !== null && instance !== undefined && Number(instance) !== chosen;
+}
+
+$('pause').onclick = () => {
+  const waiting = paused;
+  paused = waiting ? null : [];
+  $('pause').ariaPressed = String(!waiting);
+  say($('pause'), waiting ? 'Pause' : 'Resume');
+  if (waiting) addEvents(waiting);
+};
+
+// A busy server would talk without end, so a screen reader gets a sum now and then.
+setInterval(() => {
+  const parts = Object.entries(unread).map(([event, count]) => `${EVENTS[event]?.[1] ?? event}: ${count}`);
+  unread = {};
+  if (parts.length && !$('page').hidden) say($('announce'), parts.join('. '));
+}, 15000);
+
+// ---- The beginning.
+
+$('leave').onclick = () => leave();
+$('login-form').onsubmit = (event) => {
+  event.preventDefault();
+  token = $('token').value.trim();
+  // What a header cannot carry is no token.
+  if (/^[!-~]+$/.test(token)) enter();
+  else leave('A token is made of letters, digits and -._~+/');
+};
+addEventListener('hashchange', () => takeFragment() && enter());
+
+if (!takeFragment()) token = sessionStorage.getItem('token') ?? '';
+if (token) enter();
+else leave();

@@ -1,0 +1,207 @@
+//! What passes through one instance: totals, open streams, the last requests.
+//!
+//! Owns [`Traffic`], which every request of an instance adds itself to when its answer has ended, and
+//! [`OpenStream`], which counts a stream for as long as it exists. Refuses requests for `/debug`: whoever
+//! looks would see himself looking.
+//! Trap: it is on the way of every request, so it allocates nothing, and a lock is held for one copy.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use crate::{
+    feed::{Happening, Subject},
+    instance::{Instance, Process},
+    place::InstanceId,
+    session::SessionRef,
+    telemetry::record::RequestId,
+};
+
+/// A request that has ended.
+#[derive(Clone, Debug)]
+pub struct Passed {
+    /// Its name, as in the log.
+    pub id: RequestId,
+    /// When its head had been read.
+    pub received: Instant,
+    /// When its answer had ended.
+    pub ended: Instant,
+    /// HTTP method; "other" for one that HTTP itself does not define.
+    pub http_method: &'static str,
+    /// JSON-RPC method.
+    pub method: Option<&'static str>,
+    /// The tool that was called.
+    pub tool: Option<&'static str>,
+    /// The session, or what the caller took for one.
+    pub session: Option<SessionRef>,
+    /// HTTP status; 0 if the client left before there was an answer.
+    pub status: u16,
+    /// How it went, as in the log.
+    pub outcome: &'static str,
+}
+
+impl Passed {
+    /// Whether something went wrong: neither done, nor waiting for its client, nor left by it.
+    pub fn is_error(&self) -> bool {
+        !matches!(self.outcome, "ok" | "input_required" | "client_gone")
+    }
+}
+
+/// Totals since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Requests whose answer has ended.
+    pub requests: u64,
+    /// Those of them that [went wrong](Passed::is_error).
+    pub errors: u64,
+    /// Streams open now on which the server speaks first.
+    pub open_streams: u64,
+}
+
+/// What passes through one instance.
+#[derive(Debug)]
+pub struct Traffic {
+    requests: AtomicU64,
+    errors: AtomicU64,
+    streams: AtomicU64,
+    keep: usize,
+    last: Mutex<VecDeque<Passed>>,
+}
+
+impl Traffic {
+    /// Nothing yet; `keep` is how many requests are remembered.
+    pub fn new(keep: usize) -> Arc<Self> {
+        Arc::new(Self {
+            requests: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            streams: AtomicU64::new(0),
+            keep,
+            last: Mutex::new(VecDeque::with_capacity(keep)),
+        })
+    }
+
+    fn last(&self) -> MutexGuard<'_, VecDeque<Passed>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a request that has ended, and remembers it.
+    pub fn note(&self, passed: Passed) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        if passed.is_error() {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.keep == 0 {
+            return;
+        }
+        let mut last = self.last();
+        let oldest = if last.len() == self.keep { last.pop_front() } else { None };
+        last.push_back(passed);
+        // What it frees is freed without the lock.
+        drop(last);
+        drop(oldest);
+    }
+
+    /// Totals as of now.
+    pub fn totals(&self) -> Totals {
+        Totals {
+            requests: self.requests.load(Ordering::Relaxed),
+            errors: self.errors.load(Ordering::Relaxed),
+            open_streams: self.streams.load(Ordering::Relaxed),
+        }
+    }
+
+    /// At most so many of the remembered requests of one session, the last first.
+    pub fn last_of(&self, session: SessionRef, limit: usize) -> Vec<Passed> {
+        let last = self.last();
+        let own = last.iter().rev().filter(|passed| passed.session == Some(session));
+        own.take(limit).cloned().collect()
+    }
+}
+
+/// A stream on which the server speaks first, counted until this is dropped.
+#[derive(Debug)]
+pub struct OpenStream {
+    traffic: Arc<Traffic>,
+    process: Arc<Process>,
+    subject: Subject,
+}
+
+impl OpenStream {
+    /// Counts a stream of that session, or a subscription, which has none.
+    pub fn begin(instance: &Instance, session: Option<SessionRef>) -> Self {
+        let (traffic, process) = (Arc::clone(&instance.traffic), Arc::clone(&instance.process));
+        let subject = Subject::Instance(instance.id, session);
+        traffic.streams.fetch_add(1, Ordering::Relaxed);
+        process.feed.note(Happening::StreamOpened, subject);
+        Self { traffic, process, subject }
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.traffic.streams.fetch_sub(1, Ordering::Relaxed);
+        self.process.feed.note(Happening::StreamClosed, self.subject);
+    }
+}
+
+/// The traffic of the ten instances in order.
+#[derive(Clone, Debug)]
+pub struct AllTraffic(Vec<Arc<Traffic>>);
+
+impl AllTraffic {
+    /// That of these instances, which are all ten.
+    pub fn of(instances: &[Arc<Instance>]) -> Self {
+        Self(instances.iter().map(|instance| Arc::clone(&instance.traffic)).collect())
+    }
+
+    /// That of one instance.
+    pub fn get(&self, instance: InstanceId) -> Option<&Traffic> {
+        self.0.get(instance.index()).map(Arc::as_ref)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn passed(session: &str, outcome: &'static str) -> Passed {
+        Passed {
+            id: RequestId::Callers(HeaderValue::from_static("-")),
+            received: Instant::now(),
+            ended: Instant::now(),
+            http_method: "POST",
+            method: None,
+            tool: None,
+            session: Some(SessionRef::of(session)),
+            status: 200,
+            outcome,
+        }
+    }
+
+    #[test]
+    fn the_last_requests_are_kept_and_all_are_counted() {
+        for keep in [0, 1, 10] {
+            let traffic = Traffic::new(keep);
+            for number in 0..50 {
+                traffic.note(passed(if number % 2 == 0 { "even" } else { "odd" }, "ok"));
+            }
+            traffic.note(passed("even", "tool_error"));
+            let totals = traffic.totals();
+            assert_eq!((totals.requests, totals.errors), (51, 1));
+            let even = traffic.last_of(SessionRef::of("even"), 100);
+            // The last one, and every other before it.
+            assert_eq!(even.len(), keep.div_ceil(2));
+            if let [first, ..] = &*even {
+                assert_eq!(first.outcome, "tool_error", "the last first");
+            }
+            assert_eq!(traffic.last_of(SessionRef::of("even"), 3).len(), even.len().min(3));
+        }
+    }
+}

@@ -1,0 +1,391 @@
+/** The page at /debug in a real browser. */
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, beforeEach, afterEach, test } from 'node:test';
+
+import { chromium } from 'playwright-core';
+
+import { Server, TOKEN } from './server.js';
+
+let profile, browser, server, page, complaints;
+
+before(async () => {
+  profile = await mkdtemp(path.join(tmpdir(), 'page-'));
+  browser = await chromium.launchPersistentContext(profile, {
+    executablePath: process.env.CHROMIUM, headless: true, viewport: { width: 1280, height: 900 },
+    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+      '--disable-component-update', '--disable-sync', '--no-proxy-server', '--host-resolver-rules=MAP *.example.test 127.0.0.1'],
+  });
+});
+
+after(async () => {
+  await browser?.close();
+  await rm(profile, { recursive: true, force: true });
+});
+
+beforeEach(async () => {
+  server = await Server.start();
+  page = await browser.newPage();
+  page.setDefaultTimeout(10000);
+  complaints = [];
+  page.on('pageerror', (error) => complaints.push(String(error)));
+  page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
+  page.on('dialog', (dialog) => complaints.push(`a dialog: ${dialog.message()}`));
+  await page.exposeFunction('complain', (text) => complaints.push(text));
+  await page.addInitScript(() => addEventListener('securitypolicyviolation',
+    (event) => window.complain(`policy violated: ${event.violatedDirective} ${event.blockedURI}`)));
+});
+
+/** Answers that a test provokes stand in the console as errors. */
+let provoked;
+
+afterEach(async () => {
+  await page.close();
+  await server.stop();
+  const others = complaints.filter((text) => !(provoked && /^Failed to load resource|ERR_/.test(text)));
+  provoked = false;
+  assert.deepEqual(others, []);
+});
+
+const open = async (instance = '') => {
+  await page.goto(`${server.url(instance)}#token=${TOKEN}`);
+  await page.locator('#pill[data-state=live]').waitFor();
+};
+
+const eventually = async (what, expected) => {
+  let seen;
+  for (const end = Date.now() + 10000; Date.now() < end;) {
+    seen = await what();
+    if (seen === expected) return;
+    await page.waitForTimeout(50);
+  }
+  assert.equal(seen, expected);
+};
+
+const tile = (instance) => page.locator(`.tile[data-instance="${instance}"]`);
+const refs = () => page.locator('#rows .ref').allTextContents();
+
+test('a token in the address opens it, is kept by the tab alone, and leaves the address', async () => {
+  await open();
+  assert.equal(page.url(), server.url());
+  assert.equal(await page.locator('.tile').count(), 10);
+  await page.reload();
+  await page.locator('#pill[data-state=live]').waitFor();
+  await page.locator('#leave').click();
+  await page.locator('#token').waitFor();
+  await page.reload();
+  await page.locator('#token').waitFor();
+  assert.equal(await page.evaluate(() => JSON.stringify([sessionStorage, localStorage, document.cookie])), '[{},{},""]');
+});
+
+test('the form opens it; a wrong token is told and nothing is shown', async () => {
+  provoked = true;
+  await page.goto(server.url());
+  await page.locator('#token').fill('wrong');
+  await page.keyboard.press('Enter');
+  await page.locator('#login-problem:has-text("does not accept")').waitFor();
+  assert.ok(await page.locator('#page').isHidden());
+  assert.equal(await page.locator('.tile').count(), 0);
+  await page.locator('#token').fill('nö token');
+  await page.keyboard.press('Enter');
+  await page.locator('#login-problem:has-text("letters, digits")').waitFor();
+  await page.locator('#token').fill(TOKEN);
+  await page.keyboard.press('Enter');
+  await page.locator('#pill[data-state=live]').waitFor();
+});
+
+test('tiles, list and feed follow by themselves', async () => {
+  await open();
+  await page.locator('#empty:has-text("No live session")').waitFor();
+  const { id, ref, call } = await server.session(3, 'claude', '1.2');
+  await eventually(() => tile(3).locator('.live b').textContent(), '1');
+  await page.locator(`#rows tr:has-text("${ref}"):has-text("claude 1.2")`).waitFor();
+  await page.locator(`#feed li[data-event=session_created]:has-text("${ref}")`).waitFor();
+
+  const stream = await server.listen(3, id);
+  await page.locator(`#feed li[data-event=stream_opened]:has-text("${ref}")`).waitFor();
+  await eventually(() => tile(3).locator('.streams dd').textContent(), '1');
+  stream.destroy();
+  await page.locator(`#feed li[data-event=stream_closed]:has-text("${ref}")`).waitFor();
+
+  assert.ok(!(await tile(3).getAttribute('class')).includes('failing'));
+  const busy = setInterval(() => call('echo', { message: 'x' }).catch(() => {}), 20);
+  const wrong = setInterval(() => call('no_such_tool').catch(() => {}), 200);
+  await page.locator('.tile.failing[data-instance="3"]').waitFor();
+  await eventually(async () => Number(await tile(3).locator('.req dd').textContent()) > 5, true);
+  assert.match(await tile(3).locator('.curve').getAttribute('d'), /^M.+L/);
+  assert.match(await tile(3).locator('.errors').getAttribute('d'), /^M/);
+  assert.equal(await tile(4).locator('.req dd').textContent(), '0');
+  clearInterval(busy);
+  clearInterval(wrong);
+
+  await server.ask(3, 'DELETE', '/mcp', { 'mcp-session-id': id });
+  await page.locator(`#feed li[data-event=session_ended][data-reason=client]:has-text("${ref}")`).waitFor();
+  await page.locator('#empty:has-text("No live session")').waitFor();
+  await tile(3).locator('.reasons:has-text("1 client")').waitFor();
+});
+
+test('search, one instance alone', async () => {
+  const first = await server.session(1, 'Inspector');
+  const second = await server.session(2, 'claude');
+  await open();
+  await eventually(async () => (await refs()).length, 2);
+  const search = page.locator('#search');
+  for (const [text, found] of [
+    ['inspec', first.ref], [second.ref.slice(0, 6), second.ref], [second.id, second.ref], ['CLAUDE', second.ref],
+  ]) {
+    await search.fill(text);
+    await eventually(async () => String(await refs()), found);
+  }
+  await search.fill('nobody');
+  await page.locator('#empty:has-text("No live session fits")').waitFor();
+  await search.fill('');
+  await eventually(async () => (await refs()).length, 2);
+
+  await tile(1).locator('button').click();
+  await eventually(async () => String(await refs()), first.ref);
+  await eventually(() => page.locator('#feed li:visible').count(), 1);
+  await page.locator('#all').click();
+  await eventually(async () => (await refs()).length, 2);
+  assert.equal(await page.locator('#feed li:visible').count(), 2);
+});
+
+test('one session in detail, and its end by keyboard alone', async () => {
+  provoked = true;
+  const { ref, id, call } = await server.session(5, 'keys');
+  const other = await server.session(5, 'other');
+  await call('set_session_data', { key: 'theme', value: { dark: true } });
+  await call('echo', { message: 'hello' });
+  await call('no_such_tool');
+  await open();
+  await eventually(async () => (await refs()).length, 2);
+
+  const focused = () => page.evaluate(() => document.activeElement.textContent || document.activeElement.id);
+  await page.keyboard.press('/');
+  assert.equal(await focused(), 'search');
+  await page.keyboard.press('ArrowDown');
+  const [upper, lower] = await refs();
+  assert.equal(await focused(), upper);
+  await page.keyboard.press('ArrowDown');
+  assert.equal(await focused(), lower);
+  await page.keyboard.press('ArrowUp');
+  assert.equal(await focused(), upper);
+  if (upper !== ref) await page.keyboard.press('ArrowDown');
+  assert.equal(await focused(), ref);
+
+  await page.keyboard.press('Enter');
+  const detail = page.locator('#detail');
+  await detail.locator('#detail-data tr:has-text("theme"):has-text("13 B")').waitFor();
+  const requests = detail.locator('#detail-requests tbody tr');
+  assert.equal(await requests.count(), 5);
+  assert.match(await requests.nth(0).textContent(), /unknown_tool|invalid_params/);
+  assert.ok((await requests.nth(0).getAttribute('class')).includes('error'));
+  assert.match(await requests.nth(1).textContent(), /echo200ok/);
+  assert.match(await requests.nth(4).textContent(), /initialize200ok/);
+  await call('echo', { message: 'again' });
+  await eventually(() => requests.count(), 6);
+  await page.keyboard.press('Escape');
+  await detail.waitFor({ state: 'hidden' });
+  assert.equal(await focused(), ref);
+
+  await page.keyboard.press('Enter');
+  await detail.waitFor();
+  await page.locator('#detail-end').focus();
+  await page.keyboard.press('Enter');
+  await page.locator('#confirm').waitFor();
+  // What does no harm has the focus.
+  assert.equal(await focused(), 'Keep');
+  await page.keyboard.press('Enter');
+  await page.locator('#confirm').waitFor({ state: 'hidden' });
+  assert.equal((await server.rpc(5, 'ping', {}, id)).status, 200);
+  await page.keyboard.press('Enter');
+  await page.locator('#confirm').waitFor();
+  await page.keyboard.press('Tab');
+  await page.keyboard.press('Enter');
+  await page.locator('#done:has-text("ended")').waitFor();
+  await eventually(async () => String(await refs()), other.ref);
+  assert.equal((await server.rpc(5, 'ping', {}, id)).status, 404);
+  assert.equal((await server.rpc(5, 'ping', {}, other.id)).status, 200);
+});
+
+test('a session that ends under the eyes of its observer is told so', async () => {
+  provoked = true;
+  const { ref, id } = await server.session(0, 'brief');
+  await open();
+  await page.locator(`#rows .ref:has-text("${ref}")`).click();
+  await page.locator('#detail-facts:has-text("brief 1.0")').waitFor();
+  await server.ask(0, 'DELETE', '/mcp', { 'mcp-session-id': id });
+  await page.locator('#detail-gone:has-text("has ended")').waitFor();
+  assert.ok(await page.locator('#detail-end').isDisabled());
+});
+
+test('all sessions of one instance are ended, and no other', async () => {
+  for (let count = 0; count < 3; count += 1) await server.session(7);
+  const other = await server.session(8);
+  await open();
+  assert.ok(await page.locator('#end-all').isHidden(), 'not before one is chosen');
+  await tile(7).locator('button').click();
+  await page.locator('#end-all').click();
+  await page.locator('#confirm-text:has-text("3 sessions")').waitFor();
+  await page.locator('#confirm-no').click();
+  await eventually(() => tile(7).locator('.live b').textContent(), '3');
+  await page.locator('#end-all').click();
+  await page.locator('#confirm-yes').click();
+  await page.locator('#done:has-text("3 sessions of instance 7 ended")').waitFor();
+  await eventually(() => tile(7).locator('.live b').textContent(), '0');
+  await tile(7).locator('.reasons:has-text("3 admin")').waitFor();
+  assert.equal((await server.rpc(8, 'ping', {}, other.id)).status, 200);
+});
+
+test('at the host of an instance it shows that instance alone', async () => {
+  await server.session(2);
+  const own = await server.session(3, 'own');
+  await open('3');
+  assert.equal(await page.locator('.tile').count(), 1);
+  await eventually(async () => String(await refs()), own.ref);
+  await eventually(() => page.locator('#feed li').count(), 1);
+  await page.locator('#end-all').click();
+  await page.locator('#confirm-yes').click();
+  await page.locator('#done:has-text("1 session of instance 3 ended")').waitFor();
+});
+
+test('what clients say is text', async () => {
+  const attack = '<img src=x onerror=alert(1)><script>alert(2)</script>';
+  const { ref, call } = await server.session(0, attack, '"><svg onload=alert(3)>');
+  await call('set_session_data', { key: attack, value: 1 });
+  await call('create_session', { label: attack });
+  await open();
+  await eventually(async () => (await refs()).length, 2);
+  assert.ok((await page.locator('#rows').textContent()).includes(attack));
+  await page.locator(`#rows .ref:has-text("${ref}")`).click();
+  await page.locator('#detail-data td.key').waitFor();
+  assert.equal(await page.locator('#detail-data td.key').textContent(), attack);
+  assert.ok((await page.locator('#detail-facts').textContent()).includes(attack));
+  assert.equal(await page.locator('img, script:not([type=module]), main svg:not(.spark)').count(), 0);
+  await page.keyboard.press('Escape');
+  // The policy stands behind that: markup could not be made of text even by mistake.
+  const refused = await page.evaluate(() => {
+    try {
+      document.createElement('p').innerHTML = '<b>x</b>';
+      return 'taken';
+    } catch (error) {
+      return error.name;
+    }
+  });
+  assert.equal(refused, 'TypeError');
+  complaints = complaints.filter((text) => !/trusted|TrustedHTML/i.test(text));
+});
+
+test('a server that drains, is gone, and comes back', async () => {
+  provoked = true;
+  const { call } = await server.session(0);
+  await open();
+  const slow = call('echo', { message: 'x', delay: 3 });
+  await page.waitForTimeout(300);
+  server.signal();
+  await page.locator('#pill[data-state=draining]').waitFor();
+  await page.locator('#feed li[data-event=draining]').waitFor();
+  await slow;
+  await server.ended();
+  await page.locator('#pill[data-state=gone]').waitFor();
+  await page.locator('#notice:has-text("cannot be reached")').waitFor();
+  await server.start();
+  await page.locator('#retry').click();
+  await page.locator('#pill[data-state=live]').waitFor();
+  await page.locator('#feed li[data-event=restarted]').waitFor();
+  assert.ok(await page.locator('#notice').isHidden());
+  const { ref } = await server.session(0);
+  await page.locator(`#feed li[data-event=session_created]:has-text("${ref}")`).waitFor();
+  assert.equal(await page.locator('#feed li[data-event=session_created]').count(), 2);
+
+  // With another token it asks for that.
+  await server.stop();
+  await server.start({ ADMIN_TOKEN: 'another-token' });
+  await page.locator('#login-problem:has-text("does not accept")').waitFor({ timeout: 20000 });
+});
+
+test('the address that the server prints opens it', async () => {
+  await server.stop();
+  await server.start({ ADMIN_TOKEN: '' });
+  const [printed] = /http:\/\/localhost:\d+\/debug\S+/.exec(server.greeting);
+  await page.goto(printed);
+  await page.locator('#pill[data-state=live]').waitFor();
+});
+
+test('a paused feed waits', async () => {
+  await open();
+  await page.locator('#pause').click();
+  await server.session(0);
+  await page.locator('#pause:has-text("Resume (1)")').waitFor();
+  assert.equal(await page.locator('#feed li').count(), 0);
+  await page.locator('#pause').click();
+  assert.equal(await page.locator('#feed li').count(), 1);
+});
+
+test('it fits a phone, a tablet and a wide screen, in light and in dark', async () => {
+  const long = 'a-client-with-a-name-that-goes-on-and-on-'.repeat(6);
+  const { ref, call } = await server.session(0, long);
+  await call('set_session_data', { key: 'k'.repeat(300), value: 1 });
+  for (let instance = 1; instance < 10; instance += 1) await server.session(instance, `client ${instance}`);
+  await open();
+  await eventually(async () => (await refs()).length, 10);
+  const backgrounds = new Set();
+  for (const colorScheme of ['light', 'dark']) {
+    await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+    backgrounds.add(await page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor));
+    for (const width of [320, 360, 768, 1024, 1280, 1920]) {
+      await page.setViewportSize({ width, height: 800 });
+      const wider = () => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      assert.ok(await wider() <= 0, `${width} px`);
+      await page.locator(`#rows .ref:has-text("${ref}")`).click();
+      await page.locator('#detail-data td.key').waitFor();
+      const inside = () => page.evaluate(() => {
+        const dialog = document.querySelector('#detail');
+        const { left, right } = dialog.getBoundingClientRect();
+        return left >= 0 && right <= innerWidth && dialog.scrollWidth <= dialog.clientWidth;
+      });
+      assert.ok(await inside(), `the detail at ${width} px`);
+      await page.keyboard.press('Escape');
+    }
+  }
+  assert.equal(backgrounds.size, 2);
+});
+
+/** The contrast of every piece of text with what is behind it (WCAG 2.2, 1.4.3: at least 4.5). */
+test('every text can be read, in light and in dark', async () => {
+  const { call } = await server.session(0, 'claude');
+  await call('no_such_tool');
+  await open();
+  await eventually(async () => (await refs()).length, 1);
+  for (const colorScheme of ['light', 'dark']) {
+    await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+    const { count, faint } = await page.evaluate(() => {
+      const parse = (colour) => colour.match(/[\d.]+/g).map(Number);
+      const luminance = ([r, g, b]) => [r, g, b].map((value) => value / 255)
+        .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4))
+        .reduce((sum, value, index) => sum + value * [0.2126, 0.7152, 0.0722][index], 0);
+      const behind = (element) => {
+        for (let at = element; at; at = at.parentElement) {
+          const colour = parse(getComputedStyle(at).backgroundColor);
+          if (colour[3] === undefined || colour[3] === 1) return colour;
+        }
+        return [255, 255, 255];
+      };
+      const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+      const found = { count: 0, faint: [] };
+      while (walker.nextNode()) {
+        const element = walker.currentNode.parentElement;
+        if (!walker.currentNode.data.trim() || !element.checkVisibility() || element.closest('.sr, :disabled, .skip')) continue;
+        const [one, two] = [parse(getComputedStyle(element).color), behind(element)].map(luminance);
+        const contrast = (Math.max(one, two) + 0.05) / (Math.min(one, two) + 0.05);
+        found.count += 1;
+        if (contrast < 4.5) found.faint.push(`${walker.currentNode.data.trim()}: ${contrast.toFixed(2)}`);
+      }
+      return found;
+    });
+    assert.ok(count > 100, `${count} texts`);
+    assert.deepEqual(faint, [], colorScheme);
+  }
+});
