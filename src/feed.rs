@@ -172,9 +172,8 @@ mod tests {
         for _ in 0..many {
             feed.note(Happening::Created, Subject::Process);
         }
-        let numbers = |unread: &Unread| {
-            unread.events.iter().map(|event| event.number).collect::<Vec<_>>()
-        };
+        let numbers =
+            |unread: &Unread| unread.events.iter().map(|event| event.number).collect::<Vec<_>>();
         for (read, missed, first) in [
             (0, 0, 101),
             (10, 90, 101),

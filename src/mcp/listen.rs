@@ -20,9 +20,7 @@ use super::{
     sse,
     stream::{EventLog, EventStream},
 };
-use crate::{
-    call::Arrival, hub::Subscription, instance::Instance, resources, traffic::OpenStream,
-};
+use crate::{call::Arrival, hub::Subscription, instance::Instance, resources, traffic::OpenStream};
 
 #[derive(Deserialize)]
 struct ListenParams {

@@ -327,6 +327,23 @@ mod effect {
     }
 
     #[tokio::test]
+    async fn admin_recent_requests() {
+        for (keep, shown) in [("0", 0), ("2", 2)] {
+            let server = with("MCP_ECHO_ADMIN__RECENT_REQUESTS", keep).await;
+            let talk = server.session(0).await;
+            let info = talk.info().await;
+            for _ in 0..5 {
+                talk.ask("echo", json!({"message": "x"})).await;
+            }
+            crate::support::eventually(|| server.instances[0].traffic.totals().requests == 7).await;
+            let path = format!("/debug/sessions/{}", info["session_ref"].as_str().expect("a ref"));
+            let detail = server.request("GET", &path);
+            let detail = detail.header("Authorization", "Bearer admin-secret").send().await.json();
+            assert_eq!(detail["requests"].as_array().map(Vec::len), Some(shown));
+        }
+    }
+
+    #[tokio::test]
     async fn shutdown_drain_seconds() {
         let server = with("MCP_ECHO_SHUTDOWN__DRAIN_SECONDS", "0.2").await;
         let _call = server.call("echo", json!({"message": "x", "delay": 10})).begin().await;
@@ -828,6 +845,7 @@ fn bad_values_are_refused_by_name() {
         ("MCP_ECHO_HTTP__BODY_TIMEOUT_SECONDS", "-1", "http.body_timeout_seconds"),
         ("MCP_ECHO_HTTP__WRITE_TIMEOUT_SECONDS", "0", "http.write_timeout_seconds"),
         ("MCP_ECHO_HTTP__MAX_BODY_BYTES", "10", "http.max_body_bytes"),
+        ("MCP_ECHO_ADMIN__RECENT_REQUESTS", "100001", "admin.recent_requests"),
         ("MCP_ECHO_HTTP__TRUSTED_PROXIES", "10.0.0.0/33", "http.trusted_proxies"),
         ("LOG_LEVEL", "loud", "log.level"),
         ("LOG_FORMAT", "xml", "log.format"),

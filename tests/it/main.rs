@@ -9,6 +9,7 @@ mod admin;
 mod auth;
 mod bad_input;
 mod config;
+mod debug_page;
 mod documents;
 mod events;
 mod handles;

@@ -3,13 +3,14 @@
 const POLL = 2000;        // ms between two looks at the overview
 const SLOWEST = 15000;    // ms between two tries while the server cannot be reached
 const SAMPLES = 60;       // points of a curve
+const RECENT = 5;         // points that a figure is the mean of
 const FEED_ROWS = 200;
 const STEPS = [50, 200, 1000];   // sessions that are listed
 
 const REASONS = ['expired', 'client', 'admin', 'shutdown'];
 const EVENTS = {
-  session_created: ['+', 'Session created'],
-  session_ended: ['−', 'Session ended'],
+  session_created: ['+', 'Created'],
+  session_ended: ['−', 'Ended'],
   stream_opened: ['▸', 'Stream opened'],
   stream_closed: ['◂', 'Stream closed'],
   draining: ['!', 'Draining: no new sessions'],
@@ -62,6 +63,7 @@ function span(seconds) {
   return hours < 48 ? `${hours} h ${Math.floor(seconds / 60) % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
+const expiry = (session) => (session.open_streams ? 'in use' : span(session.expires_in_seconds));
 const took = (us) => (us < 1000 ? `${us} µs` : us < 1e6 ? `${(us / 1000).toFixed(1)} ms` : span(us / 1e6));
 
 // ---- The token: in this tab alone.
@@ -216,10 +218,10 @@ function show(overview) {
     pill('live', 'live');
     notice('live', '');
   }
-  const fact = (name, value) => [`${name} `, h('b', {}, value), ' · '];
-  $('facts').replaceChildren(
-    ...fact('replica', overview.replica), ...fact('tag', overview.tag), ...fact('boot', overview.boot),
-    ...fact('up', span(overview.uptime_seconds)), ...fact('version', overview.version).slice(0, 2));
+  const facts = {
+    replica: overview.replica, tag: overview.tag, boot: overview.boot, up: span(overview.uptime_seconds), version: overview.version,
+  };
+  $('facts').replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [h('span', {}, `${name} `, h('b', {}, value)), ' ']));
   $('tiles').dataset.count = overview.instances.length;
   const seconds = before ? overview.uptime_seconds - before.uptime_seconds : 0;
   for (const now of overview.instances) {
@@ -257,7 +259,7 @@ class Tile {
     this.bar = h('div', { className: 'ended', ariaHidden: 'true' });
     this.reasons = h('p', { className: 'reasons' });
     this.element = h('article', { className: 'tile' },
-      title, h('p', { className: 'live' }, this.live, this.rest), this.curve, this.rates, this.bar, this.reasons);
+      title, h('p', { className: 'live' }, this.live, ' ', this.rest), this.curve, this.rates, this.bar, this.reasons);
     this.element.dataset.instance = instance;
     this.samples = [];
     $('tiles').append(this.element);
@@ -270,13 +272,13 @@ class Tile {
     say(this.rest, now.refused ? `${full}, ${whole(now.refused)} refused` : full);
     say(this.streams, whole(now.open_streams));
     if (old) {
-      const requests = (now.requests - old.requests) / seconds;
-      const errors = (now.errors - old.errors) / seconds;
-      this.samples.push([requests, errors]);
+      this.samples.push([now.requests - old.requests, now.errors - old.errors].map((count) => count / seconds));
       if (this.samples.length > SAMPLES) this.samples.shift();
-      say(this.requests, rate(requests));
-      say(this.errors, rate(errors));
-      this.element.classList.toggle('failing', errors > 0);
+      const recent = this.samples.slice(-RECENT);
+      const mean = (which) => recent.reduce((sum, sample) => sum + sample[which], 0) / recent.length;
+      say(this.requests, rate(mean(0)));
+      say(this.errors, rate(mean(1)));
+      this.element.classList.toggle('failing', mean(1) > 0);
       this.draw();
     }
     this.element.classList.toggle('still', now.live === 0);
@@ -372,9 +374,9 @@ async function list() {
   notBefore = performance.now() + 10 * (performance.now() - began);
   if (number !== lists) return;
   const { sessions, matched, problem } = answer;
+  // They come with the one used last first; by their age, none moves while it is looked at.
+  sessions.sort((one, two) => one.age_seconds - two.age_seconds);
   const body = $('rows');
-  // A list that is being read keeps its order.
-  const frozen = body.contains(document.activeElement) || body.matches(':hover');
   const present = new Set(sessions.map((session) => session.ref));
   for (const [ref, row] of rows) {
     if (present.has(ref)) continue;
@@ -385,9 +387,7 @@ async function list() {
   sessions.forEach((session, place) => {
     if (!rows.has(session.ref)) rows.set(session.ref, new Row(session));
     const { element } = rows.get(session.ref).show(session);
-    if (!frozen || !element.isConnected) {
-      if (body.children[place] !== element) body.insertBefore(element, body.children[place] ?? null);
-    }
+    if (body.children[place] !== element) body.insertBefore(element, body.children[place] ?? null);
   });
   const searching = $('search').value.trim() !== '';
   say($('sessions-count'), matched > sessions.length ? `${whole(sessions.length)} of ${whole(matched)}, used last` : whole(matched));
@@ -431,7 +431,7 @@ class Row {
     number(this.data, session.data_keys, session.data_keys ? `${session.data_keys} · ${bytes(session.data_bytes)}` : '0');
     number(this.streams, session.open_streams, whole(session.open_streams));
     say(this.idle, span(session.idle_seconds));
-    say(this.expires, session.open_streams ? 'in use' : span(session.expires_in_seconds));
+    say(this.expires, expiry(session));
     return this;
   }
 }
@@ -486,9 +486,10 @@ function table(columns, lines) {
 const detail = {
   ref: null,
   opener: null,
+  lists: '',
 
   async open(ref) {
-    [detail.ref, detail.opener] = [ref, document.activeElement];
+    [detail.ref, detail.opener, detail.lists] = [ref, document.activeElement, ''];
     $('detail-title').replaceChildren(h('code', {}, ref));
     for (const part of ['facts', 'data', 'requests']) $(`detail-${part}`).replaceChildren();
     $('detail-gone').hidden = true;
@@ -522,11 +523,14 @@ const detail = {
       'Open streams': whole(session.open_streams),
       Began: `${time(session.created_at)}, ${span(session.age_seconds)} ago`,
       Idle: span(session.idle_seconds),
-      'Expires in': span(session.expires_in_seconds),
+      'Expires in': expiry(session),
       Data: `${plural(session.data_keys, 'key')}, ${bytes(session.data_bytes)}`,
     };
     $('detail-facts').replaceChildren(...Object.entries(facts).filter(([, value]) => value !== null)
       .map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value))));
+    const lists = JSON.stringify([session.data, session.requests]);
+    if (lists === detail.lists) return;
+    detail.lists = lists;
     const keys = session.data.map(({ key, bytes: size }) =>
       h('tr', {}, h('td', { className: 'key mono' }, key), h('td', { className: 'n' }, bytes(size))));
     $('detail-data').replaceChildren(keys.length ? table([['Key'], ['Bytes', 'n']], keys) : h('p', {}, 'No data is stored.'));
@@ -537,7 +541,7 @@ const detail = {
       h('td', { className: 'how' }, request.outcome),
       h('td', { className: 'n' }, took(request.duration_us)),
       h('td', { className: 'id mono' }, request.request_id)));
-    const columns = [['Time'], ['What'], ['Status', 'n'], ['Outcome'], ['Took', 'n'], ['Request id']];
+    const columns = [['Time'], ['What'], ['Status', 'n'], ['Outcome'], ['Took', 'n'], ['Request id', 'id']];
     $('detail-requests').replaceChildren(requests.length ? table(columns, requests)
       : h('p', {}, 'None of its requests is among the last that the instance remembers.'));
   },
@@ -632,7 +636,7 @@ function addEvents(events) {
 
 function item({ event, at, instance, session, reason, count }) {
   const [sign, text] = EVENTS[event] ?? ['·', event];
-  const words = event === 'missed' ? `${whole(count)} ${text}` : reason ? `${text}: ${reason}` : text;
+  const words = event === 'missed' ? `${whole(count)} ${text}` : reason ? `${text}, ${reason}` : text;
   const from = h('span', { className: 'from' }, instance == null ? null : badge(instance));
   if (session) from.append(h('button', { className: 'ref', type: 'button', onclick: () => detail.open(session) }, session));
   const element = h('li', { className: 'fresh' },
