@@ -75,11 +75,16 @@ function takeFragment() {
   const found = /^#token=(.+)$/.exec(location.hash);
   if (!found) return false;
   history.replaceState(null, '', location.pathname + location.search);
-  token = decodeURIComponent(found[1]);
+  [, token] = found;
   return true;
 }
 
 function enter() {
+  // What a header cannot carry is no token.
+  if (!/^[!-~]+$/.test(token)) {
+    leave('A token is made of letters, digits and -._~+/');
+    return;
+  }
   sessionStorage.setItem('token', token);
   $('login').hidden = true;
   $('page').hidden = $('leave').hidden = false;
@@ -537,11 +542,11 @@ const detail = {
     const requests = session.requests.map((request) => h('tr', { className: request.error ? 'error' : '' },
       h('td', { className: 'mono' }, time(request.at)),
       h('td', {}, request.tool ?? request.rpc_method ?? request.http_method),
-      h('td', { className: 'n' }, request.status || '–'),
+      h('td', { className: 'n code' }, request.status || '–'),
       h('td', { className: 'how' }, request.outcome),
       h('td', { className: 'n' }, took(request.duration_us)),
       h('td', { className: 'id mono' }, request.request_id)));
-    const columns = [['Time'], ['What'], ['Status', 'n'], ['Outcome'], ['Took', 'n'], ['Request id', 'id']];
+    const columns = [['Time'], ['What'], ['Status', 'n code'], ['Outcome'], ['Took', 'n'], ['Request id', 'id']];
     $('detail-requests').replaceChildren(requests.length ? table(columns, requests)
       : h('p', {}, 'None of its requests is among the last that the instance remembers.'));
   },
@@ -675,9 +680,7 @@ $('leave').onclick = () => leave();
 $('login-form').onsubmit = (event) => {
   event.preventDefault();
   token = $('token').value.trim();
-  // What a header cannot carry is no token.
-  if (/^[!-~]+$/.test(token)) enter();
-  else leave('A token is made of letters, digits and -._~+/');
+  enter();
 };
 addEventListener('hashchange', () => takeFragment() && enter());
 
