@@ -6,6 +6,7 @@
 mod support;
 
 mod admin;
+mod admin_port;
 mod auth;
 mod bad_input;
 mod config;
@@ -22,6 +23,7 @@ mod mirrored_headers;
 mod modern;
 mod process;
 mod protocol;
+mod reload;
 mod resources;
 mod resumption;
 mod rmcp_client;
