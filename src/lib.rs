@@ -13,7 +13,7 @@
 //!                           └─ seal
 //! state:  session ── store ── memory ── calendar;  tasks;  hub ── who is told of a change;  traffic;  feed
 //! wire:   json, jsonrpc, params, version, model, failure, reply, stream, sse
-//! leaves: config, place, clock, lifecycle, telemetry, auth
+//! leaves: config, place, clock, lifecycle, telemetry, auth, reload
 //! ```
 //!
 //! | module | one idea |
@@ -22,6 +22,7 @@
 //! | [`instance`] | what it means: one tenant, built at the start |
 //! | [`place`] | where something was minted: the head of every id |
 //! | [`server`] | accept and drain; a connection that does not wait for ever |
+//! | [`reload`] | another configuration while serving: who asks, and what comes of it |
 //! | [`lifecycle`] | no task is forgotten; stopping in two stages |
 //! | [`http`] | the layers, each with its reason |
 //! | [`mcp`] | the endpoint, from bytes to an era |
@@ -66,6 +67,7 @@ pub mod lifecycle;
 pub mod mcp;
 pub mod place;
 pub mod prompts;
+pub mod reload;
 pub mod resources;
 pub mod server;
 pub mod session;

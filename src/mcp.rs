@@ -95,7 +95,7 @@ fn version_header(parts: &Parts) -> Option<&str> {
 fn arrival(instance: &Instance, parts: Parts, body: Bytes) -> Arc<Arrival> {
     let record = record_of(&parts.extensions);
     Arc::new(Arrival {
-        trusted_peer: instance.process.trusts(record.peer),
+        trusted_peer: instance.trusts(record.peer),
         caller: parts.extensions.get().copied().unwrap_or(Caller::Anonymous),
         parts,
         body,

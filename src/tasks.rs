@@ -36,8 +36,7 @@ pub struct Tasks {
     instance: InstanceId,
     process: Arc<Process>,
     hub: Arc<Hub>,
-    ttl: Duration,
-    capacity: usize,
+    limits: Mutex<TasksConfig>,
     tasks: Mutex<HashMap<String, Arc<Task>>>,
 }
 
@@ -119,10 +118,18 @@ impl Tasks {
             instance: id,
             process: Arc::clone(process),
             hub: Arc::clone(hub),
-            ttl: config.ttl_seconds.get(),
-            capacity: config.capacity,
+            limits: Mutex::new(config.clone()),
             tasks: Mutex::default(),
         }
+    }
+
+    /// From now on new tasks keep to these. Those that there are keep what they were told.
+    pub fn set_limits(&self, limits: &TasksConfig) {
+        *self.limits() = limits.clone();
+    }
+
+    fn limits(&self) -> MutexGuard<'_, TasksConfig> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tasks(&self) -> MutexGuard<'_, HashMap<String, Arc<Task>>> {
@@ -135,6 +142,7 @@ impl Tasks {
         let id = SessionId::mint(self.instance, self.process.origin);
         let id = id.map_err(|_| Refused::NoEntropy)?.to_string();
         let now = self.process.clock.now();
+        let TasksConfig { ttl_seconds, capacity } = self.limits().clone();
         let task = Arc::new(Task {
             id: id.clone(),
             cancelled: CancellationToken::new(),
@@ -142,7 +150,7 @@ impl Tasks {
             client,
             clock: self.process.clock,
             created: now,
-            ttl: self.ttl,
+            ttl: ttl_seconds.get(),
             hub: Arc::downgrade(&self.hub),
             state: Mutex::new(State {
                 status: Status::Working,
@@ -153,7 +161,7 @@ impl Tasks {
             }),
         });
         let mut tasks = self.tasks();
-        if tasks.len() >= self.capacity {
+        if tasks.len() >= capacity {
             return Err(Refused::Full);
         }
         tasks.insert(id, Arc::clone(&task));

@@ -107,9 +107,9 @@ pub struct AccessLogged<S> {
 
 impl<S> AccessLogged<S> {
     /// Wraps the rest of the stack.
-    pub fn new(inner: S, identity: Identity) -> Self {
+    pub fn new(inner: S, identity: Arc<Identity>) -> Self {
         let peer = Ipv4Addr::UNSPECIFIED.into();
-        Self { inner, identity: Arc::new(identity), peer, pulse: None }
+        Self { inner, identity, peer, pulse: None }
     }
 
     /// The stack for the requests of one connection, which come one at a time if it has a pulse.

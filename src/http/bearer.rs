@@ -74,7 +74,7 @@ where
             }
             Err(problem) => {
                 record_of(request.extensions()).set_outcome("unauthorized");
-                let base = external_base(&self.instance.process, &request);
+                let base = external_base(&self.instance, &request);
                 Either::Right(ready(Ok(metadata::challenge(problem, &base))).boxed())
             }
         }
@@ -83,8 +83,8 @@ where
 
 /// The user that a trusted, authenticating proxy names.
 fn forwarded_user(instance: &Instance, request: &Request) -> Caller {
-    let process = &instance.process;
-    if process.trusted_proxies.is_empty() || !process.trusts(record_of(request.extensions()).peer) {
+    if instance.trusted_proxies.is_empty() || !instance.trusts(record_of(request.extensions()).peer)
+    {
         return Caller::Anonymous;
     }
     match request.headers().get("x-user-id").and_then(|user| user.to_str().ok()) {

@@ -2,8 +2,8 @@
 //!
 //! Owns one instance's cache, its exact counts and the memory of how recent sessions ended. Refuses a
 //! session beyond the capacity before anything is inserted, and ends one that was idle for too long by
-//! itself. The cache's own two bounds, size and time to idle, are backstops: it would throw a live session
-//! away at the one, and at the other remove all that is due at once, on the thread of whoever comes next.
+//! itself. The cache has no bound of its own, since it would throw a live session away there, and its time to
+//! idle is a backstop: it would remove all that is due at once, on the thread of whoever comes next.
 //! Traps: `get` sets the cache's idle clock back, iteration does not; a listener that panics is switched off
 //! for good, so it only counts; a great many sessions take a while to remove or to look at, so that is not
 //! done on a thread that serves.
@@ -12,11 +12,14 @@ use std::{
     cmp::Reverse,
     collections::{HashMap, VecDeque},
     hash::{BuildHasher, Hasher},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use moka::{notification::RemovalCause, policy::EvictionPolicy, sync::Cache};
+use moka::{notification::RemovalCause, sync::Cache};
 use tokio::task::spawn_blocking;
 
 use super::{
@@ -42,9 +45,6 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(3600);
 /// The cache's own time to idle is so much longer than the store's.
 const BACKSTOP: Duration = Duration::from_secs(3600);
 
-/// The cache's own capacity is so much larger than twice the store's: it learns of a removal later.
-const SLACK: u64 = 4096;
-
 /// Due sessions that are looked at in one go: about a millisecond.
 const BATCH: usize = 256;
 
@@ -53,7 +53,7 @@ const BATCH: usize = 256;
 pub struct MemoryStore {
     instance: InstanceId,
     process: Arc<Process>,
-    capacity: u64,
+    capacity: AtomicU64,
     timeout: Duration,
     live: Cache<SessionId, Arc<Session>, BuildDrawn>,
     /// Sessions with a call or a stream under way, and how many of them.
@@ -196,7 +196,7 @@ impl MemoryStore {
         let listener = {
             let ledger = Arc::clone(&ledger);
             move |_, session: Arc<Session>, cause| match cause {
-                // `Size` cannot happen below the backstop; were it to, the session is gone all the same.
+                // `Size` cannot happen without a bound; were it to, the session is gone all the same.
                 RemovalCause::Expired | RemovalCause::Size => {
                     ledger.note_end(&session, EndReason::Expired);
                 }
@@ -205,15 +205,13 @@ impl MemoryStore {
             }
         };
         let live = Cache::builder()
-            .max_capacity(config.capacity.saturating_mul(2).saturating_add(SLACK))
-            .eviction_policy(EvictionPolicy::lru())
             .time_to_idle(timeout.saturating_add(BACKSTOP))
             .eviction_listener(listener)
             .build_with_hasher(BuildDrawn);
         Self {
             instance,
             process: Arc::clone(process),
-            capacity: config.capacity,
+            capacity: AtomicU64::new(config.capacity),
             timeout,
             live,
             held: Mutex::default(),
@@ -237,7 +235,7 @@ impl MemoryStore {
             if !self.admit() {
                 self.ledger.counts().refused += 1;
                 let retry_after_seconds = self.timeout.as_secs().clamp(1, 30);
-                return Err(Refused::Full { capacity: self.capacity, retry_after_seconds });
+                return Err(Refused::Full { capacity: self.capacity(), retry_after_seconds });
             }
         }
         let Ok(id) = SessionId::mint(self.instance, self.process.origin) else {
@@ -259,13 +257,21 @@ impl MemoryStore {
         Ok(session)
     }
 
+    pub(super) fn set_capacity(&self, capacity: u64) {
+        self.capacity.store(capacity, Ordering::Relaxed);
+    }
+
+    fn capacity(&self) -> u64 {
+        self.capacity.load(Ordering::Relaxed)
+    }
+
     fn has_room(&self) -> bool {
-        self.ledger.counts().live < self.capacity
+        self.ledger.counts().live < self.capacity()
     }
 
     fn admit(&self) -> bool {
         let mut counts = self.ledger.counts();
-        let room = counts.live < self.capacity;
+        let room = counts.live < self.capacity();
         if room {
             counts.live += 1;
             counts.created += 1;

@@ -21,7 +21,8 @@ use crate::{
 };
 
 /// Where one instance's sessions are kept.
-#[derive(Debug)]
+/// A clone is another handle to the same ones.
+#[derive(Clone, Debug)]
 pub enum SessionStore {
     /// In this process.
     Memory(Arc<MemoryStore>),
@@ -94,6 +95,13 @@ impl SessionStore {
     /// A store in this process for one instance.
     pub fn in_memory(id: InstanceId, config: &SessionConfig, process: &Arc<Process>) -> Self {
         Self::Memory(Arc::new(MemoryStore::new(id, config, process)))
+    }
+
+    /// From now on so many sessions may be live. Those that are stay, were it fewer.
+    pub fn set_capacity(&self, capacity: u64) {
+        match self {
+            Self::Memory(store) => store.set_capacity(capacity),
+        }
     }
 
     /// Begins a session, unless the instance is full or draining.

@@ -5,7 +5,15 @@
 //! Refuses to differ from what the subscriber would write: same time, level, target and fields in each format.
 //! Trap: the path and the request id are the client's words; they are escaped.
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Instant};
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use http::Method;
 use tracing::Level;
@@ -21,10 +29,17 @@ const MESSAGE: &str = "request";
 
 /// Where the line of each request goes, and how it looks.
 #[derive(Clone)]
-pub struct AccessLog(Option<(Arc<Out>, Arc<Style>)>);
+pub struct AccessLog(Option<Arc<Inner>>);
 
 /// Takes whole lines.
 type Out = dyn Fn(&[u8]) + Send + Sync;
+
+struct Inner {
+    out: Box<Out>,
+    style: Style,
+    /// Whether [`LEVEL`] is logged.
+    on: AtomicBool,
+}
 
 impl fmt::Debug for AccessLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -141,7 +156,8 @@ impl Ending<'_> {
 impl AccessLog {
     /// Hands each line to `out`.
     pub fn new(out: impl Fn(&[u8]) + Send + Sync + 'static, format: LogFormat, ansi: bool) -> Self {
-        Self(Some((Arc::new(out), Arc::new(Style::new(format, ansi)))))
+        let style = Style::new(format, ansi);
+        Self(Some(Arc::new(Inner { out: Box::new(out), style, on: AtomicBool::new(true) })))
     }
 
     /// Writes nothing.
@@ -149,10 +165,21 @@ impl AccessLog {
         Self(None)
     }
 
+    /// Writes lines from now on, or none, as that least severe level has it.
+    pub fn set_level(&self, level: Level) {
+        if let Some(inner) = &self.0 {
+            inner.on.store(level >= LEVEL, Ordering::Relaxed);
+        }
+    }
+
     /// Writes the line of a request.
     pub fn write(&self, record: &RequestRecord, ending: &Ending<'_>) {
-        if let Some((out, style)) = &self.0 {
-            out(&Line { text: Vec::with_capacity(512), style }.compose(record, ending));
+        match &self.0 {
+            Some(inner) if inner.on.load(Ordering::Relaxed) => {
+                let line = Line { text: Vec::with_capacity(512), style: &inner.style };
+                (inner.out)(&line.compose(record, ending));
+            }
+            Some(_) | None => {}
         }
     }
 }

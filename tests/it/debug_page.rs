@@ -498,3 +498,50 @@ async fn a_stop_is_told_and_ends_the_stream() {
     drop((events, late));
     assert_eq!(server.stopped().await, mcp_echo_stateful::server::Stopped::Clean);
 }
+
+#[tokio::test]
+async fn a_reload_is_told_and_forgets_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("config.toml");
+    std::fs::write(&file, "").expect("is written");
+    let server = TestServer::start_from(&file, &[]).await;
+    let talk = server.session(3).await;
+    let reference = reference(&talk.info().await);
+    let mut events = Events::open(&server, "localhost", None).await;
+    assert_eq!(events.next().await.1["event"], "session_created");
+
+    std::fs::write(&file, "[session]\ncapacity = 7").expect("is written");
+    let reloaded = admin(&server, "POST", "localhost", "/debug/reload").send().await;
+    reloaded.expect_status(200);
+    let (_, told) = events.next().await;
+    assert_eq!((&told["event"], &told["instance"]), (&json!("reloaded"), &Value::Null));
+    talk.ask("echo", json!({"message": "x"})).await;
+    eventually(|| server.instances[3].traffic.totals().requests == 3).await;
+    let three = get(&server, "localhost", "/debug/overview").await["instances"][3].clone();
+    let numbers = ["capacity", "live", "requests"].map(|name| three[name].as_u64());
+    assert_eq!(numbers, [7, 1, 3].map(Some), "{three}");
+    let detail = get(&server, "localhost", &format!("/debug/sessions/{reference}")).await;
+    assert_eq!(detail["requests"].as_array().map(Vec::len), Some(3));
+    // The stream that was open goes on.
+    talk.request("DELETE").send().await.expect_status(204);
+    assert_eq!(events.next().await.1["event"], "session_ended");
+
+    std::fs::write(&file, "nonsense").expect("is written");
+    let refused = admin(&server, "POST", "localhost", "/debug/reload").send().await;
+    refused.expect_status(422);
+    assert!(events.is_quiet().await);
+}
+
+#[tokio::test]
+async fn on_a_port_of_its_own_the_page_shows_all_ten() {
+    let server = TestServer::start(&[("MCP_ECHO_ADMIN__LISTEN", "127.0.0.1:0")]).await;
+    let port = server.admin.expect("a port");
+    for host in ["localhost", "10.1.2.3:9090", &instance_host(3)] {
+        server.request("GET", "/debug").host(host).to(port).send().await.expect_status(200);
+        let overview = admin(&server, "GET", host, "/debug/overview").to(port).send().await;
+        let overview = overview.expect_status(200).json();
+        assert_eq!(overview["instances"].as_array().map(Vec::len), Some(10));
+        let events = admin(&server, "GET", host, "/debug/events").to(port);
+        events.begin().await.head().await.expect_status(200);
+    }
+}

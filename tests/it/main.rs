@@ -6,6 +6,7 @@
 mod support;
 
 mod admin;
+mod admin_port;
 mod auth;
 mod bad_input;
 mod config;
@@ -23,6 +24,7 @@ mod mirrored_headers;
 mod modern;
 mod process;
 mod protocol;
+mod reload;
 mod resources;
 mod resumption;
 mod rmcp_client;
