@@ -6,12 +6,11 @@
 //! Trap: it is on the way of every request, so it allocates nothing, and a lock is held for one copy.
 
 use std::{
-    collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -29,8 +28,8 @@ pub struct Passed {
     pub id: RequestId,
     /// When its head had been read.
     pub received: Instant,
-    /// When its answer had ended.
-    pub ended: Instant,
+    /// From its head to the end of its answer.
+    pub duration: Duration,
     /// HTTP method; "other" for one that HTTP itself does not define.
     pub http_method: &'static str,
     /// JSON-RPC method.
@@ -70,7 +69,15 @@ pub struct Traffic {
     errors: AtomicU64,
     streams: AtomicU64,
     keep: usize,
-    last: Mutex<VecDeque<Passed>>,
+    last: Mutex<Ring>,
+}
+
+/// The last requests, each in the place of the oldest.
+#[derive(Debug)]
+struct Ring {
+    kept: Vec<Passed>,
+    /// Where the next one goes.
+    next: usize,
 }
 
 impl Traffic {
@@ -81,11 +88,11 @@ impl Traffic {
             errors: AtomicU64::new(0),
             streams: AtomicU64::new(0),
             keep,
-            last: Mutex::new(VecDeque::with_capacity(keep)),
+            last: Mutex::new(Ring { kept: Vec::with_capacity(keep), next: 0 }),
         })
     }
 
-    fn last(&self) -> MutexGuard<'_, VecDeque<Passed>> {
+    fn last(&self) -> MutexGuard<'_, Ring> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -98,12 +105,12 @@ impl Traffic {
         if self.keep == 0 {
             return;
         }
-        let mut last = self.last();
-        let oldest = if last.len() == self.keep { last.pop_front() } else { None };
-        last.push_back(passed);
-        // What it frees is freed without the lock.
-        drop(last);
-        drop(oldest);
+        let ring = &mut *self.last();
+        match ring.kept.get_mut(ring.next) {
+            Some(oldest) => *oldest = passed,
+            None => ring.kept.push(passed),
+        }
+        ring.next = if ring.next + 1 == self.keep { 0 } else { ring.next + 1 };
     }
 
     /// Totals as of now.
@@ -117,9 +124,10 @@ impl Traffic {
 
     /// At most so many of the remembered requests of one session, the last first.
     pub fn last_of(&self, session: SessionRef, limit: usize) -> Vec<Passed> {
-        let last = self.last();
-        let own = last.iter().rev().filter(|passed| passed.session == Some(session));
-        own.take(limit).cloned().collect()
+        let ring = self.last();
+        let (newer, older) = ring.kept.split_at(ring.next);
+        let all = newer.iter().rev().chain(older.iter().rev());
+        all.filter(|passed| passed.session == Some(session)).take(limit).cloned().collect()
     }
 }
 
@@ -175,7 +183,7 @@ mod tests {
         Passed {
             id: RequestId::Callers(HeaderValue::from_static("-")),
             received: Instant::now(),
-            ended: Instant::now(),
+            duration: Duration::ZERO,
             http_method: "POST",
             method: None,
             tool: None,

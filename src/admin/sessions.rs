@@ -173,7 +173,6 @@ async fn find(scope: &Scope, text: &str) -> Option<(Arc<Instance>, Arc<Session>)
 
 fn request(instance: &Instance, passed: &Passed) -> Value {
     let clock = instance.process.clock;
-    let duration = passed.ended.saturating_duration_since(passed.received);
     json!({
         "at": clock.time(clock.moment(passed.received)),
         "http_method": passed.http_method,
@@ -182,7 +181,7 @@ fn request(instance: &Instance, passed: &Passed) -> Value {
         "status": passed.status,
         "outcome": passed.outcome,
         "error": passed.is_error(),
-        "duration_us": u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+        "duration_us": u64::try_from(passed.duration.as_micros()).unwrap_or(u64::MAX),
         "request_id": passed.id.as_str(),
     })
 }

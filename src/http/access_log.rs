@@ -28,7 +28,7 @@ use crate::{
     instance::Process,
     place::{InstanceId, Origin},
     telemetry::{
-        access::{AccessLog, Ending},
+        access::{AccessLog, Ending, settled},
         record::{OwnId, RequestId, RequestRecord},
     },
     traffic::{AllTraffic, Passed},
@@ -215,22 +215,24 @@ impl Drop for Line {
         if let Some(pulse) = pulse {
             pulse.end(at);
         }
-        let ending = Ending { method, path, status: *status, complete: *complete, at };
-        identity.log.write(record, &ending);
         let facts = record.facts();
+        let status = *status;
+        let outcome = settled(facts.outcome, *complete, status);
+        let duration = at.saturating_duration_since(record.received);
+        identity.log.write(record, &facts, &Ending { method, path, status, outcome, duration });
         if let Some(traffic) = facts.instance.and_then(|instance| identity.traffic.get(instance))
             && !admin::is_path(path)
         {
             traffic.note(Passed {
                 id: record.id.clone(),
                 received: record.received,
-                ended: at,
+                duration,
                 http_method: name_of(method),
                 method: facts.method,
                 tool: facts.tool,
                 session: facts.session,
-                status: *status,
-                outcome: ending.outcome(facts.outcome),
+                status,
+                outcome,
             });
         }
     }

@@ -12,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::Duration,
 };
 
 use http::Method;
@@ -126,7 +126,7 @@ impl Style {
     }
 }
 
-/// How a request ended, as far as HTTP tells.
+/// How a request ended.
 #[derive(Debug)]
 pub struct Ending<'a> {
     /// HTTP method.
@@ -135,21 +135,19 @@ pub struct Ending<'a> {
     pub path: &'a Cow<'static, str>,
     /// Status of the answer; 0 if there is none.
     pub status: u16,
-    /// Whether the client took the whole answer.
-    pub complete: bool,
-    /// When it had ended.
-    pub at: Instant,
+    /// How it went.
+    pub outcome: &'static str,
+    /// From its head to the end of its answer.
+    pub duration: Duration,
 }
 
-impl Ending<'_> {
-    /// How the request went, where so much was noted of it.
-    pub fn outcome(&self, noted: Option<&'static str>) -> &'static str {
-        match noted {
-            _ if !self.complete => "client_gone",
-            Some(outcome) => outcome,
-            None if self.status < 400 => "ok",
-            None => "refused",
-        }
+/// How a request went in the end: what was noted, unless the client left; else what the status says.
+pub fn settled(noted: Option<&'static str>, complete: bool, status: u16) -> &'static str {
+    match noted {
+        _ if !complete => "client_gone",
+        Some(outcome) => outcome,
+        None if status < 400 => "ok",
+        None => "refused",
     }
 }
 
@@ -173,11 +171,11 @@ impl AccessLog {
     }
 
     /// Writes the line of a request.
-    pub fn write(&self, record: &RequestRecord, ending: &Ending<'_>) {
+    pub fn write(&self, record: &RequestRecord, facts: &Facts, ending: &Ending<'_>) {
         match &self.0 {
             Some(inner) if inner.on.load(Ordering::Relaxed) => {
                 let line = Line { text: Vec::with_capacity(512), style: &inner.style };
-                (inner.out)(&line.compose(record, ending));
+                (inner.out)(&line.compose(record, facts, ending));
             }
             Some(_) | None => {}
         }
@@ -191,12 +189,9 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
-    fn compose(mut self, record: &RequestRecord, ending: &Ending<'_>) -> Vec<u8> {
-        let Facts { instance, method, tool, session, outcome, trace } = record.facts();
-        let outcome = ending.outcome(outcome);
-        let micros =
-            u64::try_from(ending.at.saturating_duration_since(record.received).as_micros())
-                .unwrap_or(u64::MAX);
+    fn compose(mut self, record: &RequestRecord, facts: &Facts, ending: &Ending<'_>) -> Vec<u8> {
+        let Facts { instance, method, tool, session, outcome: _, trace } = *facts;
+        let micros = u64::try_from(ending.duration.as_micros()).unwrap_or(u64::MAX);
         let [before, after] = self.style.time;
         self.add(before);
         self.text.extend_from_slice(Rfc3339::now().as_bytes());
@@ -223,7 +218,7 @@ impl Line<'_> {
         self.number(Field::Status, ending.status.into());
         self.number(Field::Bytes, record.bytes());
         self.number(Field::Duration, micros);
-        self.word(Field::Outcome, outcome.as_bytes());
+        self.word(Field::Outcome, ending.outcome.as_bytes());
         match &record.id {
             RequestId::Ours(id) => self.word(Field::RequestId, id.as_bytes()),
             id @ RequestId::Callers(_) => self.escaped(Field::RequestId, id.as_str()),
