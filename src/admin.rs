@@ -1,10 +1,11 @@
 //! What operators ask.
 //!
-//! Owns the door to everything below `/debug`: the admin token, and which instances are shown. Refuses to
+//! Owns the door to everything below `/debug` and to `/metrics`: the admin token, and which instances are shown. Refuses to
 //! say anything to a caller without the token.
 //! Trap: the token is compared by digest and in constant time, or the time would tell how much of it fits.
 
 pub mod health;
+mod metrics;
 mod sessions;
 
 use std::sync::Arc;
@@ -31,10 +32,11 @@ const PATH: &str = "/debug";
 
 /// Whether a path is the operator's.
 pub fn is_path(path: &str) -> bool {
-    path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path == metrics::PATH
+        || path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Who may see `/debug`.
+/// Who may see `/debug` and `/metrics`.
 #[derive(Clone, Debug)]
 pub enum Admin {
     /// No one: the path does not exist.
@@ -63,12 +65,13 @@ impl Admin {
 /// The instances that one admin router shows: one, or all ten.
 type Scope = Arc<[Arc<Instance>]>;
 
-/// `/debug` for these instances; empty if no one may see it.
+/// `/debug` and `/metrics` for these instances; empty if no one may see it.
 pub fn router(admin: &Admin, instances: &[Arc<Instance>]) -> Router {
     let Admin::Token(token) = admin else { return Router::new() };
     let digest: [u8; 32] = Sha256::digest(token.expose().as_bytes()).into();
     Router::new()
         .merge(sessions::router())
+        .merge(metrics::router())
         .layer(middleware::from_fn_with_state(digest, check_token))
         .with_state(Scope::from(instances))
 }

@@ -205,7 +205,7 @@ mod tests {
             assert!(request.uri().path() != "/panic", "on purpose");
             Ok::<_, Infallible>(Response::new(Body::empty()))
         });
-        let stack = outer(inner, Identity::of(&process, AccessLog::silent()));
+        let stack = outer(inner, Identity::of(&process, &[], AccessLog::silent()));
         let call = |path: &str| {
             let request = Request::get(path).body(Body::empty()).expect("is a request");
             stack.clone().oneshot(request)

@@ -15,9 +15,11 @@ use crate::{
     hub::Hub,
     lifecycle::Lifecycle,
     mcp::{catalogue::Catalogue, seal::Sealer, stream::ReplayBudget, version::Era},
+    metrics::{Counters, ProcessCounters},
     place::{Boot, InstanceId, Origin, Tag},
     session::store::SessionStore,
     tasks::Tasks,
+    telemetry::access::AccessLog,
 };
 use ipnet::IpNet;
 
@@ -40,6 +42,10 @@ pub struct Process {
     pub sealer: Sealer,
     /// Draining, closing, tasks.
     pub lifecycle: Lifecycle,
+    /// What is counted and belongs to no instance.
+    pub counters: ProcessCounters,
+    /// Where the line of each request goes.
+    pub log: AccessLog,
 }
 
 impl Process {
@@ -66,6 +72,8 @@ impl Process {
             sealer: Sealer::new(clock)?,
             trusted_proxies: config.http.trusted_proxies.iter().map(|Network(net)| *net).collect(),
             lifecycle: Lifecycle::default(),
+            counters: ProcessCounters::default(),
+            log: AccessLog::silent(),
         })
     }
 
@@ -96,6 +104,8 @@ pub struct Instance {
     pub hub: Arc<Hub>,
     /// Its tasks.
     pub tasks: Tasks,
+    /// What is counted of its requests and streams.
+    pub counters: Arc<Counters>,
     /// Bytes of a request body at the most.
     pub max_body_bytes: usize,
     /// How long a body may take.
@@ -144,6 +154,7 @@ impl Instance {
             replay: ReplayBudget::of(policy.stream.max_replay_bytes),
             tasks: Tasks::new(id, &policy.tasks, process, &hub),
             hub,
+            counters: Arc::default(),
             max_body_bytes: config.http.max_body_bytes,
             body_timeout: config.http.body_timeout_seconds.get(),
             process: Arc::clone(process),

@@ -70,14 +70,15 @@ impl Server {
     ///
     /// `access_log` is where the line of each request goes.
     pub fn build(config: &Config, access_log: AccessLog) -> anyhow::Result<Self> {
-        let process = Arc::new(Process::build(config)?);
+        let process = Process { log: access_log.clone(), ..Process::build(config)? };
+        let process = Arc::new(process);
         let (admin, generated_admin_token) = Admin::build(config)?;
         let instances = Instance::build_all(config, &process)?;
         let tenants = instances.iter().map(|instance| layers::tenant(instance, &admin)).collect();
         let overview = layers::overview(admin::router(&admin, &instances));
         let hosts = VirtualHosts::build(&config.hosts, &process, tenants, overview);
         Ok(Self {
-            stack: layers::outer(hosts, Identity::of(&process, access_log)),
+            stack: layers::outer(hosts, Identity::of(&process, &instances, access_log)),
             process,
             instances,
             generated_admin_token,
@@ -207,6 +208,7 @@ struct Connection {
 impl Connection {
     /// Serves it to its end. What most connections do not need is in boxes: there may be many.
     async fn run(self, socket: Socket, _permit: OwnedSemaphorePermit) {
+        let _open = self.process.counters.connections.open();
         let peer = self.peer;
         let result = match Box::pin(self.speaks_http2(&socket)).await {
             Some(true) => Box::pin(self.http2(socket)).await,

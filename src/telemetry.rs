@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod lines;
+pub mod outcome;
 pub mod record;
 
 use std::{
@@ -63,7 +64,8 @@ impl Telemetry {
                 AccessLog::new(move |line| lines.push(line), config.format, ansi)
             }
             false => AccessLog::silent(),
-        };
+        }
+        .beside(lines.clone());
         Ok(Self { lines, access, writer: Some(writer) })
     }
 
@@ -74,7 +76,7 @@ impl Telemetry {
 
     /// Lines that were dropped because the writer could not keep up.
     pub fn dropped_lines(&self) -> u64 {
-        self.lines.dropped()
+        self.access.dropped_lines()
     }
 }
 
