@@ -38,6 +38,11 @@ pub struct TestServer {
 impl TestServer {
     /// Starts a server with these environment variables and the defaults.
     pub async fn start(variables: &[(&str, &str)]) -> Self {
+        Self::start_logging(variables, AccessLog::silent()).await
+    }
+
+    /// The same, with a log.
+    pub async fn start_logging(variables: &[(&str, &str)], log: AccessLog) -> Self {
         let mut all: Vec<(String, String)> = vec![
             ("ADMIN_TOKEN".into(), "admin-secret".into()),
             ("HOST".into(), "127.0.0.1".into()),
@@ -47,7 +52,7 @@ impl TestServer {
         let config = Layers::merge(&Flags::default(), &all)
             .and_then(|layers| layers.check())
             .expect("the configuration fits");
-        let server = Server::build(&config, AccessLog::silent()).expect("builds");
+        let server = Server::build(&config, log).expect("builds");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let address = listener.local_addr().expect("is bound");
         let (stop, stopping) = oneshot::channel::<()>();
