@@ -97,7 +97,7 @@ impl Identity {
         headers.insert(REQUEST_ID_HEADER, record.id.to_header());
         headers.insert(REPLICA_HEADER, self.replica.clone());
         headers.insert(BOOT_HEADER, self.boot.clone());
-        if let Some(instance) = record.facts().instance {
+        if let Some(instance) = record.instance() {
             headers.insert(INSTANCE_HEADER, self.instances[instance.index()].clone());
         }
     }

@@ -215,6 +215,11 @@ impl RequestRecord {
         *self.noted()
     }
 
+    /// The instance, once it is known.
+    pub fn instance(&self) -> Option<InstanceId> {
+        self.noted().instance
+    }
+
     /// Notes the instance. The first word counts, here and below.
     pub fn set_instance(&self, instance: InstanceId) {
         self.noted().instance.get_or_insert(instance);

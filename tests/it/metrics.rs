@@ -78,11 +78,10 @@ impl Samples {
 
     /// The samples of a name, with their labels.
     fn family<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
-        let named = self.values.iter().filter_map(move |(sample, value)| {
+        self.values.iter().filter_map(move |(sample, value)| {
             let labels = sample.strip_prefix(name)?;
             (labels.is_empty() || labels.starts_with('{')).then_some((labels, *value))
-        });
-        named
+        })
     }
 
     fn sum(&self, name: &str) -> f64 {
