@@ -189,12 +189,13 @@ pub fn external_base(process: &Process, request: &Request) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt as _;
     use tower::{service_fn, util::ServiceExt};
 
     use super::*;
     use crate::{
         config::{Flags, Layers},
-        telemetry::access::AccessLog,
+        telemetry::{access::AccessLog, outcome::RequestOutcome},
     };
 
     #[tokio::test]
@@ -213,6 +214,9 @@ mod tests {
         let Ok(response) = call("/panic").await;
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(response.headers().contains_key("x-request-id"));
+        let _ = response.into_body().collect().await;
+        let outcomes = || process.counters.nowhere.outcomes().filter(|(_, count)| *count > 0);
+        assert_eq!(outcomes().collect::<Vec<_>>(), [(RequestOutcome::Internal, 1)]);
         let Ok(response) = call("/fine").await;
         assert_eq!(response.status(), StatusCode::OK);
     }

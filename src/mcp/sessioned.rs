@@ -620,7 +620,7 @@ impl<'a> Binding<'a> {
         let worked_on = run.context.session.as_ref().unwrap_or(&own);
         let holds = [&own, worked_on].map(|session| self.instance.sessions.hold(session));
         let under_way = UnderWay { session: own, id: id.to_owned(), _holds: holds };
-        let record = Arc::clone(&self.arrival.record);
+        let [record, noted] = [&self.arrival.record; 2].map(Arc::clone);
         // `None` if the client takes its request back: then there is to be no response.
         let work = async move {
             let _under_way = under_way;
@@ -645,9 +645,10 @@ impl<'a> Binding<'a> {
                 let writer = Arc::clone(&log);
                 let id = id.to_owned();
                 self.instance.process.lifecycle.spawn(async move {
-                    let message = outcome_of(work)
-                        .await
-                        .unwrap_or_else(|| Some(Failure::Internal.to_message(Some(id.get()), ERA)));
+                    let message = outcome_of(work).await.unwrap_or_else(|| {
+                        noted.set_outcome(RequestOutcome::Internal);
+                        Some(Failure::Internal.to_message(Some(id.get()), ERA))
+                    });
                     if let Some(message) = message {
                         writer.send(&message).await;
                     }

@@ -300,6 +300,7 @@ impl Exchange<'_> {
         if let Some(required) = call::missing(&requests, capabilities) {
             return Err(Failure::MissingCapability(required));
         }
+        self.arrival.record.set_outcome(RequestOutcome::InputRequired);
         let questions =
             requests.into_iter().map(|(key, request)| (key.to_owned(), request.embedded()));
         let mut result = json!({
@@ -476,7 +477,6 @@ impl Exchange<'_> {
                 }))
             }
             Outcome::NeedInput { requests, state } => {
-                self.arrival.record.set_outcome(RequestOutcome::InputRequired);
                 let capabilities = context.client.capabilities;
                 let result = self.ask(requests, state, capabilities, &self.binding_of(call))?;
                 Ok(jsonrpc::success(id, result.to_string().as_bytes()))

@@ -202,11 +202,40 @@ async fn a_known_conversation_gives_known_numbers() {
 }
 
 #[tokio::test]
+async fn an_answer_is_told_from_a_tool_that_failed_and_a_question() {
+    let server = TestServer::start(&[FIXTURES, ("MCP_ECHO_SESSION__MAX_DATA_KEYS", "0")]).await;
+    let talk = server.session(3).await;
+    let full = talk.call("set_session_data", json!({"key": "k", "value": 1})).send().await;
+    assert_eq!(full.json()["result"]["isError"], true);
+    let asks = || server.modern_call("test_input_required_result_elicitation", json!({})).on(3);
+    let asked = asks().capabilities(json!({"elicitation": {}})).result().await;
+    assert_eq!(asked["resultType"], "input_required");
+    asks().capabilities(json!({})).send().await.expect_error(400, -32021);
+    let mut slow = talk.call("echo", json!({"message": "x", "delay": 5})).begin().await;
+    let cancel =
+        json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}});
+    // The call must be under way.
+    sleep(Duration::from_millis(200)).await;
+    talk.post(cancel.to_string()).send().await.expect_status(202);
+    slow.answer().await.expect_status(200);
+    let page = after(&server, 6).await;
+    let outcome = |name: &str| {
+        page.get(&format!("mcp_echo_outcomes_total{{mcp_instance=\"3\",outcome=\"{name}\"}}"))
+    };
+    let counts = ["ok", "tool_error", "input_required", "cancelled", "refused", "client_gone"];
+    // `initialize` and the notification went well.
+    assert_eq!(counts.map(outcome), [2.0, 1.0, 1.0, 1.0, 1.0, 0.0]);
+    let reason = r#"mcp_echo_refusals_total{mcp_instance="3",reason="missing_capability"}"#;
+    assert_eq!(page.get(reason), 1.0);
+}
+
+#[tokio::test]
 async fn every_answer_is_timed_but_the_endless_ones() {
     let server = TestServer::start(&[]).await;
     let talk = server.session(3).await;
-    talk.ask("echo", json!({"message": "x", "delay": 0.3})).await;
-    let stream = talk.request("GET").begin().await;
+    talk.ask("echo", json!({"message": "x", "delay": 1.2})).await;
+    let mut stream = talk.request("GET").begin().await;
+    stream.head().await.expect_status(200);
     drop(stream);
     let page = until(&server, |page| {
         page.values.keys().any(|sample| sample.contains("method=\"http_get\""))
@@ -216,9 +245,9 @@ async fn every_answer_is_timed_but_the_endless_ones() {
     let own = r#"{mcp_instance="3",era="sessioned""#;
     let bucket = |bound: &str| page.get(&format!("{name}_bucket{own},le=\"{bound}\"}}"));
     assert_eq!(page.get(&format!("{name}_count{own}}}")), 2.0, "the GET is not timed");
-    assert_eq!((bucket("+Inf"), bucket("10"), bucket("0.25")), (2.0, 2.0, 1.0));
+    assert_eq!((bucket("+Inf"), bucket("10"), bucket("1")), (2.0, 2.0, 1.0));
     let sum = page.get(&format!("{name}_sum{own}}}"));
-    assert!((0.3..5.0).contains(&sum), "{sum}");
+    assert!((1.2..10.0).contains(&sum), "{sum}");
     for (name, other) in page.family("mcp_echo_request_duration_seconds_count") {
         assert!(other == 0.0 || name.starts_with(own), "{name}");
     }
