@@ -16,10 +16,7 @@ use std::{
     time::Duration,
 };
 
-use http::Method as HttpMethod;
-
 use crate::{
-    admin,
     mcp::version::{Era, Method},
     telemetry::{
         outcome::RequestOutcome,
@@ -51,22 +48,6 @@ pub enum Kind {
 impl Kind {
     /// How many there are.
     pub const COUNT: usize = Method::ALL.len() + 11;
-
-    /// What a request is, from what is known of it when it has ended.
-    pub fn of(method: Option<RpcMethod>, http: &HttpMethod, path: &str) -> Self {
-        match (method, path) {
-            (Some(method), _) => Self::Rpc(method),
-            (None, "/mcp" | "/mcp/") => match *http {
-                HttpMethod::POST => Self::Post,
-                HttpMethod::GET => Self::Get,
-                HttpMethod::DELETE => Self::Delete,
-                _ => Self::OtherHttp,
-            },
-            (None, path) if admin::health::is_path(path) => Self::Health,
-            (None, path) if admin::is_path(path) => Self::Admin,
-            (None, _) => Self::Elsewhere,
-        }
-    }
 
     /// Every kind, in the order of [`Kind::index`].
     pub fn all() -> impl Iterator<Item = Self> {

@@ -24,6 +24,7 @@ use tower::Service;
 
 use super::pulse::Pulse;
 use crate::{
+    admin,
     instance::{Instance, Process},
     metrics::{Counters, Kind},
     place::{InstanceId, Origin},
@@ -174,6 +175,21 @@ fn shown(path: &str) -> Cow<'static, str> {
     }
 }
 
+/// What a request asked for whose body was not read, or is none.
+fn kind_of(method: &Method, path: &str) -> Kind {
+    match path {
+        "/mcp" | "/mcp/" => match *method {
+            Method::POST => Kind::Post,
+            Method::GET => Kind::Get,
+            Method::DELETE => Kind::Delete,
+            _ => Kind::OtherHttp,
+        },
+        path if admin::health::is_path(path) => Kind::Health,
+        path if admin::is_path(path) => Kind::Admin,
+        _ => Kind::Elsewhere,
+    }
+}
+
 pin_project! {
     /// A request that is being answered.
     pub struct Answering<F> {
@@ -226,7 +242,7 @@ impl Drop for Line {
         let status = *status;
         let outcome = RequestOutcome::settled(facts.outcome, *complete, status);
         let duration = at.saturating_duration_since(record.received);
-        let kind = Kind::of(facts.method, method, path);
+        let kind = facts.method.map_or_else(|| kind_of(method, path), Kind::Rpc);
         identity.counters(facts.instance).count(kind, &facts, status, outcome, duration);
         identity.log.write(record, &facts, &Ending { method, path, status, outcome, duration });
     }
