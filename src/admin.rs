@@ -1,10 +1,12 @@
 //! What operators ask.
 //!
-//! Owns the door to everything below `/debug`: the admin token, which instances are shown, and whether it is
-//! on the main port or on one of its own (`admin.listen`). Refuses to say anything to a caller without the token.
+//! Owns the door to everything below `/debug` and to `/metrics`: the admin token, which instances are shown, and
+//! whether it is on the main port or on one of its own (`admin.listen`). Refuses to say anything to a caller
+//! without the token; only on its own port are there metrics without.
 //! Trap: the token is compared by digest and in constant time, or the time would tell how much of it fits.
 
 pub mod health;
+mod metrics;
 mod reload;
 mod sessions;
 
@@ -33,10 +35,11 @@ const PATH: &str = "/debug";
 
 /// Whether a path is the operator's.
 pub fn is_path(path: &str) -> bool {
-    path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path == metrics::PATH
+        || path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Who may see `/debug`.
+/// Who may see `/debug` and `/metrics`.
 #[derive(Clone, Debug)]
 pub enum Admin {
     /// No one: the path does not exist.
@@ -89,13 +92,26 @@ type Scope = Arc<[Arc<Instance>]>;
 
 /// What one instance's host shows of it; nothing if no one may see it.
 pub fn of_instance(admin: &Admin, instance: &Arc<Instance>) -> Router {
-    guarded(admin, sessions::router().with_state(Scope::from([Arc::clone(instance)])))
+    let scope = Scope::from([Arc::clone(instance)]);
+    guarded(admin, sessions::router().merge(metrics::router()).with_state(scope))
 }
 
 /// What there is of the whole process; nothing if no one may see it.
 pub fn of_process(admin: &Admin, instances: &[Arc<Instance>], reloads: &Reloads) -> Router {
-    let of_all = sessions::router().with_state(Scope::from(instances));
-    guarded(admin, of_all.merge(reload::router(reloads)))
+    let scope = Scope::from(instances);
+    let metrics = metrics::router().with_state(scope.clone());
+    guarded(admin, debug(scope, reloads).merge(metrics))
+}
+
+/// The same on a port that only the operator reaches: there, numbers need no token.
+pub fn of_own_port(admin: &Admin, instances: &[Arc<Instance>], reloads: &Reloads) -> Router {
+    let scope = Scope::from(instances);
+    let metrics = metrics::router().with_state(scope.clone());
+    guarded(admin, debug(scope, reloads)).merge(metrics)
+}
+
+fn debug(scope: Scope, reloads: &Reloads) -> Router {
+    sessions::router().with_state(scope).merge(reload::router(reloads))
 }
 
 fn guarded(admin: &Admin, paths: Router) -> Router {

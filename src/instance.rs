@@ -16,9 +16,11 @@ use crate::{
     hub::{Change, Hub},
     lifecycle::Lifecycle,
     mcp::{catalogue::Catalogue, seal::Sealer, stream::ReplayBudget, version::Era},
+    metrics::{Counters, ProcessCounters},
     place::{Boot, InstanceId, Origin, Tag},
     session::store::SessionStore,
     tasks::Tasks,
+    telemetry::access::AccessLog,
 };
 use ipnet::IpNet;
 
@@ -39,6 +41,10 @@ pub struct Process {
     pub sealer: Sealer,
     /// Draining, closing, tasks.
     pub lifecycle: Lifecycle,
+    /// What is counted and belongs to no instance.
+    pub counters: ProcessCounters,
+    /// Where the line of each request goes.
+    pub log: AccessLog,
 }
 
 impl Process {
@@ -64,6 +70,8 @@ impl Process {
             clock,
             sealer: Sealer::new(clock)?,
             lifecycle: Lifecycle::default(),
+            counters: ProcessCounters::default(),
+            log: AccessLog::silent(),
         })
     }
 }
@@ -89,6 +97,8 @@ pub struct Instance {
     pub hub: Arc<Hub>,
     /// Its tasks.
     pub tasks: Arc<Tasks>,
+    /// What is counted of its requests and streams.
+    pub counters: Arc<Counters>,
     /// Peers whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Bytes of a request body at the most.
@@ -168,6 +178,7 @@ impl Instance {
             replay,
             tasks,
             hub,
+            counters: before.map(|before| Arc::clone(&before.counters)).unwrap_or_default(),
             trusted_proxies: config.http.trusted_proxies.iter().map(|Network(net)| *net).collect(),
             max_body_bytes: config.http.max_body_bytes,
             body_timeout: config.http.body_timeout_seconds.get(),

@@ -65,6 +65,7 @@ fn http_stays_at_the_edge() {
             "auth/metadata.rs",
             "admin.rs",
             "admin/health.rs",
+            "admin/metrics.rs",
             "admin/reload.rs",
             "admin/sessions.rs",
             "server.rs",
