@@ -1,12 +1,13 @@
 //! What operators ask.
 //!
-//! Owns the door to everything below `/debug`: the admin token, which instances are shown, and whether it is
-//! on the main port or on one of its own (`admin.listen`). Refuses to say anything to a caller without the
-//! token: the page is open, and empty until it has one.
+//! Owns the door to everything below `/debug` and to `/metrics`: the admin token, which instances are shown, and
+//! whether it is on the main port or on one of its own (`admin.listen`). Refuses to say anything to a caller
+//! without the token: the page is open, and empty until it has one; only on their own port are metrics without.
 //! Trap: the token is compared by digest and in constant time, or the time would tell how much of it fits.
 
 mod events;
 pub mod health;
+mod metrics;
 mod overview;
 mod page;
 mod reload;
@@ -37,10 +38,11 @@ const PATH: &str = "/debug";
 
 /// Whether a path is the operator's.
 pub fn is_path(path: &str) -> bool {
-    path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path == metrics::PATH
+        || path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Who may see `/debug`.
+/// Who may see `/debug` and `/metrics`.
 #[derive(Clone, Debug)]
 pub enum Admin {
     /// No one: the path does not exist.
@@ -93,17 +95,32 @@ type Scope = Arc<[Arc<Instance>]>;
 
 /// What one instance's host shows of it; nothing if no one may see it.
 pub fn of_instance(admin: &Admin, instance: &Arc<Instance>) -> Router {
-    guarded(admin, scoped(Scope::from([Arc::clone(instance)])))
+    let scope = Scope::from([Arc::clone(instance)]);
+    guarded(admin, scoped(&scope).merge(metrics::router().with_state(scope)))
 }
 
 /// What there is of the whole process; nothing if no one may see it.
 pub fn of_process(admin: &Admin, instances: &[Arc<Instance>], reloads: &Reloads) -> Router {
-    guarded(admin, scoped(Scope::from(instances)).merge(reload::router(reloads)))
+    let scope = Scope::from(instances);
+    let metrics = metrics::router().with_state(scope.clone());
+    guarded(admin, debug(scope, reloads).merge(metrics))
 }
 
-fn scoped(scope: Scope) -> Router {
+/// The same on a port that only the operator reaches: there, numbers need no token.
+pub fn of_own_port(admin: &Admin, instances: &[Arc<Instance>], reloads: &Reloads) -> Router {
+    let scope = Scope::from(instances);
+    let metrics = metrics::router().with_state(scope.clone());
+    guarded(admin, debug(scope, reloads)).merge(metrics)
+}
+
+fn debug(scope: Scope, reloads: &Reloads) -> Router {
+    scoped(&scope).merge(reload::router(reloads))
+}
+
+/// What there is of one instance and of all ten.
+fn scoped(scope: &Scope) -> Router {
     let paths = overview::router().merge(sessions::router()).merge(events::router());
-    paths.with_state(scope)
+    paths.with_state(Arc::clone(scope))
 }
 
 fn guarded(admin: &Admin, paths: Router) -> Router {

@@ -82,17 +82,17 @@ pub fn hosts(
     admin: &Admin,
     reloads: &Reloads,
 ) -> Hosts {
-    let operators = || with_fallbacks(admin::of_process(admin, instances, reloads));
-    let (debug, overview) = match config.admin.listen {
-        Listen(None) => (admin, operators()),
-        Listen(Some(_)) => (&Admin::Absent, with_fallbacks(Router::new())),
+    // What has a port of its own is nowhere else.
+    let on_main_port = match config.admin.listen {
+        Listen(None) => admin,
+        Listen(Some(_)) => &Admin::Absent,
     };
     Hosts {
         table: HostTable::build(&config.hosts),
         front_door: config.hosts.front_door,
-        tenants: instances.iter().map(|instance| tenant(instance, debug)).collect(),
-        overview,
-        operators: operators(),
+        tenants: instances.iter().map(|instance| tenant(instance, on_main_port)).collect(),
+        overview: with_fallbacks(admin::of_process(on_main_port, instances, reloads)),
+        operators: with_fallbacks(admin::of_own_port(admin, instances, reloads)),
     }
 }
 
@@ -211,14 +211,14 @@ pub fn external_base(instance: &Instance, request: &Request) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt as _;
     use tower::{service_fn, util::ServiceExt};
 
     use super::*;
     use crate::{
         config::{Flags, Layers},
         instance::Process,
-        telemetry::access::AccessLog,
-        traffic::AllTraffic,
+        telemetry::{access::AccessLog, outcome::RequestOutcome},
     };
 
     #[tokio::test]
@@ -229,8 +229,8 @@ mod tests {
             assert!(request.uri().path() != "/panic", "on purpose");
             Ok::<_, Infallible>(Response::new(Body::empty()))
         });
-        let identity = Identity::of(&process, AccessLog::silent(), AllTraffic::of(&[]));
-        let stack = outer(inner, &Arc::new(identity));
+        let identity = Arc::new(Identity::of(&process, &[], AccessLog::silent()));
+        let stack = outer(inner, &identity);
         let call = |path: &str| {
             let request = Request::get(path).body(Body::empty()).expect("is a request");
             stack.clone().oneshot(request)
@@ -238,6 +238,9 @@ mod tests {
         let Ok(response) = call("/panic").await;
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(response.headers().contains_key("x-request-id"));
+        let _ = response.into_body().collect().await;
+        let outcomes = || process.counters.nowhere.outcomes().filter(|(_, count)| *count > 0);
+        assert_eq!(outcomes().collect::<Vec<_>>(), [(RequestOutcome::Internal, 1)]);
         let Ok(response) = call("/fine").await;
         assert_eq!(response.status(), StatusCode::OK);
     }

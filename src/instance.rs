@@ -17,9 +17,11 @@ use crate::{
     hub::{Change, Hub},
     lifecycle::Lifecycle,
     mcp::{catalogue::Catalogue, seal::Sealer, stream::ReplayBudget, version::Era},
+    metrics::{Counters, ProcessCounters},
     place::{Boot, InstanceId, Origin, Tag},
     session::store::SessionStore,
     tasks::Tasks,
+    telemetry::access::AccessLog,
     traffic::Traffic,
 };
 use ipnet::IpNet;
@@ -43,6 +45,10 @@ pub struct Process {
     pub lifecycle: Lifecycle,
     /// What happens, for operators who watch.
     pub feed: Feed,
+    /// What is counted and belongs to no instance.
+    pub counters: ProcessCounters,
+    /// Where the line of each request goes.
+    pub log: AccessLog,
 }
 
 impl Process {
@@ -69,6 +75,8 @@ impl Process {
             sealer: Sealer::new(clock)?,
             lifecycle: Lifecycle::default(),
             feed: Feed::new(clock),
+            counters: ProcessCounters::default(),
+            log: AccessLog::silent(),
         })
     }
 }
@@ -96,6 +104,8 @@ pub struct Instance {
     pub tasks: Arc<Tasks>,
     /// What passes through it.
     pub traffic: Arc<Traffic>,
+    /// What is counted of its requests and streams.
+    pub counters: Arc<Counters>,
     /// Peers whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Bytes of a request body at the most.
@@ -178,6 +188,7 @@ impl Instance {
             tasks,
             traffic,
             hub,
+            counters: before.map(|before| Arc::clone(&before.counters)).unwrap_or_default(),
             trusted_proxies: config.http.trusted_proxies.iter().map(|Network(net)| *net).collect(),
             max_body_bytes: config.http.max_body_bytes,
             body_timeout: config.http.body_timeout_seconds.get(),

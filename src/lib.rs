@@ -6,14 +6,14 @@
 //!
 //! ```text
 //! main ─ server ─┬─ http ── vhost ── access_log, origin, cors, bearer, body
-//!                ├─ admin                (health, /debug: page, overview, sessions, events)
+//!                ├─ admin                (health, metrics, /debug: page, overview, sessions, events)
 //!                └─ mcp ─┬─ sessioned ── run ──────┬─ dispatch ── catalogue ─┬─ tools ── call
 //!                        └─ stateless ── headers ──┘                         ├─ resources
 //!                           ├─ listen                                        └─ prompts
 //!                           └─ seal
 //! state:  session ── store ── memory ── calendar;  tasks;  hub ── who is told of a change;  traffic;  feed
 //! wire:   json, jsonrpc, params, version, model, failure, reply, stream, sse
-//! leaves: config, place, clock, lifecycle, telemetry, auth, reload
+//! leaves: config, place, clock, lifecycle, telemetry, metrics, auth, reload
 //! ```
 //!
 //! | module | one idea |
@@ -50,6 +50,7 @@
 //! | [`auth`] | who is calling |
 //! | [`admin`] | what operators ask |
 //! | [`telemetry`] | the log, one line a request |
+//! | [`metrics`] | what is counted: tables that an enum finds its place in |
 //! | [`clock`] | times that never jump |
 //! | [`healthcheck`] | a probe without curl |
 
@@ -65,6 +66,7 @@ pub mod hub;
 pub mod instance;
 pub mod lifecycle;
 pub mod mcp;
+pub mod metrics;
 pub mod place;
 pub mod prompts;
 pub mod reload;

@@ -43,7 +43,6 @@ use crate::{
     reload::{Asked, NotReloaded, Reloads, Source},
     session::EndReason,
     telemetry::access::AccessLog,
-    traffic::AllTraffic,
 };
 
 /// What every HTTP/2 connection begins with (RFC 9113 §3.4).
@@ -120,14 +119,15 @@ impl Server {
     ///
     /// `access_log` is where the line of each request goes.
     pub fn build(config: &Config, access_log: AccessLog) -> anyhow::Result<Self> {
-        let process = Arc::new(Process::build(config)?);
+        let process = Process { log: access_log.clone(), ..Process::build(config)? };
+        let process = Arc::new(process);
         let (admin, generated_admin_token) = Admin::build(config)?;
         let instances = Instance::build_all(config, &process, &[])?;
         let (reloads, asked) = Reloads::channel();
         let hosts = layers::hosts(config, &instances, &admin, &reloads);
         let max_connections = most_connections(config);
         Ok(Self {
-            identity: Arc::new(Identity::of(&process, access_log, AllTraffic::of(&instances))),
+            identity: Arc::new(Identity::of(&process, &instances, access_log)),
             hosts: VirtualHosts::new(&process, hosts),
             process,
             instances,
@@ -394,6 +394,7 @@ struct Connection {
 impl Connection {
     /// Serves it to its end. What most connections do not need is in boxes: there may be many.
     async fn run(self, socket: Socket, _permit: OwnedSemaphorePermit) {
+        let _open = self.process.counters.connections.open();
         let peer = self.peer;
         let result = match Box::pin(self.speaks_http2(&socket)).await {
             Some(true) => Box::pin(self.http2(socket)).await,

@@ -77,6 +77,50 @@ struct State {
     answers: BTreeMap<String, Value>,
 }
 
+/// Where a task stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Its work goes on.
+    Working,
+    /// Its client is asked for something.
+    InputRequired,
+    /// It has a result.
+    Completed,
+    /// It has an error.
+    Failed,
+    /// Its client no longer wants it.
+    Cancelled,
+}
+
+impl Stage {
+    /// Every stage, in the order of [`Stage::index`].
+    pub const ALL: [Self; 5] =
+        [Self::Working, Self::InputRequired, Self::Completed, Self::Failed, Self::Cancelled];
+
+    /// Position in [`Stage::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// As `status` on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Working => "working",
+            Self::InputRequired => "input_required",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    const fn is_terminal(self) -> bool {
+        match self {
+            Self::Working | Self::InputRequired => false,
+            Self::Completed | Self::Failed | Self::Cancelled => true,
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Status {
     Working,
@@ -88,20 +132,13 @@ enum Status {
 }
 
 impl Status {
-    const fn as_str(&self) -> &'static str {
+    const fn stage(&self) -> Stage {
         match self {
-            Self::Working => "working",
-            Self::InputRequired(_) => "input_required",
-            Self::Completed(_) => "completed",
-            Self::Failed(_) => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    const fn is_terminal(&self) -> bool {
-        match self {
-            Self::Working | Self::InputRequired(_) => false,
-            Self::Completed(_) | Self::Failed(_) | Self::Cancelled => true,
+            Self::Working => Stage::Working,
+            Self::InputRequired(_) => Stage::InputRequired,
+            Self::Completed(_) => Stage::Completed,
+            Self::Failed(_) => Stage::Failed,
+            Self::Cancelled => Stage::Cancelled,
         }
     }
 }
@@ -183,6 +220,16 @@ impl Tasks {
         self.len() == 0
     }
 
+    /// How many there are at each stage, by [`Stage::index`].
+    pub fn census(&self) -> [u64; Stage::ALL.len()] {
+        let tasks: Vec<_> = self.tasks().values().cloned().collect();
+        let mut census = [0; Stage::ALL.len()];
+        for task in tasks.iter().filter(|task| !task.is_over()) {
+            census[task.state().status.stage().index()] += 1;
+        }
+        census
+    }
+
     /// Forgets tasks whose time is over, and stops their work.
     pub fn sweep(&self) {
         self.tasks().retain(|_, task| {
@@ -208,7 +255,7 @@ impl Task {
     fn become_(&self, status: Status) {
         {
             let mut state = self.state();
-            if state.status.is_terminal() {
+            if state.status.stage().is_terminal() {
                 return;
             }
             state.status = status;
@@ -243,7 +290,7 @@ impl Task {
     fn summary_of(&self, state: &State) -> Value {
         let mut task = json!({
             "taskId": self.id,
-            "status": state.status.as_str(),
+            "status": state.status.stage().as_str(),
             "createdAt": self.clock.time(self.created),
             "lastUpdatedAt": self.clock.time(state.updated),
             "ttlMs": u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX),

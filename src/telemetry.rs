@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod lines;
+pub mod outcome;
 pub mod record;
 
 use std::{
@@ -63,7 +64,8 @@ impl Telemetry {
             ),
         }?;
         let pushing = lines.clone();
-        let access = AccessLog::new(move |line| pushing.push(line), config.format, ansi);
+        let access = AccessLog::new(move |line| pushing.push(line), config.format, ansi)
+            .beside(lines.clone());
         let dial = Dial { events: level_of_events, access, moved };
         dial.turn(config.level);
         Ok(Self { lines, dial, writer: Some(writer) })
@@ -81,7 +83,7 @@ impl Telemetry {
 
     /// Lines that were dropped because the writer could not keep up.
     pub fn dropped_lines(&self) -> u64 {
-        self.lines.dropped()
+        self.dial.access.dropped_lines()
     }
 }
 

@@ -1,4 +1,4 @@
-//! What passes through one instance: totals, open streams, the last requests.
+//! What passes through one instance: totals, the last requests, open streams.
 //!
 //! Owns [`Traffic`], which every request of an instance adds itself to when its answer has ended, and
 //! [`OpenStream`], which counts a stream for as long as it exists. Refuses requests for `/debug`: whoever
@@ -16,9 +16,13 @@ use std::{
 use crate::{
     feed::{Happening, Subject},
     instance::{Instance, Process},
+    metrics::{Open, StreamKind},
     place::InstanceId,
     session::SessionRef,
-    telemetry::record::RequestId,
+    telemetry::{
+        outcome::RequestOutcome,
+        record::{RequestId, RpcMethod},
+    },
 };
 
 /// A request that has ended.
@@ -32,22 +36,22 @@ pub struct Passed {
     pub duration: Duration,
     /// HTTP method; "other" for one that HTTP itself does not define.
     pub http_method: &'static str,
-    /// JSON-RPC method.
-    pub method: Option<&'static str>,
+    /// What its body asked for.
+    pub method: Option<RpcMethod>,
     /// The tool that was called.
     pub tool: Option<&'static str>,
     /// The session, or what the caller took for one.
     pub session: Option<SessionRef>,
     /// HTTP status; 0 if the client left before there was an answer.
     pub status: u16,
-    /// How it went, as in the log.
-    pub outcome: &'static str,
+    /// How it went.
+    pub outcome: RequestOutcome,
 }
 
 impl Passed {
-    /// Whether something went wrong: neither done, nor waiting for its client, nor left by it.
+    /// Whether something went wrong, here or in a tool; a client that left is no error.
     pub fn is_error(&self) -> bool {
-        !matches!(self.outcome, "ok" | "input_required" | "client_gone")
+        self.outcome.is_refusal() || self.outcome == RequestOutcome::ToolError
     }
 }
 
@@ -58,8 +62,6 @@ pub struct Totals {
     pub requests: u64,
     /// Those of them that [went wrong](Passed::is_error).
     pub errors: u64,
-    /// Streams open now on which the server speaks first.
-    pub open_streams: u64,
 }
 
 /// What passes through one instance.
@@ -67,7 +69,6 @@ pub struct Totals {
 pub struct Traffic {
     requests: AtomicU64,
     errors: AtomicU64,
-    streams: AtomicU64,
     keep: usize,
     last: Mutex<Ring>,
 }
@@ -86,7 +87,6 @@ impl Traffic {
         Arc::new(Self {
             requests: AtomicU64::new(0),
             errors: AtomicU64::new(0),
-            streams: AtomicU64::new(0),
             keep,
             last: Mutex::new(Ring { kept: Vec::with_capacity(keep), next: 0 }),
         })
@@ -118,7 +118,6 @@ impl Traffic {
         Totals {
             requests: self.requests.load(Ordering::Relaxed),
             errors: self.errors.load(Ordering::Relaxed),
-            open_streams: self.streams.load(Ordering::Relaxed),
         }
     }
 
@@ -131,28 +130,26 @@ impl Traffic {
     }
 }
 
-/// A stream on which the server speaks first, counted until this is dropped.
+/// A stream on which the server speaks first, counted until this is dropped; both are told to operators.
 #[derive(Debug)]
 pub struct OpenStream {
-    traffic: Arc<Traffic>,
     process: Arc<Process>,
     subject: Subject,
+    _open: Open,
 }
 
 impl OpenStream {
     /// Counts a stream of that session, or a subscription, which has none.
-    pub fn begin(instance: &Instance, session: Option<SessionRef>) -> Self {
-        let (traffic, process) = (Arc::clone(&instance.traffic), Arc::clone(&instance.process));
+    pub fn begin(instance: &Instance, kind: StreamKind, session: Option<SessionRef>) -> Self {
+        let process = Arc::clone(&instance.process);
         let subject = Subject::Instance(instance.id, session);
-        traffic.streams.fetch_add(1, Ordering::Relaxed);
         process.feed.note(Happening::StreamOpened, subject);
-        Self { traffic, process, subject }
+        Self { process, subject, _open: instance.counters.open_stream(kind) }
     }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        self.traffic.streams.fetch_sub(1, Ordering::Relaxed);
         self.process.feed.note(Happening::StreamClosed, self.subject);
     }
 }
@@ -179,7 +176,7 @@ mod tests {
 
     use super::*;
 
-    fn passed(session: &str, outcome: &'static str) -> Passed {
+    fn passed(session: &str, outcome: RequestOutcome) -> Passed {
         Passed {
             id: RequestId::Callers(HeaderValue::from_static("-")),
             received: Instant::now(),
@@ -198,16 +195,17 @@ mod tests {
         for keep in [0, 1, 10] {
             let traffic = Traffic::new(keep);
             for number in 0..50 {
-                traffic.note(passed(if number % 2 == 0 { "even" } else { "odd" }, "ok"));
+                let session = if number % 2 == 0 { "even" } else { "odd" };
+                traffic.note(passed(session, RequestOutcome::Ok));
             }
-            traffic.note(passed("even", "tool_error"));
+            traffic.note(passed("even", RequestOutcome::ToolError));
             let totals = traffic.totals();
             assert_eq!((totals.requests, totals.errors), (51, 1));
             let even = traffic.last_of(SessionRef::of("even"), 100);
             // The last one, and every other before it.
             assert_eq!(even.len(), keep.div_ceil(2));
             if let [first, ..] = &*even {
-                assert_eq!(first.outcome, "tool_error", "the last first");
+                assert_eq!(first.outcome, RequestOutcome::ToolError, "the last first");
             }
             assert_eq!(traffic.last_of(SessionRef::of("even"), 3).len(), even.len().min(3));
         }

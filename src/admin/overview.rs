@@ -43,8 +43,9 @@ async fn show(State(scope): State<Scope>) -> Response {
 
 /// The numbers of one instance.
 pub(super) fn counts(instance: &Instance) -> Value {
-    let Counts { created, live, ended, refused } = instance.sessions.counts();
-    let Totals { requests, errors, open_streams } = instance.traffic.totals();
+    let Counts { created, live, ended, refused, data_bytes } = instance.sessions.counts();
+    let Totals { requests, errors } = instance.traffic.totals();
+    let open_streams: u64 = instance.counters.streams().map(|(_, open)| open).sum();
     let ended =
         EndReason::ALL.map(|reason| (reason.as_str().to_owned(), ended[reason.index()].into()));
     json!({
@@ -57,5 +58,6 @@ pub(super) fn counts(instance: &Instance) -> Value {
         "requests": requests,
         "errors": errors,
         "open_streams": open_streams,
+        "data_bytes": data_bytes,
     })
 }

@@ -23,6 +23,7 @@ use crate::{
     mcp::version::ProtocolVersion,
     place::InstanceId,
     session::{EndReason, Session, SessionRef, search::Search},
+    telemetry::record::RpcMethod,
     traffic::Passed,
 };
 
@@ -176,10 +177,10 @@ fn request(instance: &Instance, passed: &Passed) -> Value {
     json!({
         "at": clock.time(clock.moment(passed.received)),
         "http_method": passed.http_method,
-        "rpc_method": passed.method,
+        "rpc_method": passed.method.map(RpcMethod::as_str),
         "tool": passed.tool,
         "status": passed.status,
-        "outcome": passed.outcome,
+        "outcome": passed.outcome.as_str(),
         "error": passed.is_error(),
         "duration_us": u64::try_from(passed.duration.as_micros()).unwrap_or(u64::MAX),
         "request_id": passed.id.as_str(),

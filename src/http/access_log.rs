@@ -1,6 +1,6 @@
 //! The outermost layer: request id, identity headers, one log line per request.
 //!
-//! Owns the line and the moment at which it is written: when the answer's body ends or is dropped, so
+//! Owns the line and the moment at which it is written and the request is counted: when the answer's body ends or is dropped, so
 //! that a stream is logged with its whole length, and a client that left is told from one that stayed.
 //! Trap: the handler's future may be dropped before there is an answer; the line must be written then too.
 
@@ -25,10 +25,12 @@ use tower::Service;
 use super::pulse::Pulse;
 use crate::{
     admin,
-    instance::Process,
+    instance::{Instance, Process},
+    metrics::{Counters, Kind},
     place::{InstanceId, Origin},
     telemetry::{
-        access::{AccessLog, Ending, settled},
+        access::{AccessLog, Ending},
+        outcome::RequestOutcome,
         record::{OwnId, RequestId, RequestRecord},
     },
     traffic::{AllTraffic, Passed},
@@ -49,7 +51,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Longest path that is repeated in the log. Characters.
 const MAX_PATH: usize = 128;
 
-/// What every answer carries, the numbering of requests, and where their lines and numbers go.
+/// What every answer carries, the numbering of requests, and where they are logged and counted.
 #[derive(Debug)]
 pub struct Identity {
     replica: HeaderValue,
@@ -58,12 +60,14 @@ pub struct Identity {
     origin: Origin,
     requests: AtomicU64,
     log: AccessLog,
+    process: Arc<Process>,
+    counters: Vec<Arc<Counters>>,
     traffic: AllTraffic,
 }
 
 impl Identity {
-    /// The identity of this process.
-    pub fn of(process: &Process, log: AccessLog, traffic: AllTraffic) -> Self {
+    /// The identity of this process and its instances, which stand in order.
+    pub fn of(process: &Arc<Process>, instances: &[Arc<Instance>], log: AccessLog) -> Self {
         Self {
             // Configuration has been checked for it.
             replica: HeaderValue::from_str(&process.replica)
@@ -74,7 +78,9 @@ impl Identity {
             origin: process.origin,
             requests: AtomicU64::new(1),
             log,
-            traffic,
+            process: Arc::clone(process),
+            counters: instances.iter().map(|own| Arc::clone(&own.counters)).collect(),
+            traffic: AllTraffic::of(instances),
         }
     }
 
@@ -86,11 +92,16 @@ impl Identity {
         })
     }
 
+    fn counters(&self, instance: Option<InstanceId>) -> &Counters {
+        let own = instance.and_then(|instance| self.counters.get(instance.index()));
+        own.map_or(&self.process.counters.nowhere, |own| own)
+    }
+
     fn sign(&self, record: &RequestRecord, headers: &mut http::HeaderMap) {
         headers.insert(REQUEST_ID_HEADER, record.id.to_header());
         headers.insert(REPLICA_HEADER, self.replica.clone());
         headers.insert(BOOT_HEADER, self.boot.clone());
-        if let Some(instance) = record.facts().instance {
+        if let Some(instance) = record.instance() {
             headers.insert(INSTANCE_HEADER, self.instances[instance.index()].clone());
         }
     }
@@ -167,6 +178,21 @@ fn shown(path: &str) -> Cow<'static, str> {
     }
 }
 
+/// What a request asked for whose body was not read, or is none.
+fn kind_of(method: &Method, path: &str) -> Kind {
+    match path {
+        "/mcp" | "/mcp/" => match *method {
+            Method::POST => Kind::Post,
+            Method::GET => Kind::Get,
+            Method::DELETE => Kind::Delete,
+            _ => Kind::OtherHttp,
+        },
+        path if admin::health::is_path(path) => Kind::Health,
+        path if admin::is_path(path) => Kind::Admin,
+        _ => Kind::Elsewhere,
+    }
+}
+
 pin_project! {
     /// A request that is being answered.
     pub struct Answering<F> {
@@ -217,11 +243,13 @@ impl Drop for Line {
         }
         let facts = record.facts();
         let status = *status;
-        let outcome = settled(facts.outcome, *complete, status);
+        let outcome = RequestOutcome::settled(facts.outcome, *complete, status);
         let duration = at.saturating_duration_since(record.received);
+        let kind = facts.method.map_or_else(|| kind_of(method, path), Kind::Rpc);
+        identity.counters(facts.instance).count(kind, &facts, status, outcome, duration);
         identity.log.write(record, &facts, &Ending { method, path, status, outcome, duration });
         if let Some(traffic) = facts.instance.and_then(|instance| identity.traffic.get(instance))
-            && !admin::is_path(path)
+            && kind != Kind::Admin
         {
             traffic.note(Passed {
                 id: record.id.clone(),

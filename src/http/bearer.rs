@@ -23,6 +23,7 @@ use super::{external_base, record_of};
 use crate::{
     auth::{AuthMode, Caller, Unauthorized, metadata},
     instance::Instance,
+    telemetry::outcome::RequestOutcome,
 };
 
 /// Lets a request through with its caller, or answers 401.
@@ -73,7 +74,7 @@ where
                 Either::Left(self.inner.call(request))
             }
             Err(problem) => {
-                record_of(request.extensions()).set_outcome("unauthorized");
+                record_of(request.extensions()).set_outcome(RequestOutcome::Unauthorized);
                 let base = external_base(&self.instance, &request);
                 Either::Right(ready(Ok(metadata::challenge(problem, &base))).boxed())
             }

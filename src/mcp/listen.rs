@@ -20,7 +20,10 @@ use super::{
     sse,
     stream::{EventLog, EventStream},
 };
-use crate::{call::Arrival, hub::Subscription, instance::Instance, resources, traffic::OpenStream};
+use crate::{
+    call::Arrival, hub::Subscription, instance::Instance, metrics::StreamKind, resources,
+    traffic::OpenStream,
+};
 
 #[derive(Deserialize)]
 struct ListenParams {
@@ -74,7 +77,8 @@ pub async fn open(
     let farewell = farewell(&instance.catalogue, id);
     let keep_alive = instance.policy.stream.keep_alive_seconds.get();
     let closing = instance.process.lifecycle.closing().clone();
-    let guard = (subscription, OpenStream::begin(instance, None));
+    let open = OpenStream::begin(instance, StreamKind::Subscription, None);
+    let guard = (subscription, open);
     Ok(EventStream::new(log, None, keep_alive, closing, guard).with_farewell(farewell))
 }
 

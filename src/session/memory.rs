@@ -14,18 +14,20 @@ use std::{
     hash::{BuildHasher, Hasher},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use moka::{notification::RemovalCause, sync::Cache};
+use serde_json::value::RawValue;
 use tokio::task::spawn_blocking;
 
 use super::{
-    EndReason, Handshake, Session, SessionId, SessionRef,
+    EndReason, Handshake, QuotaExceeded, Session, SessionId, SessionRef,
     calendar::Calendar,
     search::{Found, Search},
+    signed,
     store::{Counts, Gone, Refused},
 };
 use crate::{
@@ -68,6 +70,8 @@ struct Ledger {
     instance: InstanceId,
     process: Arc<Process>,
     counts: Mutex<Counts>,
+    /// What a change and an end add may come in either order, so it may be less than nothing for a moment.
+    data_bytes: AtomicI64,
     timeout: Duration,
     ended: Mutex<Ended>,
 }
@@ -123,11 +127,16 @@ impl Ledger {
         })
     }
 
+    fn add_data(&self, more: i64) {
+        if more != 0 {
+            self.data_bytes.fetch_add(more, Ordering::Relaxed);
+        }
+    }
+
     /// Counts the end of a session once, however many ways lead here; true for the first.
     fn note_end(&self, session: &Session, reason: EndReason) -> bool {
-        if !session.mark_ended() {
-            return false;
-        }
+        let Some(data_bytes) = session.mark_ended() else { return false };
+        self.add_data(-signed(data_bytes));
         let mut counts = self.counts();
         counts.live -= 1;
         counts.ended[reason.index()] += 1;
@@ -190,6 +199,7 @@ impl MemoryStore {
             instance,
             process: Arc::clone(process),
             counts: Mutex::default(),
+            data_bytes: AtomicI64::new(0),
             timeout,
             ended: Mutex::default(),
         });
@@ -365,6 +375,18 @@ impl MemoryStore {
         session.touch(self.process.clock.now());
     }
 
+    pub(super) fn set_data(
+        &self,
+        session: &Session,
+        key: &str,
+        value: Box<RawValue>,
+        quota: &SessionConfig,
+    ) -> Result<bool, QuotaExceeded> {
+        let (replaced, grown) = session.set_data(key, value, quota)?;
+        self.ledger.add_data(grown);
+        Ok(replaced)
+    }
+
     pub(super) fn end(&self, id: SessionId, reason: EndReason) -> bool {
         let Some(session) = self.live.get(&id) else { return false };
         if self.is_over(&session, self.process.clock.now()) {
@@ -433,7 +455,8 @@ impl MemoryStore {
     }
 
     pub(super) fn counts(&self) -> Counts {
-        *self.ledger.counts()
+        let data_bytes = self.ledger.data_bytes.load(Ordering::Relaxed);
+        Counts { data_bytes: u64::try_from(data_bytes).unwrap_or(0), ..*self.ledger.counts() }
     }
 
     pub(super) async fn tick(self: &Arc<Self>) {

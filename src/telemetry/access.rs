@@ -18,7 +18,11 @@ use std::{
 use http::Method;
 use tracing::Level;
 
-use super::record::{Facts, RequestId, RequestRecord};
+use super::{
+    lines::Lines,
+    outcome::RequestOutcome,
+    record::{Facts, RequestId, RequestRecord},
+};
 use crate::{clock::Rfc3339, config::LogFormat, mcp::model::write_string};
 
 /// The level of a request's line.
@@ -29,12 +33,15 @@ const MESSAGE: &str = "request";
 
 /// Where the line of each request goes, and how it looks.
 #[derive(Clone)]
-pub struct AccessLog(Option<Arc<Inner>>);
+pub struct AccessLog {
+    written: Option<Arc<Written>>,
+    lines: Option<Lines>,
+}
 
 /// Takes whole lines.
 type Out = dyn Fn(&[u8]) + Send + Sync;
 
-struct Inner {
+struct Written {
     out: Box<Out>,
     style: Style,
     /// Whether [`LEVEL`] is logged.
@@ -43,7 +50,7 @@ struct Inner {
 
 impl fmt::Debug for AccessLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "AccessLog" } else { "AccessLog(silent)" })
+        f.write_str(if self.written.is_some() { "AccessLog" } else { "AccessLog(silent)" })
     }
 }
 
@@ -136,46 +143,47 @@ pub struct Ending<'a> {
     /// Status of the answer; 0 if there is none.
     pub status: u16,
     /// How it went.
-    pub outcome: &'static str,
+    pub outcome: RequestOutcome,
     /// From its head to the end of its answer.
     pub duration: Duration,
-}
-
-/// How a request went in the end: what was noted, unless the client left; else what the status says.
-pub fn settled(noted: Option<&'static str>, complete: bool, status: u16) -> &'static str {
-    match noted {
-        _ if !complete => "client_gone",
-        Some(outcome) => outcome,
-        None if status < 400 => "ok",
-        None => "refused",
-    }
 }
 
 impl AccessLog {
     /// Hands each line to `out`.
     pub fn new(out: impl Fn(&[u8]) + Send + Sync + 'static, format: LogFormat, ansi: bool) -> Self {
         let style = Style::new(format, ansi);
-        Self(Some(Arc::new(Inner { out: Box::new(out), style, on: AtomicBool::new(true) })))
+        let written = Written { out: Box::new(out), style, on: AtomicBool::new(true) };
+        Self { written: Some(Arc::new(written)), lines: None }
     }
 
     /// Writes nothing.
     pub fn silent() -> Self {
-        Self(None)
+        Self { written: None, lines: None }
+    }
+
+    /// The same, beside whatever else goes to these lines.
+    pub fn beside(self, lines: Lines) -> Self {
+        Self { lines: Some(lines), ..self }
+    }
+
+    /// Lines of the whole log that were dropped because its writer could not keep up.
+    pub fn dropped_lines(&self) -> u64 {
+        self.lines.as_ref().map_or(0, Lines::dropped)
     }
 
     /// Writes lines from now on, or none, as that least severe level has it.
     pub fn set_level(&self, level: Level) {
-        if let Some(inner) = &self.0 {
-            inner.on.store(level >= LEVEL, Ordering::Relaxed);
+        if let Some(written) = &self.written {
+            written.on.store(level >= LEVEL, Ordering::Relaxed);
         }
     }
 
     /// Writes the line of a request.
     pub fn write(&self, record: &RequestRecord, facts: &Facts, ending: &Ending<'_>) {
-        match &self.0 {
-            Some(inner) if inner.on.load(Ordering::Relaxed) => {
-                let line = Line { text: Vec::with_capacity(512), style: &inner.style };
-                (inner.out)(&line.compose(record, facts, ending));
+        match &self.written {
+            Some(written) if written.on.load(Ordering::Relaxed) => {
+                let line = Line { text: Vec::with_capacity(512), style: &written.style };
+                (written.out)(&line.compose(record, facts, ending));
             }
             Some(_) | None => {}
         }
@@ -190,7 +198,7 @@ struct Line<'a> {
 
 impl Line<'_> {
     fn compose(mut self, record: &RequestRecord, facts: &Facts, ending: &Ending<'_>) -> Vec<u8> {
-        let Facts { instance, method, tool, session, outcome: _, trace } = *facts;
+        let Facts { instance, era: _, method, tool, session, outcome: _, trace } = *facts;
         let micros = u64::try_from(ending.duration.as_micros()).unwrap_or(u64::MAX);
         let [before, after] = self.style.time;
         self.add(before);
@@ -207,7 +215,7 @@ impl Line<'_> {
             Cow::Owned(path) => self.escaped(Field::HttpPath, path),
         }
         if let Some(method) = method {
-            self.word(Field::RpcMethod, method.as_bytes());
+            self.word(Field::RpcMethod, method.as_str().as_bytes());
         }
         if let Some(tool) = tool {
             self.word(Field::Tool, tool.as_bytes());
@@ -218,7 +226,7 @@ impl Line<'_> {
         self.number(Field::Status, ending.status.into());
         self.number(Field::Bytes, record.bytes());
         self.number(Field::Duration, micros);
-        self.word(Field::Outcome, ending.outcome.as_bytes());
+        self.word(Field::Outcome, ending.outcome.as_str().as_bytes());
         match &record.id {
             RequestId::Ours(id) => self.word(Field::RequestId, id.as_bytes()),
             id @ RequestId::Callers(_) => self.escaped(Field::RequestId, id.as_str()),

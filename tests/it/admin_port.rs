@@ -19,6 +19,11 @@ async fn what_is_the_operators_moves_to_its_own_port() {
         assert_eq!(list.expect_status(200).json()["total"], 1);
     }
     server.request("GET", "/debug/sessions").to(admin).send().await.expect_status(401);
+    // Whoever can reach the port may count.
+    let numbers = server.request("GET", "/metrics").to(admin).send().await;
+    assert!(
+        numbers.expect_status(200).text().contains("mcp_echo_sessions_live{mcp_instance=\"3\"} 1")
+    );
     server.operate("POST", "/debug/reload").to(admin).send().await.expect_status(200);
     for path in ["/livez", "/readyz"] {
         server.request("GET", path).to(admin).send().await.expect_status(200);

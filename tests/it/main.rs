@@ -20,6 +20,7 @@ mod input_required;
 mod isolation;
 mod lifecycle;
 mod logging;
+mod metrics;
 mod mirrored_headers;
 mod modern;
 mod process;

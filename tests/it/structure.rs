@@ -66,6 +66,7 @@ fn http_stays_at_the_edge() {
             "admin.rs",
             "admin/events.rs",
             "admin/health.rs",
+            "admin/metrics.rs",
             "admin/overview.rs",
             "admin/page.rs",
             "admin/reload.rs",

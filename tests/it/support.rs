@@ -42,15 +42,21 @@ pub struct TestServer {
 impl TestServer {
     /// Starts a server with these environment variables and the defaults.
     pub async fn start(variables: &[(&str, &str)]) -> Self {
-        Self::configured(Flags::default(), variables).await
+        Self::configured(Flags::default(), variables, AccessLog::silent()).await
     }
 
     /// The same with a configuration file.
     pub async fn start_from(file: &Path, variables: &[(&str, &str)]) -> Self {
-        Self::configured(Flags { file: Some(file.to_owned()), ..Flags::default() }, variables).await
+        let flags = Flags { file: Some(file.to_owned()), ..Flags::default() };
+        Self::configured(flags, variables, AccessLog::silent()).await
     }
 
-    async fn configured(flags: Flags, variables: &[(&str, &str)]) -> Self {
+    /// The same, with a log.
+    pub async fn start_logging(variables: &[(&str, &str)], log: AccessLog) -> Self {
+        Self::configured(Flags::default(), variables, log).await
+    }
+
+    async fn configured(flags: Flags, variables: &[(&str, &str)], log: AccessLog) -> Self {
         let mut all: Vec<(String, String)> = vec![
             ("ADMIN_TOKEN".into(), "admin-secret".into()),
             ("HOST".into(), "127.0.0.1".into()),
@@ -61,8 +67,7 @@ impl TestServer {
         let layers = read().expect("the configuration can be read");
         let config = layers.check().expect("the configuration fits");
         let source = Source { layers, read: Box::new(read), log: None };
-        let server =
-            Server::build(&config, AccessLog::silent()).expect("builds").reloading_from(source);
+        let server = Server::build(&config, log).expect("builds").reloading_from(source);
         let bind = || TcpListener::bind("127.0.0.1:0");
         let main = bind().await.expect("binds");
         let address = main.local_addr().expect("is bound");

@@ -276,6 +276,7 @@ class Tile {
     const full = now.live >= now.capacity * 0.9 ? `of ${whole(now.capacity)} live` : 'live';
     say(this.rest, now.refused ? `${full}, ${whole(now.refused)} refused` : full);
     say(this.streams, whole(now.open_streams));
+    this.live.title = `${bytes(now.data_bytes)} of data`;
     if (old) {
       this.samples.push([now.requests - old.requests, now.errors - old.errors].map((count) => count / seconds));
       if (this.samples.length > SAMPLES) this.samples.shift();
