@@ -11,6 +11,7 @@
 //!                        └─ stateless ── headers ──┘                         ├─ resources
 //!                           ├─ listen                                        └─ prompts
 //!                           └─ seal
+//! main ─ probe ── conversation ── exchange ── wire;  tally, verdict, report
 //! state:  session ── store ── memory ── calendar;  tasks;  hub ── who is told of a change
 //! wire:   json, jsonrpc, params, version, model, failure, reply, stream, sse
 //! leaves: config, place, clock, lifecycle, telemetry, auth

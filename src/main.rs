@@ -27,18 +27,21 @@ use tokio::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Above the flags that a probe does not take.
+const SERVER: &str = "Options of the server";
+
 /// Ten isolated stateful MCP test servers in one process.
 #[derive(Parser)]
 #[command(version, about, disable_help_subcommand = true)]
 struct Arguments {
     /// Configuration file (TOML) [env: MCP_ECHO_CONFIG]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = SERVER)]
     config: Option<PathBuf>,
     /// Address to bind [default: 0.0.0.0] [env: HOST]
-    #[arg(long, global = true, value_name = "ADDRESS")]
+    #[arg(long, global = true, value_name = "ADDRESS", help_heading = SERVER)]
     host: Option<String>,
     /// Port to bind; 0 takes a free one [default: 3000] [env: PORT]
-    #[arg(long, global = true, value_name = "PORT")]
+    #[arg(long, global = true, value_name = "PORT", help_heading = SERVER)]
     port: Option<u16>,
     #[command(subcommand)]
     command: Option<Command>,

@@ -40,11 +40,11 @@ pub struct Arguments {
     /// Calls of echo that one session has under way at a time
     #[arg(long, value_name = "P", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub in_flight: u32,
-    /// A connection for each request, or one that a session keeps
-    #[arg(long, value_enum, default_value_t = Connections::Kept)]
+    /// Whether requests share connections
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Connections::Kept)]
     pub connections: Connections,
-    /// Sessions by Mcp-Session-Id, handles of revision 2026-07-28, or the two in turn
-    #[arg(long, value_enum, default_value_t = Eras::Sessioned)]
+    /// How sessions are named
+    #[arg(long, value_name = "ERA", value_enum, default_value_t = Eras::Sessioned)]
     pub era: Eras,
     /// Bearer token to send
     #[arg(long, value_name = "TOKEN", env = BEARER_VARIABLE, hide_env_values = true)]
@@ -63,23 +63,23 @@ pub struct Arguments {
     pub json: bool,
 }
 
-/// How many requests share a connection.
+/// How many requests share a connection. (What stands at the variants is shown by `--help`.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Connections {
-    /// None do.
+    /// Each request has one of its own
     New,
-    /// Those of a session, one after the other.
+    /// A session's requests share one, or as many as are in flight
     Kept,
 }
 
 /// How sessions are kept together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Eras {
-    /// By `Mcp-Session-Id`.
+    /// By Mcp-Session-Id, in revision 2025-11-25
     Sessioned,
-    /// By handle.
+    /// By handle, in revision 2026-07-28
     Stateless,
-    /// The one and the other in turn.
+    /// The one and the other in turn
     Both,
 }
 

@@ -7,7 +7,11 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, time::sleep};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    time::sleep,
+};
 
 use crate::{
     between::{Passed, Passing, Proxy},
@@ -198,13 +202,13 @@ async fn an_id_that_opens_another_host_is_crossed() {
 
 #[tokio::test]
 async fn what_is_lost_says_why() {
-    let server = TestServer::start(&[("MCP_SESSION_TIMEOUT", "0.3")]).await;
+    let server = TestServer::start(&[("MCP_SESSION_TIMEOUT", "1")]).await;
     let lasting = TestServer::start(&[]).await;
     let (to, lasting_at) = (server.address, lasting.address);
     for era in ERAS {
         let proxy = Proxy::start(move |request: Passing| async move {
             if request.calls("echo") {
-                sleep(Duration::from_millis(800)).await;
+                sleep(Duration::from_millis(2200)).await;
             }
             request.on(to).await
         })
@@ -579,10 +583,37 @@ async fn what_never_comes_is_told_by_cause() {
         request.on(to).await
     })
     .await;
-    let found = through(&slow, "both", &["--timeout", "0.5", "--concurrency", "4"]).await;
+    let found = through(&slow, "both", &["--timeout", "2", "--concurrency", "4"]).await;
     assert_eq!(found.json["errors"][0]["cause"], "timeout");
     let of_echo = Value::from(found.json["requests"].as_u64().expect("a number"));
     assert_eq!(of_echo, 2 * 5 + 2 * 4, "what never came is counted as well");
+    found.all("failed");
+
+    // More than any answer of ours, and less than was promised.
+    let endless = Proxy::start(move |request: Passing| async move {
+        let mut answer = Passed::of(200, &"x".repeat(5_000_000));
+        if !request.calls("echo") {
+            answer = request.on(to).await;
+        }
+        answer
+    })
+    .await;
+    let found = through(&endless, "both", &[]).await;
+    assert_eq!(found.json["errors"][0]["cause"], "protocol");
+    assert!(found.all("failed")["detail"].as_str().is_some_and(|it| it.contains("longer than")));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let url = format!("http://{}/mcp", listener.local_addr().expect("is bound"));
+    #[expect(clippy::disallowed_methods, reason = "it is joined")]
+    let cuts_off = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("accepts");
+        let _ = stream.read(&mut [0; 4096]).await.expect("reads");
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{";
+        stream.write_all(head.as_bytes()).await.expect("writes");
+    });
+    let found = probe(&[&url, "--sessions", "1"]).await;
+    cuts_off.await.expect("ends");
+    assert_eq!(found.json["errors"][0]["cause"], "connection broken", "{}", found.report);
+    assert_eq!(found.json["statuses"], json!({}), "an answer is a whole one");
     found.all("failed");
 
     // Nobody there; and somebody who hangs up.
