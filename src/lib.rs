@@ -11,6 +11,7 @@
 //!                        └─ stateless ── headers ──┘                         ├─ resources
 //!                           ├─ listen                                        └─ prompts
 //!                           └─ seal
+//! main ─ probe ── conversation ── exchange ── wire;  tally, verdict, report
 //! state:  session ── store ── memory ── calendar;  tasks;  hub ── who is told of a change;  traffic;  feed
 //! wire:   json, jsonrpc, params, version, model, failure, reply, stream, sse
 //! leaves: config, place, clock, lifecycle, telemetry, metrics, auth, reload
@@ -53,6 +54,7 @@
 //! | [`metrics`] | what is counted: tables that an enum finds its place in |
 //! | [`clock`] | times that never jump |
 //! | [`healthcheck`] | a probe without curl |
+//! | [`probe`] | a client that tests what lies between: its sessions, one by one |
 
 pub mod admin;
 pub mod auth;
@@ -68,6 +70,7 @@ pub mod lifecycle;
 pub mod mcp;
 pub mod metrics;
 pub mod place;
+pub mod probe;
 pub mod prompts;
 pub mod reload;
 pub mod resources;

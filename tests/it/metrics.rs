@@ -585,3 +585,46 @@ async fn rules_and_dashboard_name_what_is_there() {
     }
     assert!(named > 20 && labelled > 3, "{named} names, {labelled} labels");
 }
+
+#[tokio::test]
+async fn counts_go_on_when_the_configuration_is_another() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("config.toml");
+    fs::write(&path, "").expect("is written");
+    let server = TestServer::start_from(&path, &[]).await;
+    let talk = server.session(3).await;
+    let _stream = talk.request("GET").begin().await;
+    talk.ask("set_session_data", json!({"key": "k", "value": 1})).await;
+    until(&server, |page| page.sum("mcp_echo_streams_open") == 1.0).await;
+    fs::write(&path, "[session]\ncapacity = 7\n").expect("is written");
+    server.operate("POST", "/debug/reload").send().await.expect_status(200);
+    talk.ask("echo", json!({"message": "x"})).await;
+    let page = after(&server, 3).await;
+    let calls = r#"{mcp_instance="3",method="tools/call",era="sessioned",status="2xx"}"#;
+    assert_eq!(page.get(&format!("mcp_echo_requests_total{calls}")), 2.0);
+    assert_eq!(page.get("mcp_echo_sessions_capacity{mcp_instance=\"3\"}"), 7.0);
+    for (name, value) in [
+        ("mcp_echo_sessions_live", 1.0),
+        ("mcp_echo_sessions_created_total", 1.0),
+        ("mcp_echo_session_data_bytes", 2.0),
+        ("mcp_echo_streams_open", 1.0),
+    ] {
+        assert_eq!(page.sum(name), value, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn it_moves_to_the_operators_port() {
+    let server = TestServer::start(&[("MCP_ECHO_ADMIN__LISTEN", "127.0.0.1:0")]).await;
+    let admin = server.admin.expect("a second port");
+    let _talk = server.session(3).await;
+    for host in ["localhost", &instance_host(3)] {
+        server.operate("GET", "/metrics").host(host).send().await.expect_status(404);
+    }
+    // Whoever scrapes it knows an address, and sends that as the host.
+    let answer = server.operate("GET", "/metrics").host("10.1.2.3:9090").to(admin).send().await;
+    let page = Samples::parse(&answer.expect_status(200).text());
+    assert_eq!(page.sum("mcp_echo_sessions_live"), 1.0);
+    assert_eq!(page.family("mcp_echo_sessions_live").count(), 10);
+    assert!(page.get("mcp_echo_connections_open") >= 1.0);
+}
