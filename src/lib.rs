@@ -49,6 +49,7 @@
 //! | [`telemetry`] | the log, one line a request |
 //! | [`clock`] | times that never jump |
 //! | [`healthcheck`] | a probe without curl |
+//! | [`probe`] | a client that tests what lies between: its sessions, one by one |
 
 pub mod admin;
 pub mod auth;
@@ -62,6 +63,7 @@ pub mod instance;
 pub mod lifecycle;
 pub mod mcp;
 pub mod place;
+pub mod probe;
 pub mod prompts;
 pub mod resources;
 pub mod server;

@@ -5,11 +5,16 @@
 
 use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow, ensure};
 use clap::{Parser, Subcommand};
 use mcp_echo_stateful::{
     config::{Config, Flags, FrontDoor, Layers},
     healthcheck,
+    probe::{
+        self,
+        arguments::{self, Plan},
+        progress::Teller,
+    },
     server::Server,
     telemetry::{Telemetry, access::AccessLog},
 };
@@ -48,6 +53,8 @@ enum Command {
         /// What to ask [default: /readyz of the server that the configuration describes]
         url: Option<String>,
     },
+    /// Open sessions through a proxy and see whether each stays whole; exit code 0 if all do, 1 if not
+    Probe(arguments::Arguments),
     /// Look at the configuration without serving
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -70,6 +77,7 @@ fn main() -> ExitCode {
     let done = match command.unwrap_or(Command::Serve) {
         Command::Serve => serve(&flags),
         Command::Healthcheck { url } => check_health(&flags, url),
+        Command::Probe(asked) => probe(&flags, asked),
         Command::Config(ConfigCommand::Check) => load(&flags).and_then(|config| {
             Server::build(&config, AccessLog::silent()).map_err(AskedWrongly)?;
             Ok(say("the configuration is fine"))
@@ -108,6 +116,29 @@ fn check_health(flags: &Flags, url: Option<String>) -> Tried {
         None => healthcheck::own_url(&load(flags)?.server),
     };
     Ok(runtime().and_then(|runtime| runtime.block_on(healthcheck::check(&url))))
+}
+
+fn probe(flags: &Flags, asked: arguments::Arguments) -> Tried {
+    if flags.file.is_some() || flags.host.is_some() || flags.port.is_some() {
+        let problem =
+            anyhow!("--config, --host and --port are the server's: a probe reads none of them");
+        return Err(AskedWrongly(problem));
+    }
+    let plan = Plan::read(asked).map_err(|error| AskedWrongly(error.into()))?;
+    let probed = runtime().and_then(|runtime| {
+        runtime.block_on(async {
+            let mut signals = Signals::install()?;
+            probe::run(&plan, Teller::of_process(), signals.next()).await
+        })
+    });
+    Ok(probed.and_then(|report| {
+        match plan.asked.json {
+            true => say(&report.to_json()?)?,
+            false => say(report.to_string().trim_end())?,
+        }
+        ensure!(report.is_whole(), "{}", report.summary());
+        Ok(())
+    }))
 }
 
 fn serve(flags: &Flags) -> Tried {

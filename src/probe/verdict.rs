@@ -1,0 +1,368 @@
+//! What can be said of one session of a probe.
+//!
+//! Owns the closed lists [`Defect`], [`Reason`] and [`Cause`], and [`Place`]: who minted, who served.
+//! Refuses to guess from the form of an id: proxies may hand out ids of their own, so only what answers
+//! say counts.
+//! Trap: what two places do not both say cannot tell them apart.
+
+use std::fmt;
+
+use http::{HeaderMap, HeaderName};
+use serde::{Deserialize, Serialize};
+
+use crate::http::access_log::{BOOT_HEADER, INSTANCE_HEADER, REPLICA_HEADER};
+
+/// A process, by whatever is known of it. Shown as `pod-7 (tag a1, boot 3fd)`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Process {
+    /// The replica's name (`Mcp-Echo-Replica`).
+    pub replica: Option<Box<str>>,
+    /// Digits 1-2 of its ids.
+    pub replica_tag: Option<Box<str>>,
+    /// Digits 3-5 of its ids: which start of it.
+    pub boot: Option<Box<str>>,
+}
+
+/// One of the ten in a process, as far as is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// Which of the ten.
+    pub instance: Option<u8>,
+    /// Where it runs.
+    #[serde(flatten)]
+    pub process: Process,
+}
+
+fn differ<T: PartialEq>(one: Option<&T>, other: Option<&T>) -> bool {
+    matches!((one, other), (Some(one), Some(other)) if one != other)
+}
+
+impl Process {
+    /// Whether nothing is known of it.
+    pub fn is_unknown(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether nothing that both say differs.
+    pub fn may_be(&self, other: &Self) -> bool {
+        !differ(self.replica.as_ref(), other.replica.as_ref())
+            && !differ(self.replica_tag.as_ref(), other.replica_tag.as_ref())
+            && !differ(self.boot.as_ref(), other.boot.as_ref())
+    }
+
+    /// Takes over what the other one says and this does not.
+    pub fn learn(&mut self, other: &Self) {
+        for (known, said) in [
+            (&mut self.replica, &other.replica),
+            (&mut self.replica_tag, &other.replica_tag),
+            (&mut self.boot, &other.boot),
+        ] {
+            if known.is_none() {
+                known.clone_from(said);
+            }
+        }
+    }
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.replica.as_deref().unwrap_or("a replica"))?;
+        match (&self.replica_tag, &self.boot) {
+            (Some(tag), Some(boot)) => write!(f, " (tag {tag}, boot {boot})"),
+            (Some(tag), None) => write!(f, " (tag {tag})"),
+            (None, Some(boot)) => write!(f, " (boot {boot})"),
+            (None, None) if self.replica.is_none() => f.write_str(" that does not say which"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// Longest name that is taken from an answer. Bytes; those of ours are shorter.
+const MAX_NAME: usize = 100;
+
+impl Place {
+    /// What the headers of an answer say of who gave it.
+    pub fn of_headers(headers: &HeaderMap) -> Self {
+        let text = |name: &HeaderName| {
+            let value = headers.get(name)?.to_str().ok()?;
+            (!value.is_empty() && value.len() <= MAX_NAME).then(|| Box::from(value))
+        };
+        Self {
+            instance: text(&INSTANCE_HEADER).and_then(|number: Box<str>| number.parse().ok()),
+            process: Process {
+                replica: text(&REPLICA_HEADER),
+                replica_tag: None,
+                boot: text(&BOOT_HEADER),
+            },
+        }
+    }
+
+    /// See [`Process::may_be`].
+    pub fn may_be(&self, other: &Self) -> bool {
+        !differ(self.instance.as_ref(), other.instance.as_ref())
+            && self.process.may_be(&other.process)
+    }
+
+    /// See [`Process::learn`].
+    pub fn learn(&mut self, other: &Self) {
+        self.instance = self.instance.or(other.instance);
+        self.process.learn(&other.process);
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.instance {
+            Some(instance) => write!(f, "instance {instance} of {}", self.process),
+            None => self.process.fmt(f),
+        }
+    }
+}
+
+/// `minted_by` and `served_by`, as bodies write them.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct WrittenPlace {
+    instance: Option<u8>,
+    replica: Option<Box<str>>,
+    replica_tag: Option<Box<str>>,
+    boot: Option<Box<str>>,
+}
+
+impl From<WrittenPlace> for Place {
+    fn from(written: WrittenPlace) -> Self {
+        let WrittenPlace { instance, replica, replica_tag, boot } = written;
+        Self { instance, process: Process { replica, replica_tag, boot } }
+    }
+}
+
+/// Why a session is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// It was idle for too long.
+    Expired,
+    /// Somebody else ended it.
+    Terminated,
+    /// Its server was started again.
+    EarlierBoot,
+    /// Whoever answers knows no such session.
+    Unknown,
+    /// Another session answered, begun for the request: the id did not arrive.
+    Replaced,
+}
+
+impl Reason {
+    /// As the report writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Terminated => "terminated",
+            Self::EarlierBoot => "earlier_boot",
+            Self::Unknown => "unknown",
+            Self::Replaced => "replaced",
+        }
+    }
+}
+
+/// What went wrong around the messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// No connection.
+    Connect,
+    /// A connection without a trusted peer.
+    Tls,
+    /// No whole answer in time.
+    Timeout,
+    /// The connection broke.
+    Broken,
+    /// An HTTP status that tells nothing of the session.
+    Status(u16),
+    /// A JSON-RPC error that tells nothing of the session.
+    Rpc(i64),
+    /// A tool said that it failed.
+    Tool,
+    /// The server lacks a tool that the probe needs.
+    NoTool,
+    /// The answer is not what MCP says.
+    Protocol,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect => f.write_str("connect"),
+            Self::Tls => f.write_str("tls"),
+            Self::Timeout => f.write_str("timeout"),
+            Self::Broken => f.write_str("connection broken"),
+            Self::Status(status) => write!(f, "status {status}"),
+            Self::Rpc(code) => write!(f, "JSON-RPC error {code}"),
+            Self::Tool => f.write_str("tool error"),
+            Self::NoTool => f.write_str("no such tool"),
+            Self::Protocol => f.write_str("protocol"),
+        }
+    }
+}
+
+/// Why a session is not whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Defect {
+    /// It is gone where it was minted.
+    Lost(Reason),
+    /// Another than the one that minted it was asked.
+    Misrouted {
+        /// Who minted it; before that, who was asked for.
+        minted_by: Place,
+        /// Who answered.
+        served_by: Place,
+    },
+    /// An answer held what was not this session's.
+    Crossed(String),
+    /// It could not be seen to its end.
+    Failed(Cause, String),
+}
+
+impl Defect {
+    /// Which of the lists it belongs to.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Lost(_) => "lost",
+            Self::Misrouted { .. } => "misrouted",
+            Self::Crossed(_) => "crossed",
+            Self::Failed(..) => "failed",
+        }
+    }
+}
+
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost(reason) => f.write_str(reason.as_str()),
+            Self::Misrouted { minted_by, served_by } => {
+                write!(f, "minted by {minted_by}, served by {served_by}")
+            }
+            Self::Crossed(what) => f.write_str(what),
+            Self::Failed(cause, detail) => write!(f, "{cause}: {detail}"),
+        }
+    }
+}
+
+/// Why a session was not found, in the server's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// The server knows that somebody else minted it.
+    Elsewhere,
+    /// The server knows what became of it, or not.
+    Gone(Reason),
+}
+
+impl Said {
+    /// Reads `error.data.reason` of a 404; what is not known says nothing.
+    pub fn of_reason(reason: &str) -> Self {
+        match reason {
+            "other_instance" | "other_replica" => Self::Elsewhere,
+            "expired" => Self::Gone(Reason::Expired),
+            "terminated" => Self::Gone(Reason::Terminated),
+            "earlier_boot" => Self::Gone(Reason::EarlierBoot),
+            _ => Self::Gone(Reason::Unknown),
+        }
+    }
+
+    /// Reads the text of a tool that found no session behind a handle, which has nothing else to say it
+    /// with; `None` if it says something else.
+    pub fn of_text(text: &str) -> Option<Self> {
+        let said = text.strip_prefix("session not found")?;
+        Some(if said.contains("minted this id") {
+            Self::Elsewhere
+        } else if said.contains("it expired") {
+            Self::Gone(Reason::Expired)
+        } else if said.contains("it was ended") {
+            Self::Gone(Reason::Terminated)
+        } else if said.contains("it began before") {
+            Self::Gone(Reason::EarlierBoot)
+        } else {
+            Self::Gone(Reason::Unknown)
+        })
+    }
+
+    /// What it means for a session that this place minted and that place was asked for.
+    pub fn judge(self, minted_by: Place, served_by: Place) -> Defect {
+        let renamed =
+            differ(minted_by.process.replica.as_ref(), served_by.process.replica.as_ref());
+        match self {
+            // A restart changes the boot and leaves the name.
+            Self::Gone(Reason::EarlierBoot) if !renamed => Defect::Lost(Reason::EarlierBoot),
+            Self::Gone(reason) if minted_by.may_be(&served_by) => Defect::Lost(reason),
+            Self::Elsewhere | Self::Gone(_) => Defect::Misrouted { minted_by, served_by },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        mcp::failure::Misrouted,
+        place::{Boot, InstanceId, Origin, Tag},
+        session::{EndReason, store::Gone},
+    };
+
+    #[test]
+    fn what_the_server_says_of_a_session_is_understood() {
+        let here = (InstanceId::wrapping(0), Origin { tag: Tag(0xa1), boot: Boot(0x0b2) });
+        for gone in [
+            Gone::OtherInstance(InstanceId::wrapping(3)),
+            Gone::OtherReplica(Origin { tag: Tag(0xb2), boot: Boot(1) }),
+            Gone::EarlierBoot(Origin { tag: Tag(0xa1), boot: Boot(1) }),
+            Gone::Expired(Duration::from_secs(1)),
+            Gone::Terminated(EndReason::Client),
+            Gone::Unknown,
+        ] {
+            let text = Misrouted { gone, minted_by: None, served_by: here }.what_happened();
+            assert_eq!(Said::of_text(&text), Some(Said::of_reason(gone.as_str())), "{text}");
+        }
+        assert_eq!(Said::of_text("this tool needs a session"), None);
+    }
+
+    fn place(instance: u8, replica: &str, boot: &str) -> Place {
+        let process =
+            Process { replica: Some(replica.into()), replica_tag: None, boot: Some(boot.into()) };
+        Place { instance: Some(instance), process }
+    }
+
+    #[test]
+    fn a_404_is_judged_by_who_gives_it() {
+        let home = || place(0, "a", "001");
+        let lost = Defect::Lost;
+        let gone = Said::Gone;
+        // The same place: it is gone.
+        assert_eq!(gone(Reason::Unknown).judge(home(), home()), lost(Reason::Unknown));
+        assert_eq!(gone(Reason::Unknown).judge(home(), Place::default()), lost(Reason::Unknown));
+        // Another place: whatever it says, it was the wrong one to ask.
+        for other in [place(1, "a", "001"), place(0, "b", "001"), place(0, "a", "002")] {
+            let judged = gone(Reason::Unknown).judge(home(), other.clone());
+            assert_eq!(judged, Defect::Misrouted { minted_by: home(), served_by: other });
+        }
+        // A restart, unless the name says that it is another one.
+        let restarted = gone(Reason::EarlierBoot).judge(home(), place(0, "a", "002"));
+        assert_eq!(restarted, lost(Reason::EarlierBoot));
+        let other = gone(Reason::EarlierBoot).judge(home(), place(0, "b", "002"));
+        assert_eq!(other.as_str(), "misrouted");
+        assert_eq!(Said::Elsewhere.judge(home(), Place::default()).as_str(), "misrouted");
+    }
+
+    #[test]
+    fn a_process_is_known_better_with_time() {
+        let mut seen = place(0, "pod-1", "001").process;
+        seen.learn(&Process {
+            replica_tag: Some("a1".into()),
+            boot: Some("002".into()),
+            ..seen.clone()
+        });
+        assert_eq!(seen.to_string(), "pod-1 (tag a1, boot 001)");
+        assert_eq!(Process::default().to_string(), "a replica that does not say which");
+        assert!(Process::default().is_unknown() && Process::default().may_be(&seen));
+    }
+}
