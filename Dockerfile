@@ -8,11 +8,12 @@ COPY Cargo.toml Cargo.lock ./
 COPY config config
 COPY src src
 # crt-static makes a binary that needs no file beside it. The explicit --target keeps the flag away from build scripts
-# and proc macros, which cannot be static.
+# and proc macros, which cannot be static. Symbols are megabytes that only a backtrace would need.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
     triple="$(rustc --print host-tuple)" \
-    && RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target "$triple" \
+    && CARGO_PROFILE_RELEASE_STRIP=symbols RUSTFLAGS="-C target-feature=+crt-static" \
+        cargo build --release --locked --target "$triple" \
     && install -D -m 0555 "target/$triple/release/mcp-echo-stateful" /out/mcp-echo-stateful \
     && install -d /out/logs
 
@@ -26,6 +27,8 @@ LABEL org.opencontainers.image.title="mcp-echo-stateful" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY LICENSE /LICENSE
 COPY --from=build /out/mcp-echo-stateful /mcp-echo-stateful
+# Whom `probe https://…` trusts.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 # A new named volume takes the owner of the directory that it is mounted on: this makes one at /logs writable.
 COPY --from=build --chown=65532:65532 /out/logs /logs
 # By number, so that an orchestrator can tell without a passwd file that it is not root.
