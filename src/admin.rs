@@ -1,13 +1,16 @@
 //! What operators ask.
 //!
-//! Owns the door to everything below `/debug`: the admin token, and which instances are shown. Refuses to
-//! say anything to a caller without the token.
+//! Owns the door to everything below `/debug` and to `/metrics`: the admin token, which instances are shown, and
+//! whether it is on the main port or on one of its own (`admin.listen`). Refuses to say anything to a caller
+//! without the token; only on its own port are there metrics without.
 //! Trap: the token is compared by digest and in constant time, or the time would tell how much of it fits.
 
 pub mod health;
+mod metrics;
+mod reload;
 mod sessions;
 
-use std::sync::Arc;
+use std::{fs, sync::Arc};
 
 use axum::{
     Router,
@@ -21,9 +24,10 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     auth,
-    config::{Config, Secret},
+    config::{AdminConfig, Config, Secret, is_token},
     http::problem,
     instance::Instance,
+    reload::Reloads,
 };
 
 /// Below this path everything is the operator's.
@@ -31,10 +35,11 @@ const PATH: &str = "/debug";
 
 /// Whether a path is the operator's.
 pub fn is_path(path: &str) -> bool {
-    path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path == metrics::PATH
+        || path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Who may see `/debug`.
+/// Who may see `/debug` and `/metrics`.
 #[derive(Clone, Debug)]
 pub enum Admin {
     /// No one: the path does not exist.
@@ -46,9 +51,9 @@ pub enum Admin {
 impl Admin {
     /// The configured token; without one, a generated token in debug mode. The second value is that
     /// token, to be shown to the operator once.
-    pub fn build(config: &Config) -> Result<(Self, Option<Secret>), getrandom::Error> {
-        if !config.admin.token.expose().is_empty() {
-            return Ok((Self::Token(config.admin.token.clone()), None));
+    pub fn build(config: &Config) -> anyhow::Result<(Self, Option<Secret>)> {
+        if let Some(token) = configured(&config.admin)? {
+            return Ok((Self::Token(token), None));
         }
         if !config.debug {
             return Ok((Self::Absent, None));
@@ -58,19 +63,61 @@ impl Admin {
         let generated = Secret::new(u128::from_be_bytes(random).to_string());
         Ok((Self::Token(generated.clone()), Some(generated)))
     }
+
+    /// The same after a change of configuration: without a configured token there is what there was.
+    pub fn supersede(&self, config: &Config) -> anyhow::Result<Self> {
+        Ok(configured(&config.admin)?.map_or_else(|| self.clone(), Self::Token))
+    }
+}
+
+/// The token that `admin.token` is, or that stands in the file `admin.token_file`.
+fn configured(config: &AdminConfig) -> anyhow::Result<Option<Secret>> {
+    if config.token_file.as_os_str().is_empty() {
+        let token = &config.token;
+        return Ok((!token.expose().is_empty()).then(|| token.clone()));
+    }
+    let path = config.token_file.display();
+    let text = fs::read_to_string(&config.token_file)
+        .map_err(|error| anyhow::anyhow!("admin.token_file: {path}: {error}"))?;
+    let token = text.trim();
+    anyhow::ensure!(
+        is_token(token),
+        "admin.token_file: {path}: must hold a token alone: letters, digits and -._~+/"
+    );
+    Ok(Some(Secret::new(token)))
 }
 
 /// The instances that one admin router shows: one, or all ten.
 type Scope = Arc<[Arc<Instance>]>;
 
-/// `/debug` for these instances; empty if no one may see it.
-pub fn router(admin: &Admin, instances: &[Arc<Instance>]) -> Router {
+/// What one instance's host shows of it; nothing if no one may see it.
+pub fn of_instance(admin: &Admin, instance: &Arc<Instance>) -> Router {
+    let scope = Scope::from([Arc::clone(instance)]);
+    guarded(admin, sessions::router().merge(metrics::router()).with_state(scope))
+}
+
+/// What there is of the whole process; nothing if no one may see it.
+pub fn of_process(admin: &Admin, instances: &[Arc<Instance>], reloads: &Reloads) -> Router {
+    let scope = Scope::from(instances);
+    let metrics = metrics::router().with_state(scope.clone());
+    guarded(admin, debug(scope, reloads).merge(metrics))
+}
+
+/// The same on a port that only the operator reaches: there, numbers need no token.
+pub fn of_own_port(admin: &Admin, instances: &[Arc<Instance>], reloads: &Reloads) -> Router {
+    let scope = Scope::from(instances);
+    let metrics = metrics::router().with_state(scope.clone());
+    guarded(admin, debug(scope, reloads)).merge(metrics)
+}
+
+fn debug(scope: Scope, reloads: &Reloads) -> Router {
+    sessions::router().with_state(scope).merge(reload::router(reloads))
+}
+
+fn guarded(admin: &Admin, paths: Router) -> Router {
     let Admin::Token(token) = admin else { return Router::new() };
     let digest: [u8; 32] = Sha256::digest(token.expose().as_bytes()).into();
-    Router::new()
-        .merge(sessions::router())
-        .layer(middleware::from_fn_with_state(digest, check_token))
-        .with_state(Scope::from(instances))
+    paths.layer(middleware::from_fn_with_state(digest, check_token))
 }
 
 async fn check_token(State(expected): State<[u8; 32]>, request: Request, next: Next) -> Response {

@@ -4,8 +4,10 @@
 //! key's own check. Refuses unknown keys and values that could not work, with one line that names
 //! the key, the value and where it came from. What the values *mean* (host tables, prebuilt answers)
 //! is built from here by `instance` and `http::vhost`.
-//! Trap: everything must be known at the start; nothing here is read again while serving.
+//! Trap: a running server reads all of it again when it is asked to, so what it says must be a matter of
+//! file and environment alone; [`change`] tells what of it such a server can take over.
 
+mod change;
 mod source;
 mod value;
 
@@ -20,8 +22,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 pub use self::{
+    change::{Change, Held, NEEDS_RESTART},
     source::{CONFIG_VARIABLE, PLAIN_NAMES},
-    value::{FrontDoor, LogLevel, Network, Seconds, Secret, is_host_name, is_token, split_pair},
+    value::{
+        FrontDoor, Listen, LogLevel, Network, Seconds, Secret, is_host_name, is_token, split_pair,
+    },
 };
 use crate::{
     mcp::version::{Era, ProtocolVersion},
@@ -152,6 +157,10 @@ section! {
     AdminConfig {
         /// Bearer token for `/debug`; empty means none.
         token: Secret,
+        /// File that holds it; empty means none.
+        token_file: PathBuf,
+        /// Where else to listen, for `/debug` and `/metrics`.
+        listen: Listen,
     }
 }
 section! {
@@ -382,7 +391,7 @@ impl Layers {
 
     /// Every key in force as a line of TOML with its origin, secrets redacted.
     pub fn print(&self) -> Result<String, ConfigError> {
-        let tree: Dict = self.0.extract().map_err(|error| self.describe(&error, &error.path))?;
+        let tree = self.tree(&self.0)?;
         let mut leaves = Vec::new();
         collect_leaves("", &tree, &mut leaves);
         let mut lines = String::new();
@@ -425,14 +434,24 @@ impl Layers {
         Ok(config)
     }
 
-    fn policy(&self, id: InstanceId) -> Result<PolicyConfig, ConfigError> {
-        let prefix = format!("instances.{id}");
-        let own = self.0.focus(&prefix);
+    /// All that is in there, whatever it is.
+    fn tree(&self, figment: &Figment) -> Result<Dict, ConfigError> {
+        figment.extract().map_err(|error| self.describe(&error, &error.path))
+    }
+
+    /// These layers as one instance has them: its own section is on top.
+    fn of_instance(&self, id: InstanceId) -> Figment {
+        let own = self.0.focus(&format!("instances.{id}"));
         let merged = match own.extract::<Dict>() {
             Ok(dict) if !dict.is_empty() => self.0.clone().merge(own),
             Ok(_) | Err(_) => self.0.clone(),
         };
-        let merged = follow_versions(merged);
+        follow_versions(merged)
+    }
+
+    fn policy(&self, id: InstanceId) -> Result<PolicyConfig, ConfigError> {
+        let prefix = format!("instances.{id}");
+        let merged = self.of_instance(id);
         let policy = PolicyConfig {
             protocol: self.section(&merged, &prefix, "protocol")?,
             session: self.section(&merged, &prefix, "session")?,
@@ -489,6 +508,8 @@ impl Layers {
         let usable = token.is_empty() || is_token(token);
         let problem = "cannot be sent as a bearer token: use letters, digits and -._~+/";
         self.require("admin.token", usable, problem)?;
+        let one = token.is_empty() || config.admin.token_file.as_os_str().is_empty();
+        self.require("admin.token_file", one, "stands beside admin.token: set one of them")?;
         if let Err(problem) = config.replica.tag() {
             return self.require("replica.tag", false, problem);
         }

@@ -48,13 +48,15 @@ use self::{
     access_log::{AccessLogged, Identity},
     bearer::BearerChecked,
     origin::OriginChecked,
-    vhost::VirtualHosts,
+    vhost::{HostTable, Hosts, VirtualHosts},
 };
 use crate::{
     admin::{self, Admin},
     auth::metadata,
-    instance::{Instance, Process},
+    config::{Config, Listen},
+    instance::Instance,
     mcp,
+    reload::Reloads,
     telemetry::record::RequestRecord,
 };
 
@@ -68,20 +70,41 @@ pub type Stack = Outer<VirtualHosts>;
 pub type Tenant = OriginChecked<Paths>;
 
 /// The layers around host selection.
-pub fn outer<S>(inner: S, identity: Identity) -> Outer<S> {
-    AccessLogged::new(CatchPanicLayer::custom(Apology).layer(inner), identity)
+pub fn outer<S>(inner: S, identity: &Arc<Identity>) -> Outer<S> {
+    AccessLogged::new(CatchPanicLayer::custom(Apology).layer(inner), Arc::clone(identity))
+}
+
+/// What a configuration makes of the hosts: every instance behind its layers, and what the operator's paths
+/// lead to, on the main port or on their own.
+pub fn hosts(
+    config: &Config,
+    instances: &[Arc<Instance>],
+    admin: &Admin,
+    reloads: &Reloads,
+) -> Hosts {
+    // What has a port of its own is nowhere else.
+    let on_main_port = match config.admin.listen {
+        Listen(None) => admin,
+        Listen(Some(_)) => &Admin::Absent,
+    };
+    Hosts {
+        table: HostTable::build(&config.hosts),
+        front_door: config.hosts.front_door,
+        tenants: instances.iter().map(|instance| tenant(instance, on_main_port)).collect(),
+        overview: with_fallbacks(admin::of_process(on_main_port, instances, reloads)),
+        operators: with_fallbacks(admin::of_own_port(admin, instances, reloads)),
+    }
 }
 
 /// One instance's own paths and the layers around them.
-pub fn tenant(instance: &Arc<Instance>, admin: &Admin) -> Tenant {
+fn tenant(instance: &Arc<Instance>, admin: &Admin) -> Tenant {
     let with_suffix = format!("{}/mcp", metadata::PATH);
     let others = Router::new()
         .route(metadata::PATH, get(metadata::document))
         .route(&with_suffix, get(metadata::document))
         .with_state(Arc::clone(instance))
-        .merge(admin::router(admin, std::slice::from_ref(instance)))
-        .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed);
+        .merge(admin::of_instance(admin, instance));
+    let others = with_fallbacks(others);
     let mcp = BearerChecked::new(Endpoint(Arc::clone(instance)), Arc::clone(instance));
     OriginChecked::new(Paths { mcp, others }, Arc::clone(instance))
 }
@@ -132,9 +155,8 @@ impl Service<Request> for Endpoint {
     }
 }
 
-/// What the front door answers itself: `/debug` over all instances.
-pub fn overview(debug: Router) -> Router {
-    debug.fallback(not_found).method_not_allowed_fallback(method_not_allowed)
+fn with_fallbacks(paths: Router) -> Router {
+    paths.fallback(not_found).method_not_allowed_fallback(method_not_allowed)
 }
 
 async fn not_found() -> Response {
@@ -170,12 +192,12 @@ pub fn record_of(extensions: &Extensions) -> Arc<RequestRecord> {
 
 /// `scheme://host[:port]` as the client wrote it, for URLs that we hand out. The host has been checked
 /// against the host table; the scheme is a trusted proxy's word, else http.
-pub fn external_base(process: &Process, request: &Request) -> String {
+pub fn external_base(instance: &Instance, request: &Request) -> String {
     let peer = record_of(request.extensions()).peer;
     let forwarded = request
         .headers()
         .get("x-forwarded-proto")
-        .filter(|_| process.trusts(peer))
+        .filter(|_| instance.trusts(peer))
         .is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"));
     let scheme = if forwarded { "https" } else { "http" };
     let host = match request.uri().authority() {
@@ -189,12 +211,14 @@ pub fn external_base(process: &Process, request: &Request) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt as _;
     use tower::{service_fn, util::ServiceExt};
 
     use super::*;
     use crate::{
         config::{Flags, Layers},
-        telemetry::access::AccessLog,
+        instance::Process,
+        telemetry::{access::AccessLog, outcome::RequestOutcome},
     };
 
     #[tokio::test]
@@ -205,7 +229,8 @@ mod tests {
             assert!(request.uri().path() != "/panic", "on purpose");
             Ok::<_, Infallible>(Response::new(Body::empty()))
         });
-        let stack = outer(inner, Identity::of(&process, AccessLog::silent()));
+        let identity = Arc::new(Identity::of(&process, &[], AccessLog::silent()));
+        let stack = outer(inner, &identity);
         let call = |path: &str| {
             let request = Request::get(path).body(Body::empty()).expect("is a request");
             stack.clone().oneshot(request)
@@ -213,6 +238,9 @@ mod tests {
         let Ok(response) = call("/panic").await;
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(response.headers().contains_key("x-request-id"));
+        let _ = response.into_body().collect().await;
+        let outcomes = || process.counters.nowhere.outcomes().filter(|(_, count)| *count > 0);
+        assert_eq!(outcomes().collect::<Vec<_>>(), [(RequestOutcome::Internal, 1)]);
         let Ok(response) = call("/fine").await;
         assert_eq!(response.status(), StatusCode::OK);
     }

@@ -6,14 +6,15 @@
 //!
 //! ```text
 //! main ─ server ─┬─ http ── vhost ── access_log, origin, cors, bearer, body
-//!                ├─ admin                (health, /debug)
+//!                ├─ admin                (health, /debug, /metrics)
 //!                └─ mcp ─┬─ sessioned ── run ──────┬─ dispatch ── catalogue ─┬─ tools ── call
 //!                        └─ stateless ── headers ──┘                         ├─ resources
 //!                           ├─ listen                                        └─ prompts
 //!                           └─ seal
+//! main ─ probe ── conversation ── exchange ── wire;  tally, verdict, report
 //! state:  session ── store ── memory ── calendar;  tasks;  hub ── who is told of a change
 //! wire:   json, jsonrpc, params, version, model, failure, reply, stream, sse
-//! leaves: config, place, clock, lifecycle, telemetry, auth
+//! leaves: config, place, clock, lifecycle, telemetry, metrics, auth, reload
 //! ```
 //!
 //! | module | one idea |
@@ -22,6 +23,7 @@
 //! | [`instance`] | what it means: one tenant, built at the start |
 //! | [`place`] | where something was minted: the head of every id |
 //! | [`server`] | accept and drain; a connection that does not wait for ever |
+//! | [`reload`] | another configuration while serving: who asks, and what comes of it |
 //! | [`lifecycle`] | no task is forgotten; stopping in two stages |
 //! | [`http`] | the layers, each with its reason |
 //! | [`mcp`] | the endpoint, from bytes to an era |
@@ -47,6 +49,7 @@
 //! | [`auth`] | who is calling |
 //! | [`admin`] | what operators ask |
 //! | [`telemetry`] | the log, one line a request |
+//! | [`metrics`] | what is counted: tables that an enum finds its place in |
 //! | [`clock`] | times that never jump |
 //! | [`healthcheck`] | a probe without curl |
 //! | [`probe`] | a client that tests what lies between: its sessions, one by one |
@@ -62,9 +65,11 @@ pub mod hub;
 pub mod instance;
 pub mod lifecycle;
 pub mod mcp;
+pub mod metrics;
 pub mod place;
 pub mod probe;
 pub mod prompts;
+pub mod reload;
 pub mod resources;
 pub mod server;
 pub mod session;

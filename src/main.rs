@@ -8,14 +8,15 @@ use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode};
 use anyhow::{Context, anyhow, ensure};
 use clap::{Parser, Subcommand};
 use mcp_echo_stateful::{
-    config::{Config, Flags, FrontDoor, Layers},
+    config::{Config, ConfigError, Flags, FrontDoor, Layers, Listen},
     healthcheck,
     probe::{
         self,
         arguments::{self, Plan},
         progress::Teller,
     },
-    server::Server,
+    reload::Source,
+    server::{Listeners, Server},
     telemetry::{Telemetry, access::AccessLog},
 };
 use tokio::{
@@ -27,18 +28,21 @@ use tokio::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Above the flags that a probe does not take.
+const SERVER: &str = "Options of the server";
+
 /// Ten isolated stateful MCP test servers in one process.
 #[derive(Parser)]
 #[command(version, about, disable_help_subcommand = true)]
 struct Arguments {
     /// Configuration file (TOML) [env: MCP_ECHO_CONFIG]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = SERVER)]
     config: Option<PathBuf>,
     /// Address to bind [default: 0.0.0.0] [env: HOST]
-    #[arg(long, global = true, value_name = "ADDRESS")]
+    #[arg(long, global = true, value_name = "ADDRESS", help_heading = SERVER)]
     host: Option<String>,
     /// Port to bind; 0 takes a free one [default: 3000] [env: PORT]
-    #[arg(long, global = true, value_name = "PORT")]
+    #[arg(long, global = true, value_name = "PORT", help_heading = SERVER)]
     port: Option<u16>,
     #[command(subcommand)]
     command: Option<Command>,
@@ -142,9 +146,19 @@ fn probe(flags: &Flags, asked: arguments::Arguments) -> Tried {
 }
 
 fn serve(flags: &Flags) -> Tried {
-    let config = load(flags)?;
+    let asked_wrongly = |error: ConfigError| AskedWrongly(error.into());
+    let layers = Layers::of_process(flags).map_err(asked_wrongly)?;
+    let config = layers.check().map_err(asked_wrongly)?;
     let telemetry = Telemetry::install(&config.log).map_err(AskedWrongly)?;
-    let server = Server::build(&config, telemetry.access_log()).map_err(AskedWrongly)?;
+    let flags = flags.clone();
+    let source = Source {
+        layers,
+        read: Box::new(move || Layers::of_process(&flags)),
+        log: Some(telemetry.dial()),
+    };
+    let server = Server::build(&config, telemetry.access_log())
+        .map_err(AskedWrongly)?
+        .reloading_from(source);
     let served = runtime().and_then(|runtime| runtime.block_on(run(&config, server)));
     let dropped = telemetry.dropped_lines();
     if dropped > 0 {
@@ -158,29 +172,44 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 async fn run(config: &Config, server: Server) -> anyhow::Result<()> {
-    let address = SocketAddr::new(config.server.host, config.server.port);
-    let listener =
-        TcpListener::bind(address).await.with_context(|| format!("cannot bind {address}"))?;
+    let listener = bind(SocketAddr::new(config.server.host, config.server.port)).await?;
+    let admin = match config.admin.listen {
+        Listen(Some(address)) => Some(bind(address).await?),
+        Listen(None) => None,
+    };
     let mut signals = Signals::install()?;
+    let mut hangups = signal(SignalKind::hangup())?;
     let bound = listener.local_addr()?;
-    greet(config, &server, bound)?;
+    let admin_bound = admin.as_ref().map(TcpListener::local_addr).transpose()?;
+    greet(config, &server, bound, admin_bound)?;
     tracing::info!(address = %bound, version = env!("CARGO_PKG_VERSION"), "listening");
-    server
-        .run(listener, async move {
+    let reloads = server.reloads();
+    let hearing = async move {
+        // As operators of other servers are used to.
+        while hangups.recv().await.is_some() {
+            // The server has told the log what came of it.
+            let _ = reloads.ask().await;
+        }
+        std::future::pending().await
+    };
+    let serving = server.run(Listeners { main: listener, admin }, async move {
+        signals.next().await;
+        // From now on the process is stopping; whoever asks again means at once.
+        let second = async move {
             signals.next().await;
-            // From now on the process is stopping; whoever asks again means at once.
-            let second = async move {
-                signals.next().await;
-                std::process::exit(1);
-            };
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "nobody waits for it: it ends the process"
-            )]
-            tokio::spawn(second);
-        })
-        .await;
-    Ok(())
+            std::process::exit(1);
+        };
+        #[expect(clippy::disallowed_methods, reason = "nobody waits for it: it ends the process")]
+        tokio::spawn(second);
+    });
+    tokio::select! {
+        _ = serving => Ok(()),
+        never = hearing => never,
+    }
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot bind {address}"))
 }
 
 /// SIGTERM and SIGINT.
@@ -206,7 +235,12 @@ impl Signals {
 }
 
 /// Tells a person where to go. On standard error, so that standard output holds the log alone.
-fn greet(config: &Config, server: &Server, bound: SocketAddr) -> anyhow::Result<()> {
+fn greet(
+    config: &Config,
+    server: &Server,
+    bound: SocketAddr,
+    admin: Option<SocketAddr>,
+) -> anyhow::Result<()> {
     let port = bound.port();
     let base = config.hosts.base_domains.first().map_or("localhost", String::as_str);
     let picks = match config.hosts.front_door {
@@ -225,12 +259,17 @@ fn greet(config: &Config, server: &Server, bound: SocketAddr) -> anyhow::Result<
         )?;
     }
     writeln!(err, "  front door  http://localhost:{port}/mcp ({picks})")?;
-    if let Some(token) = server.generated_admin_token() {
-        writeln!(
-            err,
-            "  admin       http://localhost:{port}/debug/sessions with this generated token: {}",
-            token.expose()
-        )?;
+    let operators = match admin {
+        Some(address) => address.to_string(),
+        None => format!("localhost:{port}"),
+    };
+    let page = format!("  admin       http://{operators}/debug/sessions");
+    match server.generated_admin_token() {
+        Some(token) => {
+            writeln!(err, "{page} with this generated token: {}", token.expose())?;
+        }
+        None if admin.is_some() => writeln!(err, "{page}")?,
+        None => {}
     }
     writeln!(
         err,

@@ -71,7 +71,8 @@ pub async fn endpoint(instance: Arc<Instance>, request: Request) -> Result<Respo
 
 /// The answer to a request that failed, noted for its log line; a fault of ours is told by itself too.
 fn refuse(record: &RequestRecord, failure: Failure, id: Option<Id<'_>>, era: Era) -> Response {
-    record.set_outcome(failure.as_str());
+    record.set_era(era);
+    record.set_outcome(failure.outcome());
     if failure.status(era) == StatusCode::INTERNAL_SERVER_ERROR {
         tracing::error!(request_id = %record.id, ?failure, "request failed");
     }
@@ -95,7 +96,7 @@ fn version_header(parts: &Parts) -> Option<&str> {
 fn arrival(instance: &Instance, parts: Parts, body: Bytes) -> Arc<Arrival> {
     let record = record_of(&parts.extensions);
     Arc::new(Arrival {
-        trusted_peer: instance.process.trusts(record.peer),
+        trusted_peer: instance.trusts(record.peer),
         caller: parts.extensions.get().copied().unwrap_or(Caller::Anonymous),
         parts,
         body,

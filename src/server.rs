@@ -1,8 +1,8 @@
-//! The running server: build the ten instances, accept, drain.
+//! The running server: build the ten instances, accept, reload, drain.
 //!
-//! Owns the accept loop, the connection limits and the two stages of a stop. `Server::build` is where
-//! everything that can fail does, before a port is open; `Server::run` is the only way to serve, for the
-//! program and for the tests. Refuses to know what is in a request.
+//! Owns the accept loop, the connection limits, the change to another configuration and the two stages of a
+//! stop. `Server::build` is where everything that can fail does, before a port is open; `Server::run` is the
+//! only way to serve, for the program and for the tests. Refuses to know what is in a request.
 //! Traps: hyper puts no time on the first bytes of a connection; a graceful shutdown waits for ever on
 //! an open event stream unless the stream is told.
 
@@ -11,6 +11,7 @@ mod socket;
 use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use axum::body::Body;
+use futures_util::FutureExt as _;
 use http::Request;
 use hyper::{
     body::Incoming,
@@ -21,7 +22,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
@@ -29,10 +30,16 @@ use tower::Service;
 
 use self::socket::Socket;
 use crate::{
-    admin::{self, Admin},
-    config::{Config, Secret},
-    http::{self as layers, Stack, access_log::Identity, pulse::Pulse, vhost::VirtualHosts},
+    admin::Admin,
+    config::{Change, Config, Secret},
+    http::{
+        self as layers, Stack,
+        access_log::Identity,
+        pulse::Pulse,
+        vhost::{Port, VirtualHosts},
+    },
     instance::{Instance, Process},
+    reload::{Asked, NotReloaded, Reloads, Source},
     session::EndReason,
     telemetry::access::AccessLog,
 };
@@ -43,17 +50,58 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A request head beyond this is answered with 431. Bytes.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
+/// Connections to the operator's own port at the most.
+const MAX_ADMIN_CONNECTIONS: usize = 64;
+
 /// Ten instances, ready to serve.
 #[derive(Debug)]
 pub struct Server {
     process: Arc<Process>,
     instances: Vec<Arc<Instance>>,
-    stack: Stack,
+    identity: Arc<Identity>,
+    hosts: VirtualHosts,
+    admin: Admin,
     generated_admin_token: Option<Secret>,
-    header_timeout: Duration,
-    write_timeout: Duration,
-    drain: Duration,
+    timing: Timing,
     connections: Arc<Semaphore>,
+    /// As many as `connections` has in all.
+    max_connections: usize,
+    source: Option<Source>,
+    reloads: Reloads,
+    asked: mpsc::Receiver<Asked>,
+}
+
+/// How long is waited, and for what.
+#[derive(Clone, Copy, Debug)]
+struct Timing {
+    header: Duration,
+    write: Duration,
+    drain: Duration,
+}
+
+impl Timing {
+    fn of(config: &Config) -> Self {
+        Self {
+            header: config.http.header_timeout_seconds.get(),
+            write: config.http.write_timeout_seconds.get(),
+            drain: config.shutdown.drain_seconds.get(),
+        }
+    }
+}
+
+/// Where a server listens.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For everyone.
+    pub main: TcpListener,
+    /// For the operator (`admin.listen`).
+    pub admin: Option<TcpListener>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(main: TcpListener) -> Self {
+        Self { main, admin: None }
+    }
 }
 
 /// How a server ended.
@@ -70,24 +118,37 @@ impl Server {
     ///
     /// `access_log` is where the line of each request goes.
     pub fn build(config: &Config, access_log: AccessLog) -> anyhow::Result<Self> {
-        let process = Arc::new(Process::build(config)?);
+        let process = Process { log: access_log.clone(), ..Process::build(config)? };
+        let process = Arc::new(process);
         let (admin, generated_admin_token) = Admin::build(config)?;
-        let instances = Instance::build_all(config, &process)?;
-        let tenants = instances.iter().map(|instance| layers::tenant(instance, &admin)).collect();
-        let overview = layers::overview(admin::router(&admin, &instances));
-        let hosts = VirtualHosts::build(&config.hosts, &process, tenants, overview);
+        let instances = Instance::build_all(config, &process, &[])?;
+        let (reloads, asked) = Reloads::channel();
+        let hosts = layers::hosts(config, &instances, &admin, &reloads);
+        let max_connections = most_connections(config);
         Ok(Self {
-            stack: layers::outer(hosts, Identity::of(&process, access_log)),
+            identity: Arc::new(Identity::of(&process, &instances, access_log)),
+            hosts: VirtualHosts::new(&process, hosts),
             process,
             instances,
+            admin,
             generated_admin_token,
-            header_timeout: config.http.header_timeout_seconds.get(),
-            write_timeout: config.http.write_timeout_seconds.get(),
-            drain: config.shutdown.drain_seconds.get(),
-            connections: Arc::new(Semaphore::new(
-                config.http.max_connections.min(Semaphore::MAX_PERMITS),
-            )),
+            timing: Timing::of(config),
+            connections: Arc::new(Semaphore::new(max_connections)),
+            max_connections,
+            source: None,
+            reloads,
+            asked,
         })
+    }
+
+    /// Lets the configuration be read again while serving.
+    pub fn reloading_from(self, source: Source) -> Self {
+        Self { source: Some(source), ..self }
+    }
+
+    /// A way to ask for that.
+    pub fn reloads(&self) -> Reloads {
+        self.reloads.clone()
     }
 
     /// The admin token that was generated because none is configured, to be shown once.
@@ -105,40 +166,70 @@ impl Server {
     /// [`tick`](crate::session::store::SessionStore::tick) on the sessions and
     /// [`sweep`](crate::tasks::Tasks::sweep) on the tasks of every instance.
     pub fn stack(&self) -> Stack {
-        self.stack.clone()
+        self.stack_through(Port::Main)
+    }
+
+    fn stack_through(&self, port: Port) -> Stack {
+        layers::outer(self.hosts.through(port), &self.identity)
     }
 
     /// Serves until `shutdown` completes, then drains: not ready and no new session at once, event
     /// streams closed, calls in flight finished or, after `shutdown.drain_seconds`, cut off.
-    pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Stopped {
+    pub async fn run(
+        mut self,
+        listeners: impl Into<Listeners>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Stopped {
         // Dropped, and so aborted, when this function returns.
         let mut tickers = JoinSet::new();
         for instance in &self.instances {
             tickers.spawn(tick(Arc::clone(instance)));
         }
 
+        let Listeners { main, admin } = listeners.into();
+        let main = Door {
+            listener: Some(main),
+            stack: self.stack_through(Port::Main),
+            connections: Arc::clone(&self.connections),
+        };
+        let admin = Door {
+            listener: admin,
+            stack: self.stack_through(Port::Admin),
+            connections: Arc::new(Semaphore::new(MAX_ADMIN_CONNECTIONS)),
+        };
+
         let mut shutdown = pin!(shutdown);
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
-                (stream, peer, permit) = self.accept(&listener) => self.serve(stream, peer, permit),
+                guest = main.accept() => self.serve(guest),
+                guest = admin.accept() => self.serve(guest),
+                Some(answer) = self.asked.recv() => {
+                    let outcome = self.reload();
+                    // Whoever asked may have left; it is done all the same.
+                    let _ = answer.send(outcome);
+                }
             }
         }
 
         tracing::info!(
-            drain_seconds = self.drain.as_secs_f64(),
+            drain_seconds = self.timing.drain.as_secs_f64(),
             "stopping: not ready, no new session"
         );
+        // Whoever waits for a reload is told that there will be none.
+        self.asked.close();
+        while self.asked.try_recv().is_ok() {}
         let lifecycle = &self.process.lifecycle;
         lifecycle.drain();
-        let mut deadline = pin!(sleep(self.drain));
+        let mut deadline = pin!(sleep(self.timing.drain));
         let mut idle = pin!(lifecycle.idle());
         let stopped = loop {
             tokio::select! {
                 () = &mut idle => break Stopped::Clean,
                 () = &mut deadline => break Stopped::CutOff,
                 // Still accepting, so that a readiness probe is told and not refused.
-                (stream, peer, permit) = self.accept(&listener) => self.serve(stream, peer, permit),
+                guest = main.accept() => self.serve(guest),
+                guest = admin.accept() => self.serve(guest),
             }
         };
         for instance in &self.instances {
@@ -148,18 +239,117 @@ impl Server {
         stopped
     }
 
+    fn serve(&self, Guest { stream, peer, permit, stack }: Guest) {
+        let connection = Connection {
+            process: Arc::clone(&self.process),
+            stack,
+            header_timeout: self.timing.header,
+            peer,
+        };
+        let socket = Socket::new(stream, self.timing.write);
+        self.process.lifecycle.spawn(connection.run(socket, permit));
+    }
+
+    /// Reads the configuration again and serves by it, or says why it does not.
+    fn reload(&mut self) -> Result<Change, NotReloaded> {
+        match self.try_reload() {
+            Ok(change) => {
+                tracing::info!(applied = %change.applied.join(" "), "configuration reloaded");
+                for held in &change.needs_restart {
+                    let why = held.why;
+                    tracing::warn!(key = %held.key, why, "a change waits for the next start");
+                }
+                Ok(change)
+            }
+            Err(error) => {
+                tracing::error!(%error, "the configuration stays as it was");
+                Err(error)
+            }
+        }
+    }
+
+    fn try_reload(&mut self) -> Result<Change, NotReloaded> {
+        let refused = |error: anyhow::Error| NotReloaded::Refused(format!("{error:#}"));
+        let source = self.source.as_ref().ok_or(NotReloaded::NoSource)?;
+        let read = (source.read)().and_then(|layers| layers.taking_over(&source.layers));
+        let (layers, change) = read.map_err(|error| refused(error.into()))?;
+        let config = layers.check().map_err(|error| refused(error.into()))?;
+        let admin = self.admin.supersede(&config).map_err(refused)?;
+        let instances =
+            Instance::build_all(&config, &self.process, &self.instances).map_err(refused)?;
+
+        // From here on nothing can fail.
+        for (instance, before) in instances.iter().zip(&self.instances) {
+            instance.supersede(before);
+        }
+        self.hosts.replace(layers::hosts(&config, &instances, &admin, &self.reloads));
+        (self.instances, self.admin, self.timing) = (instances, admin, Timing::of(&config));
+        self.allow_connections(most_connections(&config));
+        if let Some(source) = &mut self.source {
+            source.layers = layers;
+            if let Some(log) = &source.log {
+                log.turn(config.log.level);
+                log.reopen();
+            }
+        }
+        Ok(change)
+    }
+
+    /// From now on so many connections may be open. Those that are stay, were it fewer.
+    fn allow_connections(&mut self, most: usize) {
+        let before = std::mem::replace(&mut self.max_connections, most);
+        self.connections.add_permits(most.saturating_sub(before));
+        let fewer = before.saturating_sub(most);
+        let in_use = fewer - self.connections.forget_permits(fewer);
+        let Some(in_use) = u32::try_from(in_use).ok().filter(|count| *count > 0) else { return };
+        // The next to close are not followed by others: this stands in the queue before the next to come.
+        let mut closed = Box::pin(Arc::clone(&self.connections).acquire_many_owned(in_use));
+        if let Some(Ok(permits)) = closed.as_mut().now_or_never() {
+            return permits.forget();
+        }
+        let process = Arc::clone(&self.process);
+        self.process.lifecycle.spawn(async move {
+            tokio::select! {
+                Ok(permits) = closed => permits.forget(),
+                () = process.lifecycle.closing().cancelled() => {}
+            }
+        });
+    }
+}
+
+fn most_connections(config: &Config) -> usize {
+    config.http.max_connections.min(Semaphore::MAX_PERMITS)
+}
+
+/// A port, what is served there, and how many connections it may have.
+struct Door {
+    listener: Option<TcpListener>,
+    stack: Stack,
+    connections: Arc<Semaphore>,
+}
+
+/// A connection that has been accepted.
+struct Guest {
+    stream: TcpStream,
+    peer: SocketAddr,
+    permit: OwnedSemaphorePermit,
+    stack: Stack,
+}
+
+impl Door {
     /// The next connection; waits while as many are open as may be.
-    async fn accept(
-        &self,
-        listener: &TcpListener,
-    ) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    async fn accept(&self) -> Guest {
+        // A port that is not there has no visitors.
+        let Some(listener) = &self.listener else { return std::future::pending().await };
         loop {
             let Ok(permit) = Arc::clone(&self.connections).acquire_owned().await else {
                 // The semaphore is never closed.
-                std::future::pending().await
+                return std::future::pending().await;
             };
             match listener.accept().await {
-                Ok((stream, peer)) => return (stream, peer, permit),
+                Ok((stream, peer)) => {
+                    return Guest { stream, peer, permit, stack: self.stack.clone() };
+                }
                 Err(error) => {
                     // Out of file descriptors, most likely: others must close before this helps.
                     tracing::warn!(%error, "cannot accept a connection");
@@ -167,17 +357,6 @@ impl Server {
                 }
             }
         }
-    }
-
-    fn serve(&self, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
-        let connection = Connection {
-            process: Arc::clone(&self.process),
-            stack: self.stack.clone(),
-            header_timeout: self.header_timeout,
-            peer,
-        };
-        let socket = Socket::new(stream, self.write_timeout);
-        self.process.lifecycle.spawn(connection.run(socket, permit));
     }
 }
 
@@ -207,6 +386,7 @@ struct Connection {
 impl Connection {
     /// Serves it to its end. What most connections do not need is in boxes: there may be many.
     async fn run(self, socket: Socket, _permit: OwnedSemaphorePermit) {
+        let _open = self.process.counters.connections.open();
         let peer = self.peer;
         let result = match Box::pin(self.speaks_http2(&socket)).await {
             Some(true) => Box::pin(self.http2(socket)).await,

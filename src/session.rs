@@ -318,13 +318,15 @@ impl Session {
         self.handshake.timeout.map_or(usual, |own| own.min(usual))
     }
 
-    /// Says that the session has ended; true for the one who says it first. Closes its streams.
-    pub(in crate::session) fn mark_ended(&self) -> bool {
+    /// Says that the session has ended, and closes its streams. The one who says it first learns how many bytes
+    /// of data it held.
+    pub(in crate::session) fn mark_ended(&self) -> Option<usize> {
         let mut state = self.state();
         if let Some(activity) = &state.activity {
             activity.closed.cancel();
         }
-        !std::mem::replace(&mut state.ended, true)
+        let first = !std::mem::replace(&mut state.ended, true);
+        first.then_some(state.data.bytes)
     }
 
     /// Notes `notifications/initialized`.
@@ -372,14 +374,20 @@ impl Session {
         read(&self.state().data)
     }
 
-    /// Stores a value; true if the key was there before.
-    pub fn set_data(
+    /// Stores a value. Tells whether the key was there before, and by how many bytes the data of live sessions
+    /// have grown.
+    pub(in crate::session) fn set_data(
         &self,
         key: &str,
         value: Box<RawValue>,
         quota: &SessionConfig,
-    ) -> Result<bool, QuotaExceeded> {
-        self.state().data.set(key, value, quota)
+    ) -> Result<(bool, i64), QuotaExceeded> {
+        let mut state = self.state();
+        let before = state.data.bytes;
+        let replaced = state.data.set(key, value, quota)?;
+        // What a call still stores in a session that ended under it goes with the call.
+        let grown = if state.ended { 0 } else { signed(state.data.bytes) - signed(before) };
+        Ok((replaced, grown))
     }
 
     /// Opens a new standalone stream or a known one again, unless `limit` are open. The token is a child of
@@ -539,6 +547,11 @@ impl Session {
                 .for_each(|(_, c)| c.cancel());
         }
     }
+}
+
+/// A number of bytes, to be added or taken away.
+fn signed(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 impl State {

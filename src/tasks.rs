@@ -36,8 +36,7 @@ pub struct Tasks {
     instance: InstanceId,
     process: Arc<Process>,
     hub: Arc<Hub>,
-    ttl: Duration,
-    capacity: usize,
+    limits: Mutex<TasksConfig>,
     tasks: Mutex<HashMap<String, Arc<Task>>>,
 }
 
@@ -78,6 +77,50 @@ struct State {
     answers: BTreeMap<String, Value>,
 }
 
+/// Where a task stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Its work goes on.
+    Working,
+    /// Its client is asked for something.
+    InputRequired,
+    /// It has a result.
+    Completed,
+    /// It has an error.
+    Failed,
+    /// Its client no longer wants it.
+    Cancelled,
+}
+
+impl Stage {
+    /// Every stage, in the order of [`Stage::index`].
+    pub const ALL: [Self; 5] =
+        [Self::Working, Self::InputRequired, Self::Completed, Self::Failed, Self::Cancelled];
+
+    /// Position in [`Stage::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// As `status` on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Working => "working",
+            Self::InputRequired => "input_required",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    const fn is_terminal(self) -> bool {
+        match self {
+            Self::Working | Self::InputRequired => false,
+            Self::Completed | Self::Failed | Self::Cancelled => true,
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Status {
     Working,
@@ -89,20 +132,13 @@ enum Status {
 }
 
 impl Status {
-    const fn as_str(&self) -> &'static str {
+    const fn stage(&self) -> Stage {
         match self {
-            Self::Working => "working",
-            Self::InputRequired(_) => "input_required",
-            Self::Completed(_) => "completed",
-            Self::Failed(_) => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    const fn is_terminal(&self) -> bool {
-        match self {
-            Self::Working | Self::InputRequired(_) => false,
-            Self::Completed(_) | Self::Failed(_) | Self::Cancelled => true,
+            Self::Working => Stage::Working,
+            Self::InputRequired(_) => Stage::InputRequired,
+            Self::Completed(_) => Stage::Completed,
+            Self::Failed(_) => Stage::Failed,
+            Self::Cancelled => Stage::Cancelled,
         }
     }
 }
@@ -119,10 +155,18 @@ impl Tasks {
             instance: id,
             process: Arc::clone(process),
             hub: Arc::clone(hub),
-            ttl: config.ttl_seconds.get(),
-            capacity: config.capacity,
+            limits: Mutex::new(config.clone()),
             tasks: Mutex::default(),
         }
+    }
+
+    /// From now on new tasks keep to these. Those that there are keep what they were told.
+    pub fn set_limits(&self, limits: &TasksConfig) {
+        *self.limits() = limits.clone();
+    }
+
+    fn limits(&self) -> MutexGuard<'_, TasksConfig> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tasks(&self) -> MutexGuard<'_, HashMap<String, Arc<Task>>> {
@@ -135,6 +179,7 @@ impl Tasks {
         let id = SessionId::mint(self.instance, self.process.origin);
         let id = id.map_err(|_| Refused::NoEntropy)?.to_string();
         let now = self.process.clock.now();
+        let TasksConfig { ttl_seconds, capacity } = self.limits().clone();
         let task = Arc::new(Task {
             id: id.clone(),
             cancelled: CancellationToken::new(),
@@ -142,7 +187,7 @@ impl Tasks {
             client,
             clock: self.process.clock,
             created: now,
-            ttl: self.ttl,
+            ttl: ttl_seconds.get(),
             hub: Arc::downgrade(&self.hub),
             state: Mutex::new(State {
                 status: Status::Working,
@@ -153,7 +198,7 @@ impl Tasks {
             }),
         });
         let mut tasks = self.tasks();
-        if tasks.len() >= self.capacity {
+        if tasks.len() >= capacity {
             return Err(Refused::Full);
         }
         tasks.insert(id, Arc::clone(&task));
@@ -173,6 +218,16 @@ impl Tasks {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How many there are at each stage, by [`Stage::index`].
+    pub fn census(&self) -> [u64; Stage::ALL.len()] {
+        let tasks: Vec<_> = self.tasks().values().cloned().collect();
+        let mut census = [0; Stage::ALL.len()];
+        for task in tasks.iter().filter(|task| !task.is_over()) {
+            census[task.state().status.stage().index()] += 1;
+        }
+        census
     }
 
     /// Forgets tasks whose time is over, and stops their work.
@@ -200,7 +255,7 @@ impl Task {
     fn become_(&self, status: Status) {
         {
             let mut state = self.state();
-            if state.status.is_terminal() {
+            if state.status.stage().is_terminal() {
                 return;
             }
             state.status = status;
@@ -235,7 +290,7 @@ impl Task {
     fn summary_of(&self, state: &State) -> Value {
         let mut task = json!({
             "taskId": self.id,
-            "status": state.status.as_str(),
+            "status": state.status.stage().as_str(),
             "createdAt": self.clock.time(self.created),
             "lastUpdatedAt": self.clock.time(state.updated),
             "ttlMs": u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX),

@@ -1,21 +1,28 @@
 //! The log: where lines go and how they look.
 //!
-//! Owns the tracing subscriber and the access log, which share one [`Lines`]. Refuses to block a request
-//! for the log: when the writer cannot keep up, lines are dropped and counted.
+//! Owns the tracing subscriber and the access log, which share one [`Lines`], and the [`Dial`] that changes
+//! their level and opens their file anew. Refuses to block a request for the log: when the writer cannot keep
+//! up, lines are dropped and counted.
 //! Trap: whatever is recorded here is read by people who must not learn a token or a whole session id.
 
 pub mod access;
 pub mod lines;
+pub mod outcome;
 pub mod record;
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::JoinHandle,
 };
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::fmt::SubscriberBuilder;
+use tracing_subscriber::{Registry, fmt, layer::SubscriberExt as _, registry, reload};
 
 use self::{access::AccessLog, lines::Lines};
 use crate::config::{LogConfig, LogFormat, LogLevel};
@@ -24,7 +31,7 @@ use crate::config::{LogConfig, LogFormat, LogLevel};
 #[derive(Debug)]
 pub struct Telemetry {
     lines: Lines,
-    access: AccessLog,
+    dial: Dial,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -33,48 +40,50 @@ impl Telemetry {
     pub fn install(config: &LogConfig) -> anyhow::Result<Self> {
         let file = match config.file.as_os_str().is_empty() {
             true => None,
-            false => Some(open(config).map_err(|error| {
+            false => Some(LogFile::open(&config.file).map_err(|error| {
                 anyhow::anyhow!("log.file: {}: cannot be written: {error}", config.file.display())
             })?),
         };
+        let moved = file.as_ref().map(|file| Arc::clone(&file.moved));
         // A file is read by programs, so colours only where a terminal is all there is.
         let ansi = file.is_none() && io::stdout().is_terminal();
         let (lines, writer) = Lines::write_to(Tee { file })?;
 
         let LogLevel(level) = config.level;
+        let (filter, level_of_events) = reload::Layer::new(LevelFilter::from_level(level));
+        let subscriber = registry().with(filter);
         let writing = lines.clone();
-        let builder: SubscriberBuilder<_, _, _, _> = tracing_subscriber::fmt()
-            .with_max_level(LevelFilter::from_level(level))
-            .with_ansi(ansi)
-            .with_writer(move || writing.clone());
-        let installed = match config.format {
+        let events = fmt::layer().with_ansi(ansi).with_writer(move || writing.clone());
+        match config.format {
             LogFormat::Pretty => tracing::subscriber::set_global_default(
-                builder.pretty().with_file(false).with_line_number(false).finish(),
+                subscriber.with(events.pretty().with_file(false).with_line_number(false)),
             ),
-            LogFormat::Compact => tracing::subscriber::set_global_default(builder.finish()),
+            LogFormat::Compact => tracing::subscriber::set_global_default(subscriber.with(events)),
             LogFormat::Json => tracing::subscriber::set_global_default(
-                builder.json().flatten_event(true).with_current_span(false).finish(),
+                subscriber.with(events.json().flatten_event(true).with_current_span(false)),
             ),
-        };
-        installed?;
-        let access = match level >= access::LEVEL {
-            true => {
-                let lines = lines.clone();
-                AccessLog::new(move |line| lines.push(line), config.format, ansi)
-            }
-            false => AccessLog::silent(),
-        };
-        Ok(Self { lines, access, writer: Some(writer) })
+        }?;
+        let pushing = lines.clone();
+        let access = AccessLog::new(move |line| pushing.push(line), config.format, ansi)
+            .beside(lines.clone());
+        let dial = Dial { events: level_of_events, access, moved };
+        dial.turn(config.level);
+        Ok(Self { lines, dial, writer: Some(writer) })
+    }
+
+    /// What changes the log while it is written.
+    pub fn dial(&self) -> Dial {
+        self.dial.clone()
     }
 
     /// Where the line of each request goes.
     pub fn access_log(&self) -> AccessLog {
-        self.access.clone()
+        self.dial.access.clone()
     }
 
     /// Lines that were dropped because the writer could not keep up.
     pub fn dropped_lines(&self) -> u64 {
-        self.lines.dropped()
+        self.dial.access.dropped_lines()
     }
 }
 
@@ -88,16 +97,64 @@ impl Drop for Telemetry {
     }
 }
 
-fn open(config: &LogConfig) -> io::Result<File> {
-    if let Some(directory) = config.file.parent().filter(|path| !path.as_os_str().is_empty()) {
-        fs::create_dir_all(directory)?;
+/// Changes the log while it is written.
+#[derive(Clone, Debug)]
+pub struct Dial {
+    events: reload::Handle<LevelFilter, Registry>,
+    access: AccessLog,
+    moved: Option<Arc<AtomicBool>>,
+}
+
+impl Dial {
+    /// From now on nothing less severe is logged.
+    pub fn turn(&self, LogLevel(level): LogLevel) {
+        self.access.set_level(level);
+        // It fails only where the subscriber is gone, and with it the log.
+        let _ = self.events.modify(|filter| *filter = LevelFilter::from_level(level));
     }
-    OpenOptions::new().create(true).append(true).open(&config.file)
+
+    /// The log file may have been moved away, so the next line opens it by its name again.
+    pub fn reopen(&self) {
+        if let Some(moved) = &self.moved {
+            moved.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The log file, by its name.
+struct LogFile {
+    path: PathBuf,
+    file: File,
+    /// Whether the name may stand for another file by now.
+    moved: Arc<AtomicBool>,
+}
+
+impl LogFile {
+    fn open(path: &Path) -> io::Result<Self> {
+        let moved = Arc::<AtomicBool>::default();
+        Ok(Self { path: path.to_owned(), file: Self::append(path)?, moved })
+    }
+
+    fn append(path: &Path) -> io::Result<File> {
+        if let Some(directory) = path.parent().filter(|path| !path.as_os_str().is_empty()) {
+            fs::create_dir_all(directory)?;
+        }
+        OpenOptions::new().create(true).append(true).open(path)
+    }
+
+    fn write_all(&mut self, lines: &[u8]) -> io::Result<()> {
+        if self.moved.swap(false, Ordering::Relaxed)
+            && let Ok(file) = Self::append(&self.path)
+        {
+            self.file = file;
+        }
+        self.file.write_all(lines)
+    }
 }
 
 /// Standard output, and the file if there is one.
 struct Tee {
-    file: Option<File>,
+    file: Option<LogFile>,
 }
 
 impl Write for Tee {

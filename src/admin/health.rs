@@ -8,6 +8,11 @@ use http::{Method, StatusCode, header};
 
 use crate::instance::Process;
 
+/// Whether a path is a probe's.
+pub fn is_path(path: &str) -> bool {
+    matches!(path, "/livez" | "/readyz" | "/health")
+}
+
 /// Answers a health request; `None` if it is none.
 ///
 /// `/livez` says that the process runs, `/readyz` and `/health` that it takes new sessions.

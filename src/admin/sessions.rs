@@ -112,7 +112,7 @@ async fn find(scope: &Scope, text: &str) -> Option<(Arc<Instance>, Arc<Session>)
 }
 
 fn counts(instance: &Instance) -> Value {
-    let Counts { created, live, ended, refused } = instance.sessions.counts();
+    let Counts { created, live, ended, refused, data_bytes } = instance.sessions.counts();
     let ended =
         EndReason::ALL.map(|reason| (reason.as_str().to_owned(), ended[reason.index()].into()));
     json!({
@@ -121,6 +121,7 @@ fn counts(instance: &Instance) -> Value {
         "created": created,
         "ended": Value::Object(ended.into_iter().collect()),
         "refused": refused,
+        "data_bytes": data_bytes,
         "capacity": instance.policy.session.capacity,
     })
 }

@@ -22,7 +22,7 @@ pub const PATH: &str = "/.well-known/oauth-protected-resource";
 
 /// `GET /.well-known/oauth-protected-resource[/mcp]`
 pub async fn document(State(instance): State<Arc<Instance>>, request: Request) -> Json<Value> {
-    let base = external_base(&instance.process, &request);
+    let base = external_base(&instance, &request);
     let auth = &instance.policy.auth;
     let mut document = json!({
         "resource": format!("{base}/mcp"),

@@ -29,6 +29,7 @@ pub const PLAIN_NAMES: &[(&str, &str)] = &[
     ("LOG_FORMAT", "log.format"),
     ("LOG_FILE", "log.file"),
     ("ADMIN_TOKEN", "admin.token"),
+    ("ADMIN_TOKEN_FILE", "admin.token_file"),
     ("BASE_DOMAIN", "hosts.base_domains"),
     ("MCP_ECHO_HOST", "server.host"),
     ("MCP_ECHO_PORT", "server.port"),
@@ -54,6 +55,11 @@ impl Setting {
     /// A setting that follows from another.
     pub(super) fn derived(path: &str, value: impl Into<Value>) -> Self {
         Self { origin: DERIVED.to_owned(), path: path.to_owned(), value: value.into() }
+    }
+
+    /// A setting that a running server cannot change.
+    pub(super) fn held(path: &str, value: Value) -> Self {
+        Self { origin: "the start of this process".to_owned(), path: path.to_owned(), value }
     }
 
     /// A setting given on the command line.

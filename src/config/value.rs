@@ -1,6 +1,5 @@
-//! The small types that configuration values are parsed into: [`Secret`], [`Seconds`], [`Tag`],
-//! [`FrontDoor`],
-//! [`LogLevel`], [`Network`].
+//! The small types that configuration values are parsed into: [`Secret`], [`Seconds`], [`FrontDoor`],
+//! [`LogLevel`], [`Network`], [`Listen`].
 //!
 //! Owns what each value may look like; refuses anything else with a text that says what to write.
 //! Trap: a [`Secret`] must never reach a log or an error, so it has no `Display` and its `Debug`
@@ -8,7 +7,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     str::FromStr,
     time::Duration,
 };
@@ -128,6 +127,22 @@ impl FromStr for Network {
     }
 }
 
+/// An address and port to listen on, or nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen(pub Option<SocketAddr>);
+
+impl FromStr for Listen {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        let address = text.parse().map(Some).map(Self);
+        address.map_err(|_| "must be an address and a port, such as 127.0.0.1:9090 or [::]:9090")
+    }
+}
+
 macro_rules! deserialize_from_str {
     ($($name:ty),+) => {$(
         impl<'de> Deserialize<'de> for $name {
@@ -137,7 +152,7 @@ macro_rules! deserialize_from_str {
         }
     )+};
 }
-deserialize_from_str!(FrontDoor, LogLevel, Network);
+deserialize_from_str!(FrontDoor, Listen, LogLevel, Network);
 
 /// Whether a text can be a host: a name, an IPv4 address or a bracketed IPv6 address.
 pub fn is_host_name(text: &str) -> bool {

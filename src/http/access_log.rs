@@ -1,6 +1,6 @@
 //! The outermost layer: request id, identity headers, one log line per request.
 //!
-//! Owns the line and the moment at which it is written: when the answer's body ends or is dropped, so
+//! Owns the line and the moment at which it is written and the request is counted: when the answer's body ends or is dropped, so
 //! that a stream is logged with its whole length, and a client that left is told from one that stayed.
 //! Trap: the handler's future may be dropped before there is an answer; the line must be written then too.
 
@@ -24,10 +24,13 @@ use tower::Service;
 
 use super::pulse::Pulse;
 use crate::{
-    instance::Process,
+    admin,
+    instance::{Instance, Process},
+    metrics::{Counters, Kind},
     place::{InstanceId, Origin},
     telemetry::{
         access::{AccessLog, Ending},
+        outcome::RequestOutcome,
         record::{OwnId, RequestId, RequestRecord},
     },
 };
@@ -47,7 +50,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Longest path that is repeated in the log. Characters.
 const MAX_PATH: usize = 128;
 
-/// What every answer carries, the numbering of requests, and where their lines go.
+/// What every answer carries, the numbering of requests, and where they are logged and counted.
 #[derive(Debug)]
 pub struct Identity {
     replica: HeaderValue,
@@ -56,11 +59,13 @@ pub struct Identity {
     origin: Origin,
     requests: AtomicU64,
     log: AccessLog,
+    process: Arc<Process>,
+    counters: Vec<Arc<Counters>>,
 }
 
 impl Identity {
-    /// The identity of this process.
-    pub fn of(process: &Process, log: AccessLog) -> Self {
+    /// The identity of this process and its instances, which stand in order.
+    pub fn of(process: &Arc<Process>, instances: &[Arc<Instance>], log: AccessLog) -> Self {
         Self {
             // Configuration has been checked for it.
             replica: HeaderValue::from_str(&process.replica)
@@ -71,6 +76,8 @@ impl Identity {
             origin: process.origin,
             requests: AtomicU64::new(1),
             log,
+            process: Arc::clone(process),
+            counters: instances.iter().map(|own| Arc::clone(&own.counters)).collect(),
         }
     }
 
@@ -82,11 +89,16 @@ impl Identity {
         })
     }
 
+    fn counters(&self, instance: Option<InstanceId>) -> &Counters {
+        let own = instance.and_then(|instance| self.counters.get(instance.index()));
+        own.map_or(&self.process.counters.nowhere, |own| own)
+    }
+
     fn sign(&self, record: &RequestRecord, headers: &mut http::HeaderMap) {
         headers.insert(REQUEST_ID_HEADER, record.id.to_header());
         headers.insert(REPLICA_HEADER, self.replica.clone());
         headers.insert(BOOT_HEADER, self.boot.clone());
-        if let Some(instance) = record.facts().instance {
+        if let Some(instance) = record.instance() {
             headers.insert(INSTANCE_HEADER, self.instances[instance.index()].clone());
         }
     }
@@ -103,9 +115,9 @@ pub struct AccessLogged<S> {
 
 impl<S> AccessLogged<S> {
     /// Wraps the rest of the stack.
-    pub fn new(inner: S, identity: Identity) -> Self {
+    pub fn new(inner: S, identity: Arc<Identity>) -> Self {
         let peer = Ipv4Addr::UNSPECIFIED.into();
-        Self { inner, identity: Arc::new(identity), peer, pulse: None }
+        Self { inner, identity, peer, pulse: None }
     }
 
     /// The stack for the requests of one connection, which come one at a time if it has a pulse.
@@ -163,6 +175,21 @@ fn shown(path: &str) -> Cow<'static, str> {
     }
 }
 
+/// What a request asked for whose body was not read, or is none.
+fn kind_of(method: &Method, path: &str) -> Kind {
+    match path {
+        "/mcp" | "/mcp/" => match *method {
+            Method::POST => Kind::Post,
+            Method::GET => Kind::Get,
+            Method::DELETE => Kind::Delete,
+            _ => Kind::OtherHttp,
+        },
+        path if admin::health::is_path(path) => Kind::Health,
+        path if admin::is_path(path) => Kind::Admin,
+        _ => Kind::Elsewhere,
+    }
+}
+
 pin_project! {
     /// A request that is being answered.
     pub struct Answering<F> {
@@ -211,8 +238,13 @@ impl Drop for Line {
         if let Some(pulse) = pulse {
             pulse.end(at);
         }
-        let ending = Ending { method, path, status: *status, complete: *complete, at };
-        identity.log.write(record, &ending);
+        let facts = record.facts();
+        let status = *status;
+        let outcome = RequestOutcome::settled(facts.outcome, *complete, status);
+        let duration = at.saturating_duration_since(record.received);
+        let kind = facts.method.map_or_else(|| kind_of(method, path), Kind::Rpc);
+        identity.counters(facts.instance).count(kind, &facts, status, outcome, duration);
+        identity.log.write(record, &facts, &Ending { method, path, status, outcome, duration });
     }
 }
 

@@ -23,6 +23,7 @@ use super::{external_base, record_of};
 use crate::{
     auth::{AuthMode, Caller, Unauthorized, metadata},
     instance::Instance,
+    telemetry::outcome::RequestOutcome,
 };
 
 /// Lets a request through with its caller, or answers 401.
@@ -73,8 +74,8 @@ where
                 Either::Left(self.inner.call(request))
             }
             Err(problem) => {
-                record_of(request.extensions()).set_outcome("unauthorized");
-                let base = external_base(&self.instance.process, &request);
+                record_of(request.extensions()).set_outcome(RequestOutcome::Unauthorized);
+                let base = external_base(&self.instance, &request);
                 Either::Right(ready(Ok(metadata::challenge(problem, &base))).boxed())
             }
         }
@@ -83,8 +84,8 @@ where
 
 /// The user that a trusted, authenticating proxy names.
 fn forwarded_user(instance: &Instance, request: &Request) -> Caller {
-    let process = &instance.process;
-    if process.trusted_proxies.is_empty() || !process.trusts(record_of(request.extensions()).peer) {
+    if instance.trusted_proxies.is_empty() || !instance.trusts(record_of(request.extensions()).peer)
+    {
         return Caller::Anonymous;
     }
     match request.headers().get("x-user-id").and_then(|user| user.to_str().ok()) {

@@ -21,6 +21,7 @@ use super::{cors::Cors, vhost::HostTable};
 use crate::{
     config::{HostsConfig, OriginConfig},
     instance::Instance,
+    telemetry::outcome::RequestOutcome,
 };
 
 /// Which origins may call one instance.
@@ -116,7 +117,7 @@ where
         let Some(origin) = origin else { return Either::Left(self.inner.call(request)) };
         let origins = &self.instance.origins;
         if another.is_some() || origins.judge(origin.as_bytes()) == Verdict::Foreign {
-            super::record_of(request.extensions()).set_outcome("foreign_origin");
+            super::record_of(request.extensions()).set_outcome(RequestOutcome::ForeignOrigin);
             let text = "this Origin may not call; list it in origin.allowed";
             let refusal = super::problem(StatusCode::FORBIDDEN, text);
             return Either::Right(Box::pin(ready(Ok(refusal))));

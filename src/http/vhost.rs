@@ -1,7 +1,7 @@
 //! Host selection: from the authority of a request to the instance that answers it.
 //!
-//! Owns the table of host names, the front door and the routers of all instances; it is the one place
-//! that knows more than one tenant. Refuses a request that names no host or two (400) and hosts that
+//! Owns the table of host names, the front door and the routers of all instances, which change as a whole when
+//! the configuration does; it is the one place that knows more than one tenant. Refuses a request that names no host or two (400) and hosts that
 //! are not ours (421), before any router sees it. Health answers on any host.
 //! Trap: names are compared without case, with or without port and trailing dot; a comparison that
 //! misses one of these lets a rebinding page in or a proxy's request out.
@@ -15,6 +15,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use arc_swap::ArcSwap;
 use axum::{Router, extract::Request, response::Response};
 use futures_util::{
     FutureExt as _,
@@ -153,44 +154,70 @@ fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, NoHost> {
     }
 }
 
+/// What the hosts are, as one configuration has it.
+#[derive(Debug)]
+pub struct Hosts {
+    /// Their names.
+    pub table: HostTable,
+    /// How the front door picks.
+    pub front_door: FrontDoor,
+    /// The ten instances in order.
+    pub tenants: Vec<Tenant>,
+    /// Answers the operator's paths at the front door.
+    pub overview: Router,
+    /// Answers the operator's own port.
+    pub operators: Router,
+}
+
+/// Through which port a request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// `server.port`: for everyone.
+    Main,
+    /// `admin.listen`: for the operator, whatever the host.
+    Admin,
+}
+
 /// The service that hands each request to the router of its instance.
 #[derive(Clone, Debug)]
-pub struct VirtualHosts(Arc<Inner>);
+pub struct VirtualHosts {
+    shared: Arc<Shared>,
+    port: Port,
+}
 
 #[derive(Debug)]
-struct Inner {
+struct Shared {
     process: Arc<Process>,
-    table: HostTable,
-    front_door: FrontDoor,
     turn: AtomicUsize,
-    tenants: Vec<Tenant>,
-    overview: Router,
+    hosts: ArcSwap<Hosts>,
 }
 
 impl VirtualHosts {
-    /// `tenants` are the ten instances in order; `overview` answers `/debug` at the front door.
-    pub fn build(
-        config: &HostsConfig,
-        process: &Arc<Process>,
-        tenants: Vec<Tenant>,
-        overview: Router,
-    ) -> Self {
-        Self(Arc::new(Inner {
-            process: Arc::clone(process),
-            table: HostTable::build(config),
-            front_door: config.front_door,
-            turn: AtomicUsize::new(0),
-            tenants,
-            overview,
-        }))
+    /// Serves these hosts on the main port.
+    pub fn new(process: &Arc<Process>, hosts: Hosts) -> Self {
+        let (process, hosts) = (Arc::clone(process), ArcSwap::from_pointee(hosts));
+        Self {
+            shared: Arc::new(Shared { process, turn: AtomicUsize::new(0), hosts }),
+            port: Port::Main,
+        }
+    }
+
+    /// The same hosts as seen through another port.
+    pub fn through(&self, port: Port) -> Self {
+        Self { shared: Arc::clone(&self.shared), port }
+    }
+
+    /// Serves these hosts from now on; requests that are under way go on as they began.
+    pub fn replace(&self, hosts: Hosts) {
+        self.shared.hosts.store(Arc::new(hosts));
     }
 }
 
-impl Inner {
-    fn pick(&self, headers: &HeaderMap) -> InstanceId {
+impl Shared {
+    fn pick(&self, front_door: FrontDoor, headers: &HeaderMap) -> InstanceId {
         let nth = |number: usize| InstanceId::wrapping(number);
         let next = || nth(self.turn.fetch_add(1, Ordering::Relaxed));
-        match self.front_door {
+        match front_door {
             FrontDoor::Fixed(instance) => instance,
             FrontDoor::Sticky => {
                 let minted_by = |name: &HeaderName| {
@@ -224,22 +251,26 @@ impl Service<Request> for VirtualHosts {
 
     fn call(&mut self, request: Request) -> Self::Future {
         let answer = |response| Either::Right(ready(Ok(response)).boxed());
-        let inner = &*self.0;
+        let Shared { process, hosts, .. } = &*self.shared;
         if let Some(response) =
-            admin::health::answer(&inner.process, request.method(), request.uri().path())
+            admin::health::answer(process, request.method(), request.uri().path())
         {
             return answer(response);
         }
+        let hosts = hosts.load();
+        if self.port == Port::Admin {
+            return Either::Right(hosts.operators.clone().call(request).boxed());
+        }
         let target = match host(request.uri(), request.headers()) {
-            Ok(host) => inner.table.select(host),
+            Ok(host) => hosts.table.select(host),
             Err(problem) => return answer(super::problem(StatusCode::BAD_REQUEST, problem.text())),
         };
         let instance = match target {
             Some(Target::Instance(instance)) => instance,
             Some(Target::FrontDoor) if admin::is_path(request.uri().path()) => {
-                return Either::Right(inner.overview.clone().call(request).boxed());
+                return Either::Right(hosts.overview.clone().call(request).boxed());
             }
-            Some(Target::FrontDoor) => inner.pick(request.headers()),
+            Some(Target::FrontDoor) => self.shared.pick(hosts.front_door, request.headers()),
             None => {
                 return answer(problem(
                     StatusCode::MISDIRECTED_REQUEST,
@@ -250,7 +281,7 @@ impl Service<Request> for VirtualHosts {
         if let Some(record) = request.extensions().get::<Arc<RequestRecord>>() {
             record.set_instance(instance);
         }
-        Either::Left(inner.tenants[instance.index()].clone().call(request))
+        Either::Left(hosts.tenants[instance.index()].clone().call(request))
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
 /// What this server tells a model about itself.
 const INSTRUCTIONS: &str = "A stateful test server. echo sends a message back; set_session_data, get_session_data and get_session_info show that the session is kept; create_session returns a handle to pass as \"session\"; the other tools show what arrived.";
 
-/// How long a list may be considered fresh: it changes only when the server is started anew.
+/// How long a list may be considered fresh: it changes only when an operator changes the configuration.
 const LIST_TTL_MS: u64 = 300_000;
 
 /// What can be listed.

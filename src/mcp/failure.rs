@@ -19,6 +19,7 @@ use super::{
 use crate::{
     place::{InstanceId, Origin},
     session::store::{Gone, Refused},
+    telemetry::outcome::RequestOutcome,
 };
 
 /// Implementation-defined: something is wrong with the HTTP exchange around the message.
@@ -161,37 +162,42 @@ impl Failure {
     }
 
     /// What the access log calls it.
-    pub const fn as_str(&self) -> &'static str {
+    pub const fn outcome(&self) -> RequestOutcome {
         match self {
-            Self::NotJson(_) => "not_json",
-            Self::NotAMessage(_) => "not_a_message",
-            Self::MethodNotFound(_) => "method_not_found",
-            Self::InvalidParams(_) => "invalid_params",
-            Self::UnknownTool(_) => "unknown_tool",
-            Self::ResourceNotFound(_) => "resource_not_found",
-            Self::Refused { .. } => "refused",
-            Self::MissingCapability(_) => "missing_capability",
-            Self::BadMeta(_) => "bad_meta",
-            Self::HeaderMismatch(_) => "header_mismatch",
-            Self::UnsupportedRevision { .. } => "unsupported_revision",
-            Self::TooManySubscriptions { .. } => "too_many_subscriptions",
-            Self::TooManyTasks => "too_many_tasks",
-            Self::Cancelled => "cancelled",
-            Self::SessionRequired => "session_required",
-            Self::SessionGone(misrouted) => misrouted.gone.as_str(),
-            Self::SessionRefused(Refused::Full { .. }) => "full",
-            Self::SessionRefused(Refused::Draining) => "draining",
-            Self::TooManyStreams { .. } => "too_many_streams",
-            Self::BadHeader(_) => "bad_header",
-            Self::UnsupportedVersion { .. } => "unsupported_version",
-            Self::NotAcceptable { .. } => "not_acceptable",
-            Self::UnsupportedMediaType => "unsupported_media_type",
-            Self::BodyTooLarge { .. } => "body_too_large",
-            Self::BodyTimeout => "body_timeout",
-            Self::BodyBroken => "body_broken",
-            Self::MethodNotAllowed(_) => "method_not_allowed",
-            Self::SessionRefused(Refused::NoEntropy) | Self::Internal => "internal",
+            Self::NotJson(_) => RequestOutcome::NotJson,
+            Self::NotAMessage(_) => RequestOutcome::NotAMessage,
+            Self::MethodNotFound(_) => RequestOutcome::MethodNotFound,
+            Self::InvalidParams(_) => RequestOutcome::InvalidParams,
+            Self::UnknownTool(_) => RequestOutcome::UnknownTool,
+            Self::ResourceNotFound(_) => RequestOutcome::ResourceNotFound,
+            Self::Refused { .. } => RequestOutcome::Refused,
+            Self::MissingCapability(_) => RequestOutcome::MissingCapability,
+            Self::BadMeta(_) => RequestOutcome::BadMeta,
+            Self::HeaderMismatch(_) => RequestOutcome::HeaderMismatch,
+            Self::UnsupportedRevision { .. } => RequestOutcome::UnsupportedRevision,
+            Self::TooManySubscriptions { .. } => RequestOutcome::TooManySubscriptions,
+            Self::TooManyTasks => RequestOutcome::TooManyTasks,
+            Self::Cancelled => RequestOutcome::Cancelled,
+            Self::SessionRequired => RequestOutcome::SessionRequired,
+            Self::SessionGone(misrouted) => misrouted.gone.outcome(),
+            Self::SessionRefused(Refused::Full { .. }) => RequestOutcome::Full,
+            Self::SessionRefused(Refused::Draining) => RequestOutcome::Draining,
+            Self::TooManyStreams { .. } => RequestOutcome::TooManyStreams,
+            Self::BadHeader(_) => RequestOutcome::BadHeader,
+            Self::UnsupportedVersion { .. } => RequestOutcome::UnsupportedVersion,
+            Self::NotAcceptable { .. } => RequestOutcome::NotAcceptable,
+            Self::UnsupportedMediaType => RequestOutcome::UnsupportedMediaType,
+            Self::BodyTooLarge { .. } => RequestOutcome::BodyTooLarge,
+            Self::BodyTimeout => RequestOutcome::BodyTimeout,
+            Self::BodyBroken => RequestOutcome::BodyBroken,
+            Self::MethodNotAllowed(_) => RequestOutcome::MethodNotAllowed,
+            Self::SessionRefused(Refused::NoEntropy) | Self::Internal => RequestOutcome::Internal,
         }
+    }
+
+    /// The same as text.
+    pub const fn as_str(&self) -> &'static str {
+        self.outcome().as_str()
     }
 
     /// The JSON-RPC error code.

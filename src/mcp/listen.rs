@@ -20,7 +20,7 @@ use super::{
     sse,
     stream::{EventLog, EventStream},
 };
-use crate::{call::Arrival, hub::Subscription, instance::Instance, resources};
+use crate::{call::Arrival, hub::Subscription, instance::Instance, metrics::StreamKind, resources};
 
 #[derive(Deserialize)]
 struct ListenParams {
@@ -74,7 +74,8 @@ pub async fn open(
     let farewell = farewell(&instance.catalogue, id);
     let keep_alive = instance.policy.stream.keep_alive_seconds.get();
     let closing = instance.process.lifecycle.closing().clone();
-    Ok(EventStream::new(log, None, keep_alive, closing, subscription).with_farewell(farewell))
+    let guard = (subscription, instance.counters.open_stream(StreamKind::Subscription));
+    Ok(EventStream::new(log, None, keep_alive, closing, guard).with_farewell(farewell))
 }
 
 /// What ends a subscription from this side: the response to its request ("Graceful Closure"), and that it

@@ -40,8 +40,10 @@ use crate::{
     http::body::Accepted,
     instance::Instance,
     lifecycle::outcome_of,
+    metrics::{Open, StreamKind},
     resources,
     session::{Client, EndReason, Handshake, Session, SessionRef, store::Hold},
+    telemetry::{outcome::RequestOutcome, record::RpcMethod},
 };
 
 /// `clientInfo` texts are kept as long as the session, so they are bounded. Bytes.
@@ -114,7 +116,8 @@ pub async fn listen(instance: &Arc<Instance>, arrival: &Arc<Arrival>) -> Result<
     let hold = instance.sessions.hold(&session);
     let id = session.id;
     let keep_alive = instance.policy.stream.keep_alive_seconds.get();
-    let guard = OpenStream { session, _hold: hold };
+    let open = instance.counters.open_stream(StreamKind::Standalone);
+    let guard = OpenStream { session, _hold: hold, _open: open };
     let stream = EventStream::new(log, after, keep_alive, closed, guard);
     Ok(Reply::Stream(stream).into_response(Some(id)))
 }
@@ -123,6 +126,7 @@ pub async fn listen(instance: &Arc<Instance>, arrival: &Arc<Arrival>) -> Result<
 struct OpenStream {
     session: Arc<Session>,
     _hold: Hold,
+    _open: Open,
 }
 
 impl Drop for OpenStream {
@@ -177,6 +181,7 @@ enum Started {
 
 impl<'a> Binding<'a> {
     fn new(instance: &'a Arc<Instance>, arrival: &'a Arc<Arrival>, accepted: Accepted) -> Self {
+        arrival.record.set_era(ERA);
         Self {
             instance,
             arrival,
@@ -274,7 +279,7 @@ impl<'a> Binding<'a> {
                 let started = match self.request(id, &method, params).await {
                     // In-band: the exchange itself went well.
                     Err(failure) if failure.status(ERA) == StatusCode::OK => {
-                        self.arrival.record.set_outcome(failure.as_str());
+                        self.arrival.record.set_outcome(failure.outcome());
                         Started::Done(failure.to_message(Some(id), ERA))
                     }
                     other => other?,
@@ -304,7 +309,7 @@ impl<'a> Binding<'a> {
         &mut self,
         messages: Vec<Result<Message<'_>, EnvelopeError<'_>>>,
     ) -> Result<Reply, Failure> {
-        self.arrival.record.set_method("batch");
+        self.arrival.record.set_method(RpcMethod::Batch);
         self.alone = false;
         self.open().await?;
         if !self.version.has(Feature::Batches) {
@@ -375,9 +380,9 @@ impl<'a> Binding<'a> {
         name: &str,
         params: &Params<'_>,
     ) -> Result<Started, Failure> {
-        let named = Method::ALL.iter().find(|method| method.as_str() == name);
-        self.arrival.record.set_method(named.map_or("other", |method| method.as_str()));
-        if named == Some(&Method::Initialize) {
+        let named = Method::ALL.iter().copied().find(|method| method.as_str() == name);
+        self.arrival.record.set_method(named.map_or(RpcMethod::Other, RpcMethod::Known));
+        if named == Some(Method::Initialize) {
             return self.initialize(id, params.raw).await;
         }
         self.open().await?;
@@ -615,14 +620,14 @@ impl<'a> Binding<'a> {
         let worked_on = run.context.session.as_ref().unwrap_or(&own);
         let holds = [&own, worked_on].map(|session| self.instance.sessions.hold(session));
         let under_way = UnderWay { session: own, id: id.to_owned(), _holds: holds };
-        let record = Arc::clone(&self.arrival.record);
+        let [record, noted] = [&self.arrival.record; 2].map(Arc::clone);
         // `None` if the client takes its request back: then there is to be no response.
         let work = async move {
             let _under_way = under_way;
             tokio::select! {
                 message = run.complete(prepared) => Some(message),
                 () = cancelled.cancelled() => {
-                    record.set_outcome(Failure::Cancelled.as_str());
+                    record.set_outcome(RequestOutcome::Cancelled);
                     None
                 }
             }
@@ -640,9 +645,10 @@ impl<'a> Binding<'a> {
                 let writer = Arc::clone(&log);
                 let id = id.to_owned();
                 self.instance.process.lifecycle.spawn(async move {
-                    let message = outcome_of(work)
-                        .await
-                        .unwrap_or_else(|| Some(Failure::Internal.to_message(Some(id.get()), ERA)));
+                    let message = outcome_of(work).await.unwrap_or_else(|| {
+                        noted.set_outcome(RequestOutcome::Internal);
+                        Some(Failure::Internal.to_message(Some(id.get()), ERA))
+                    });
                     if let Some(message) = message {
                         writer.send(&message).await;
                     }
@@ -654,7 +660,7 @@ impl<'a> Binding<'a> {
     }
 
     fn notice(&self, method: &str, params: Option<Raw<'_>>) {
-        self.arrival.record.set_method("notification");
+        self.arrival.record.set_method(RpcMethod::Notification);
         let Some(session) = &self.session else { return };
         match Notification::parse(method) {
             Some(Notification::Initialized) => session.set_initialized(),
@@ -672,7 +678,7 @@ impl<'a> Binding<'a> {
 
     /// A client's answer to a question of ours; to nothing, it is ignored.
     fn answer(&self, id: Id<'_>, result: Option<Raw<'_>>) {
-        self.arrival.record.set_method("response");
+        self.arrival.record.set_method(RpcMethod::Response);
         if let (Some(session), Some(id)) = (&self.session, id.as_number()) {
             session.answer(id, result.and_then(|raw| serde_json::from_str(raw.get()).ok()));
         }
@@ -687,7 +693,8 @@ impl<'a> Binding<'a> {
     fn follow(&self, log: Arc<EventLog>) -> Reply {
         let keep_alive = self.instance.policy.stream.keep_alive_seconds.get();
         // A call is let finish when the server stops, so its stream does not close with the others.
-        Reply::Stream(EventStream::new(log, None, keep_alive, CancellationToken::new(), ()))
+        let open = self.instance.counters.open_stream(StreamKind::Call);
+        Reply::Stream(EventStream::new(log, None, keep_alive, CancellationToken::new(), open))
     }
 }
 

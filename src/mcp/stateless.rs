@@ -40,8 +40,10 @@ use crate::{
     http::body::Accepted,
     instance::Instance,
     lifecycle::outcome_of,
+    metrics::StreamKind,
     session::store::Hold,
     tasks::{self, Task},
+    telemetry::{outcome::RequestOutcome, record::RpcMethod},
     tools::Tool,
 };
 
@@ -59,6 +61,7 @@ pub async fn one(
     message: Message<'_>,
     params: &Params<'_>,
 ) -> Response {
+    arrival.record.set_era(ERA);
     let exchange = Exchange { instance, arrival, accepted };
     let (result, id) = match message {
         Message::Request { id, method, params: _ } => {
@@ -66,7 +69,7 @@ pub async fn one(
         }
         // This revision defines none from client to server; accepted all the same.
         Message::Notification { .. } => {
-            arrival.record.set_method("notification");
+            arrival.record.set_method(RpcMethod::Notification);
             (Ok(Reply::Accepted), None)
         }
         Message::Response { .. } => {
@@ -98,10 +101,10 @@ impl Exchange<'_> {
         let method = headers::check_method(self.arrival.headers(), name)?;
         headers::check_name(self.arrival.headers(), method, params)?;
         let Some(method) = method else {
-            self.arrival.record.set_method("other");
+            self.arrival.record.set_method(RpcMethod::Other);
             return Err(Failure::MethodNotFound(name.to_owned()));
         };
-        self.arrival.record.set_method(method.as_str());
+        self.arrival.record.set_method(RpcMethod::Known(method));
         match method {
             Method::ToolsCall => self.call(id, params, client).await,
             // In a box of its own, so that the future of a call is no larger for them.
@@ -297,6 +300,7 @@ impl Exchange<'_> {
         if let Some(required) = call::missing(&requests, capabilities) {
             return Err(Failure::MissingCapability(required));
         }
+        self.arrival.record.set_outcome(RequestOutcome::InputRequired);
         let questions =
             requests.into_iter().map(|(key, request)| (key.to_owned(), request.embedded()));
         let mut result = json!({
@@ -404,21 +408,27 @@ impl Exchange<'_> {
             let _hold = hold;
             let outcome = tokio::select! {
                 outcome = outcome_of(work) => outcome,
-                () = cancelled.cancelled() => return arrival.record.set_outcome("cancelled"),
+                () = cancelled.cancelled() => {
+                    return arrival.record.set_outcome(RequestOutcome::Cancelled);
+                }
             };
             let finished = match outcome {
                 Some(outcome) => exchange.finish(id.get(), &call.get(), &context, outcome),
                 None => Err(Failure::Internal),
             };
-            let message =
-                finished.unwrap_or_else(|failure| failure.to_message(Some(id.get()), ERA));
+            let message = finished.unwrap_or_else(|failure| {
+                arrival.record.set_outcome(failure.outcome());
+                failure.to_message(Some(id.get()), ERA)
+            });
             writer.send(&message).await;
             writer.finish();
         });
         let keep_alive = self.instance.policy.stream.keep_alive_seconds.get();
         // A call is let finish when the server stops; it ends with its reader.
         let never = CancellationToken::new();
-        Ok(Reply::Stream(EventStream::new(log, None, keep_alive, never, gone.drop_guard())))
+        let open = self.instance.counters.open_stream(StreamKind::Call);
+        let guard = (gone.drop_guard(), open);
+        Ok(Reply::Stream(EventStream::new(log, None, keep_alive, never, guard)))
     }
 
     /// Answers a call with a task, which is to be found by the time its id goes out.
@@ -458,8 +468,7 @@ impl Exchange<'_> {
                 if call.tool.counted {
                     context.count();
                 }
-                let outcome = if result.is_error { "tool_error" } else { "ok" };
-                self.arrival.record.set_outcome(outcome);
+                self.arrival.record.set_outcome(RequestOutcome::of_tool(result.is_error));
                 Ok(jsonrpc::success_with(id, |message| {
                     message.extend_from_slice(self.instance.catalogue.result_start());
                     message.push(b',');
@@ -468,7 +477,6 @@ impl Exchange<'_> {
                 }))
             }
             Outcome::NeedInput { requests, state } => {
-                self.arrival.record.set_outcome("input_required");
                 let capabilities = context.client.capabilities;
                 let result = self.ask(requests, state, capabilities, &self.binding_of(call))?;
                 Ok(jsonrpc::success(id, result.to_string().as_bytes()))

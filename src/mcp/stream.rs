@@ -41,14 +41,19 @@ const HIGH_WATER: usize = 32;
 /// that is written or read gives up what has been read, or, while nobody reads it, all but its last event.
 #[derive(Debug)]
 pub struct ReplayBudget {
-    limit: usize,
+    limit: AtomicUsize,
     kept: AtomicUsize,
 }
 
 impl ReplayBudget {
     /// A budget of so many bytes.
     pub fn of(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, kept: AtomicUsize::new(0) })
+        Arc::new(Self { limit: AtomicUsize::new(limit), kept: AtomicUsize::new(0) })
+    }
+
+    /// From now on so many bytes may be kept.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Bytes that are kept now.
@@ -57,7 +62,7 @@ impl ReplayBudget {
     }
 
     fn is_spent(&self) -> bool {
-        self.kept() > self.limit
+        self.kept() > self.limit.load(Ordering::Relaxed)
     }
 }
 

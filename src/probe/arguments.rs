@@ -40,11 +40,11 @@ pub struct Arguments {
     /// Calls of echo that one session has under way at a time
     #[arg(long, value_name = "P", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub in_flight: u32,
-    /// A connection for each request, or one that a session keeps
-    #[arg(long, value_enum, default_value_t = Connections::Kept)]
+    /// Whether requests share connections
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Connections::Kept)]
     pub connections: Connections,
-    /// Sessions by Mcp-Session-Id, handles of revision 2026-07-28, or the two in turn
-    #[arg(long, value_enum, default_value_t = Eras::Sessioned)]
+    /// How sessions are named
+    #[arg(long, value_name = "ERA", value_enum, default_value_t = Eras::Sessioned)]
     pub era: Eras,
     /// Bearer token to send
     #[arg(long, value_name = "TOKEN", env = BEARER_VARIABLE, hide_env_values = true)]
@@ -63,23 +63,23 @@ pub struct Arguments {
     pub json: bool,
 }
 
-/// How many requests share a connection.
+/// How many requests share a connection. (What stands at the variants is shown by `--help`.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Connections {
-    /// None do.
+    /// Each request has one of its own
     New,
-    /// Those of a session, one after the other.
+    /// A session's requests share one, or as many as are in flight
     Kept,
 }
 
 /// How sessions are kept together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Eras {
-    /// By `Mcp-Session-Id`.
+    /// By Mcp-Session-Id, in revision 2025-11-25
     Sessioned,
-    /// By handle.
+    /// By handle, in revision 2026-07-28
     Stateless,
-    /// The one and the other in turn.
+    /// The one and the other in turn
     Both,
 }
 
@@ -201,7 +201,9 @@ fn address(text: &str) -> Result<(String, u16), BadPlan> {
     let bad = || BadPlan::Connect(text.to_owned());
     let authority: Authority = text.parse().map_err(|_| bad())?;
     match authority.port_u16() {
-        Some(port) if !authority.as_str().contains('@') => Ok((bare(authority.host()), port)),
+        Some(port) if !authority.host().is_empty() && !authority.as_str().contains('@') => {
+            Ok((bare(authority.host()), port))
+        }
         _ => Err(bad()),
     }
 }
@@ -237,13 +239,14 @@ fn target(
     instance: Option<u8>,
     connect: Option<&(String, u16)>,
 ) -> Result<Target, String> {
-    let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
-    let port = match uri.scheme_str() {
-        Some("http") => 80,
-        Some("https") => 443,
+    let port = match url.split_once("://") {
+        Some(("http", _)) => 80,
+        Some(("https", _)) => 443,
         Some(_) | None => return Err("must begin with http:// or https://".to_owned()),
     };
-    let authority = uri.authority().ok_or("names no host")?;
+    let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
+    let named = |authority: &&Authority| !authority.host().is_empty();
+    let authority = uri.authority().filter(named).ok_or("names no host")?;
     if authority.as_str().contains('@') {
         return Err("must hold no user and no password; --bearer sends a token".to_owned());
     }
@@ -290,15 +293,20 @@ mod tests {
         let connect = ("127.0.0.1".to_owned(), 8080);
         let plain = target("http://[::1]:3000", Some(1), None).expect("is fine");
         assert_eq!(plain.peer.address, ("::1".to_owned(), 3000));
-        assert_eq!((&*plain.path.to_string(), plain.host.to_str()), ("/mcp", Ok("[::1]:3000")));
+        assert_eq!(
+            (&*plain.path.to_string(), plain.host),
+            ("/mcp", HeaderValue::from_static("[::1]:3000"))
+        );
         let other = target("http://e.x/a/b?c=d", None, Some(&connect)).expect("is fine");
         assert_eq!(other.peer.address, connect);
         assert_eq!(
-            (other.path.to_string(), other.host.to_str()),
-            ("/a/b?c=d".to_owned(), Ok("e.x"))
+            (&*other.path.to_string(), other.host),
+            ("/a/b?c=d", HeaderValue::from_static("e.x"))
         );
         assert_eq!(target("https://e.x/", None, None).expect("is fine").peer.address.1, 443);
-        for wrong in ["e.x/mcp", "ftp://e.x", "http://", "http://a:b@e.x/mcp", "http://e x/"] {
+        for wrong in
+            ["e.x/mcp", "ftp://e.x", "http://", "http://:80/", "http://a:b@e.x/mcp", "http://e x/"]
+        {
             assert!(target(wrong, None, None).is_err(), "{wrong}");
         }
         assert_eq!(address("[::1]:1").expect("is fine"), ("::1".to_owned(), 1));

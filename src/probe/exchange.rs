@@ -95,10 +95,10 @@ impl<'a> Channel<'a> {
         Self { shared, era, id: None, minted_by, target, line }
     }
 
-    /// A way to another host, for the same session.
+    /// A way to another host, for the same session; whoever answers there is not judged by its place.
     pub fn elsewhere(&self, target: &'a Target) -> Self {
-        let id = self.id.clone();
-        Self { id, ..Self::new(self.shared, self.era, target) }
+        let (id, minted_by) = (self.id.clone(), Place::default());
+        Self { id, minted_by, ..Self::new(self.shared, self.era, target) }
     }
 
     /// The structured content of a tool's answer, and the answer around it.
@@ -112,10 +112,12 @@ impl<'a> Channel<'a> {
         let mut answered = self.ask("tools/call", params, Some(tool)).await?;
         if answered.result["isError"] == true {
             let text = answered.result["content"][0]["text"].as_str().unwrap_or_default();
-            return Err(match Said::of_text(text) {
-                Some(said) => said.judge(self.minted_by.clone(), answered.served_by),
-                None => Defect::Failed(Cause::Tool, format!("{tool}: {}", shortened(text))),
-            });
+            if let Some(said) = Said::of_text(text) {
+                return Err(said.judge(self.minted_by.clone(), answered.served_by));
+            }
+            self.check_place(&answered.served_by)?;
+            let detail = format!("{tool}: {}", shortened(text));
+            return Err(Defect::Failed(Cause::Tool, detail));
         }
         match answered.result["structuredContent"].take() {
             Value::Null => {
@@ -154,7 +156,10 @@ impl<'a> Channel<'a> {
                 Err(self.refused(answer.status, served_by, error))
             }
             Ok(Response { outcome: Ok(result), .. }) if answer.status.is_success() => {
-                self.check_place(&served_by)?;
+                // A tool that fails may be about to say why it is not the right one to ask.
+                if result["isError"] != true {
+                    self.check_place(&served_by)?;
+                }
                 Ok(Answered { served_by, headers: answer.headers, result })
             }
             Err(problem) if answer.status.is_success() => {

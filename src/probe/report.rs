@@ -256,15 +256,9 @@ impl Display for Report {
         )?;
         let Eras { sessioned, stateless } = &self.eras;
         writeln!(f, "{:<12}{:>9}{:>11}{:>11}", "", "sessions", "sessioned", "stateless")?;
-        let rows: [(&str, fn(&Verdicts) -> u32); 5] = [
-            ("whole", |verdicts| verdicts.whole),
-            ("lost", |verdicts| verdicts.lost),
-            ("misrouted", |verdicts| verdicts.misrouted),
-            ("crossed", |verdicts| verdicts.crossed),
-            ("failed", |verdicts| verdicts.failed),
-        ];
-        for (name, count) in rows {
-            let [all, sessioned, stateless] = [verdicts, sessioned, stateless].map(count);
+        for (((name, all), (_, sessioned)), (_, stateless)) in
+            verdicts.rows().into_iter().zip(sessioned.rows()).zip(stateless.rows())
+        {
             writeln!(f, "{name:<12}{all:>9}{sessioned:>11}{stateless:>11}")?;
         }
         if *unfinished > 0 {

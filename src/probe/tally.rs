@@ -6,7 +6,7 @@
 //! makes one of the two.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, btree_map::Entry},
     time::Duration,
 };
 
@@ -41,6 +41,18 @@ impl Verdicts {
     /// Sessions with a verdict.
     pub const fn total(&self) -> u32 {
         self.whole + self.lost + self.misrouted + self.crossed + self.failed
+    }
+
+    /// As rows of a table.
+    pub const fn rows(&self) -> [(&'static str, u32); 5] {
+        let Self { whole, lost, misrouted, crossed, failed } = *self;
+        [
+            ("whole", whole),
+            ("lost", lost),
+            ("misrouted", misrouted),
+            ("crossed", crossed),
+            ("failed", failed),
+        ]
     }
 
     fn count(&mut self, ended: Result<(), &Defect>) {
@@ -115,15 +127,16 @@ impl Tally {
         self.learn(&served_by.process);
         // Only the ten can be told apart, so that no answer makes a table grow.
         let instance = served_by.instance.filter(|number| *number < 10);
-        if !self.latencies.contains_key(&instance) {
+        let histogram = match self.latencies.entry(instance) {
+            Entry::Occupied(known) => known.into_mut(),
             // Three digits, from a microsecond to an hour: the arguments are right.
-            let Ok(fresh) = Histogram::new_with_bounds(1, MAX_LATENCY, 3) else { return };
-            self.latencies.insert(instance, fresh);
-        }
-        if let Some(histogram) = self.latencies.get_mut(&instance) {
-            let micros = u64::try_from(took.as_micros()).unwrap_or(MAX_LATENCY);
-            histogram.saturating_record(micros.max(1));
-        }
+            Entry::Vacant(new) => match Histogram::new_with_bounds(1, MAX_LATENCY, 3) {
+                Ok(histogram) => new.insert(histogram),
+                Err(_) => return,
+            },
+        };
+        let micros = u64::try_from(took.as_micros()).unwrap_or(MAX_LATENCY);
+        histogram.saturating_record(micros.max(1));
     }
 
     /// An answer has not come.
@@ -192,8 +205,13 @@ impl Tally {
         match &example.defect {
             Defect::Lost(reason) => *self.reasons.entry(*reason).or_default() += 1,
             Defect::Misrouted { minted_by, served_by } => {
-                let processes = (self.learn(&minted_by.process), self.learn(&served_by.process));
-                if let (Some(from), Some(to)) = processes {
+                let to = self.learn(&served_by.process);
+                // Before anything is minted, an instance is asked for, wherever it runs.
+                let from = match minted_by.process.is_unknown() {
+                    true => to,
+                    false => self.learn(&minted_by.process),
+                };
+                if let (Some(from), Some(to)) = (from, to) {
                     let instance = |place: &Place| place.instance.filter(|_| from == to);
                     let route = Route {
                         minted_by: (instance(minted_by), from),

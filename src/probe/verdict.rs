@@ -113,6 +113,7 @@ impl Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.instance {
+            Some(instance) if self.process.is_unknown() => write!(f, "instance {instance}"),
             Some(instance) => write!(f, "instance {instance} of {}", self.process),
             None => self.process.fmt(f),
         }

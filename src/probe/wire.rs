@@ -105,11 +105,12 @@ impl<'a> Line<'a> {
                 Some(connection) => connection,
                 None => self.connect().await?,
             };
-            if let Err(error) = alongside(&mut connection.driver, connection.sender.ready()).await {
-                match was_kept {
-                    true => continue,
-                    false => return Err(Fault::new(Cause::Connect, error)),
+            if alongside(&mut connection.driver, connection.sender.ready()).await.is_err() {
+                if was_kept {
+                    continue;
                 }
+                let detail = "closed before it was used".to_owned();
+                return Err(Fault { cause: Cause::Broken, detail });
             }
             let began = Instant::now();
             let sent = connection.sender.try_send_request(request);

@@ -2,8 +2,8 @@
 //!
 //! Owns one instance's cache, its exact counts and the memory of how recent sessions ended. Refuses a
 //! session beyond the capacity before anything is inserted, and ends one that was idle for too long by
-//! itself. The cache's own two bounds, size and time to idle, are backstops: it would throw a live session
-//! away at the one, and at the other remove all that is due at once, on the thread of whoever comes next.
+//! itself. The cache has no bound of its own, since it would throw a live session away there, and its time to
+//! idle is a backstop: it would remove all that is due at once, on the thread of whoever comes next.
 //! Traps: `get` sets the cache's idle clock back, iteration does not; a listener that panics is switched off
 //! for good, so it only counts; a great many sessions take a while to remove or to look at, so that is not
 //! done on a thread that serves.
@@ -12,16 +12,21 @@ use std::{
     cmp::Reverse,
     collections::{HashMap, VecDeque},
     hash::{BuildHasher, Hasher},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use moka::{notification::RemovalCause, policy::EvictionPolicy, sync::Cache};
+use moka::{notification::RemovalCause, sync::Cache};
+use serde_json::value::RawValue;
 use tokio::task::spawn_blocking;
 
 use super::{
-    EndReason, Handshake, Session, SessionId, SessionRef,
+    EndReason, Handshake, QuotaExceeded, Session, SessionId, SessionRef,
     calendar::Calendar,
+    signed,
     store::{Counts, Gone, Refused},
 };
 use crate::{
@@ -36,9 +41,6 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(3600);
 /// The cache's own time to idle is so much longer than the store's.
 const BACKSTOP: Duration = Duration::from_secs(3600);
 
-/// The cache's own capacity is so much larger than twice the store's: it learns of a removal later.
-const SLACK: u64 = 4096;
-
 /// Due sessions that are looked at in one go: about a millisecond.
 const BATCH: usize = 256;
 
@@ -47,7 +49,7 @@ const BATCH: usize = 256;
 pub struct MemoryStore {
     instance: InstanceId,
     process: Arc<Process>,
-    capacity: u64,
+    capacity: AtomicU64,
     timeout: Duration,
     live: Cache<SessionId, Arc<Session>, BuildDrawn>,
     /// Sessions with a call or a stream under way, and how many of them.
@@ -62,6 +64,8 @@ struct Ledger {
     instance: InstanceId,
     process: Arc<Process>,
     counts: Mutex<Counts>,
+    /// What a change and an end add may come in either order, so it may be less than nothing for a moment.
+    data_bytes: AtomicI64,
     timeout: Duration,
     ended: Mutex<Ended>,
 }
@@ -117,11 +121,16 @@ impl Ledger {
         })
     }
 
+    fn add_data(&self, more: i64) {
+        if more != 0 {
+            self.data_bytes.fetch_add(more, Ordering::Relaxed);
+        }
+    }
+
     /// Counts the end of a session once, however many ways lead here; true for the first.
     fn note_end(&self, session: &Session, reason: EndReason) -> bool {
-        if !session.mark_ended() {
-            return false;
-        }
+        let Some(data_bytes) = session.mark_ended() else { return false };
+        self.add_data(-signed(data_bytes));
         let mut counts = self.counts();
         counts.live -= 1;
         counts.ended[reason.index()] += 1;
@@ -182,13 +191,14 @@ impl MemoryStore {
             instance,
             process: Arc::clone(process),
             counts: Mutex::default(),
+            data_bytes: AtomicI64::new(0),
             timeout,
             ended: Mutex::default(),
         });
         let listener = {
             let ledger = Arc::clone(&ledger);
             move |_, session: Arc<Session>, cause| match cause {
-                // `Size` cannot happen below the backstop; were it to, the session is gone all the same.
+                // `Size` cannot happen without a bound; were it to, the session is gone all the same.
                 RemovalCause::Expired | RemovalCause::Size => {
                     ledger.note_end(&session, EndReason::Expired);
                 }
@@ -197,15 +207,13 @@ impl MemoryStore {
             }
         };
         let live = Cache::builder()
-            .max_capacity(config.capacity.saturating_mul(2).saturating_add(SLACK))
-            .eviction_policy(EvictionPolicy::lru())
             .time_to_idle(timeout.saturating_add(BACKSTOP))
             .eviction_listener(listener)
             .build_with_hasher(BuildDrawn);
         Self {
             instance,
             process: Arc::clone(process),
-            capacity: config.capacity,
+            capacity: AtomicU64::new(config.capacity),
             timeout,
             live,
             held: Mutex::default(),
@@ -229,7 +237,7 @@ impl MemoryStore {
             if !self.admit() {
                 self.ledger.counts().refused += 1;
                 let retry_after_seconds = self.timeout.as_secs().clamp(1, 30);
-                return Err(Refused::Full { capacity: self.capacity, retry_after_seconds });
+                return Err(Refused::Full { capacity: self.capacity(), retry_after_seconds });
             }
         }
         let Ok(id) = SessionId::mint(self.instance, self.process.origin) else {
@@ -249,13 +257,21 @@ impl MemoryStore {
         Ok(session)
     }
 
+    pub(super) fn set_capacity(&self, capacity: u64) {
+        self.capacity.store(capacity, Ordering::Relaxed);
+    }
+
+    fn capacity(&self) -> u64 {
+        self.capacity.load(Ordering::Relaxed)
+    }
+
     fn has_room(&self) -> bool {
-        self.ledger.counts().live < self.capacity
+        self.ledger.counts().live < self.capacity()
     }
 
     fn admit(&self) -> bool {
         let mut counts = self.ledger.counts();
-        let room = counts.live < self.capacity;
+        let room = counts.live < self.capacity();
         if room {
             counts.live += 1;
             counts.created += 1;
@@ -349,6 +365,18 @@ impl MemoryStore {
         session.touch(self.process.clock.now());
     }
 
+    pub(super) fn set_data(
+        &self,
+        session: &Session,
+        key: &str,
+        value: Box<RawValue>,
+        quota: &SessionConfig,
+    ) -> Result<bool, QuotaExceeded> {
+        let (replaced, grown) = session.set_data(key, value, quota)?;
+        self.ledger.add_data(grown);
+        Ok(replaced)
+    }
+
     pub(super) fn end(&self, id: SessionId, reason: EndReason) -> bool {
         let Some(session) = self.live.get(&id) else { return false };
         if self.is_over(&session, self.process.clock.now()) {
@@ -416,7 +444,8 @@ impl MemoryStore {
     }
 
     pub(super) fn counts(&self) -> Counts {
-        *self.ledger.counts()
+        let data_bytes = self.ledger.data_bytes.load(Ordering::Relaxed);
+        Counts { data_bytes: u64::try_from(data_bytes).unwrap_or(0), ..*self.ledger.counts() }
     }
 
     pub(super) async fn tick(self: &Arc<Self>) {

@@ -7,17 +7,22 @@
 use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
-use super::{EndReason, Handshake, Session, SessionId, SessionRef, memory::MemoryStore};
+use super::{
+    EndReason, Handshake, QuotaExceeded, Session, SessionId, SessionRef, memory::MemoryStore,
+};
 use crate::{
     auth::Caller,
     config::SessionConfig,
     instance::Process,
     place::{InstanceId, Origin},
+    telemetry::outcome::RequestOutcome,
 };
 
 /// Where one instance's sessions are kept.
-#[derive(Debug)]
+/// A clone is another handle to the same ones.
+#[derive(Clone, Debug)]
 pub enum SessionStore {
     /// In this process.
     Memory(Arc<MemoryStore>),
@@ -41,16 +46,21 @@ pub enum Gone {
 }
 
 impl Gone {
+    /// What the log calls it.
+    pub const fn outcome(self) -> RequestOutcome {
+        match self {
+            Self::OtherInstance(_) => RequestOutcome::OtherInstance,
+            Self::OtherReplica(_) => RequestOutcome::OtherReplica,
+            Self::EarlierBoot(_) => RequestOutcome::EarlierBoot,
+            Self::Expired(_) => RequestOutcome::Expired,
+            Self::Terminated(_) => RequestOutcome::Terminated,
+            Self::Unknown => RequestOutcome::Unknown,
+        }
+    }
+
     /// `error.data.reason`.
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::OtherInstance(_) => "other_instance",
-            Self::OtherReplica(_) => "other_replica",
-            Self::EarlierBoot(_) => "earlier_boot",
-            Self::Expired(_) => "expired",
-            Self::Terminated(_) => "terminated",
-            Self::Unknown => "unknown",
-        }
+        self.outcome().as_str()
     }
 }
 
@@ -84,12 +94,21 @@ pub struct Counts {
     pub ended: [u64; EndReason::ALL.len()],
     /// Not begun, because the instance was full or draining.
     pub refused: u64,
+    /// Bytes of what live sessions stored, keys and values together.
+    pub data_bytes: u64,
 }
 
 impl SessionStore {
     /// A store in this process for one instance.
     pub fn in_memory(id: InstanceId, config: &SessionConfig, process: &Arc<Process>) -> Self {
         Self::Memory(Arc::new(MemoryStore::new(id, config, process)))
+    }
+
+    /// From now on so many sessions may be live. Those that are stay, were it fewer.
+    pub fn set_capacity(&self, capacity: u64) {
+        match self {
+            Self::Memory(store) => store.set_capacity(capacity),
+        }
     }
 
     /// Begins a session, unless the instance is full or draining.
@@ -115,6 +134,19 @@ impl SessionStore {
     pub fn hold(&self, session: &Arc<Session>) -> Hold {
         match self {
             Self::Memory(store) => Hold::new(Arc::clone(store), Arc::clone(session)),
+        }
+    }
+
+    /// Stores a value in a session; true if the key was there before.
+    pub fn set_data(
+        &self,
+        session: &Session,
+        key: &str,
+        value: Box<RawValue>,
+        quota: &SessionConfig,
+    ) -> Result<bool, QuotaExceeded> {
+        match self {
+            Self::Memory(store) => store.set_data(session, key, value, quota),
         }
     }
 

@@ -5,12 +5,24 @@
 //! Refuses to differ from what the subscriber would write: same time, level, target and fields in each format.
 //! Trap: the path and the request id are the client's words; they are escaped.
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Instant};
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::Method;
 use tracing::Level;
 
-use super::record::{Facts, RequestId, RequestRecord};
+use super::{
+    lines::Lines,
+    outcome::RequestOutcome,
+    record::{Facts, RequestId, RequestRecord},
+};
 use crate::{clock::Rfc3339, config::LogFormat, mcp::model::write_string};
 
 /// The level of a request's line.
@@ -21,14 +33,24 @@ const MESSAGE: &str = "request";
 
 /// Where the line of each request goes, and how it looks.
 #[derive(Clone)]
-pub struct AccessLog(Option<(Arc<Out>, Arc<Style>)>);
+pub struct AccessLog {
+    written: Option<Arc<Written>>,
+    lines: Option<Lines>,
+}
 
 /// Takes whole lines.
 type Out = dyn Fn(&[u8]) + Send + Sync;
 
+struct Written {
+    out: Box<Out>,
+    style: Style,
+    /// Whether [`LEVEL`] is logged.
+    on: AtomicBool,
+}
+
 impl fmt::Debug for AccessLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "AccessLog" } else { "AccessLog(silent)" })
+        f.write_str(if self.written.is_some() { "AccessLog" } else { "AccessLog(silent)" })
     }
 }
 
@@ -111,7 +133,7 @@ impl Style {
     }
 }
 
-/// How a request ended, as far as HTTP tells.
+/// How a request ended.
 #[derive(Debug)]
 pub struct Ending<'a> {
     /// HTTP method.
@@ -120,27 +142,50 @@ pub struct Ending<'a> {
     pub path: &'a Cow<'static, str>,
     /// Status of the answer; 0 if there is none.
     pub status: u16,
-    /// Whether the client took the whole answer.
-    pub complete: bool,
-    /// When it had ended.
-    pub at: Instant,
+    /// How it went.
+    pub outcome: RequestOutcome,
+    /// From its head to the end of its answer.
+    pub duration: Duration,
 }
 
 impl AccessLog {
     /// Hands each line to `out`.
     pub fn new(out: impl Fn(&[u8]) + Send + Sync + 'static, format: LogFormat, ansi: bool) -> Self {
-        Self(Some((Arc::new(out), Arc::new(Style::new(format, ansi)))))
+        let style = Style::new(format, ansi);
+        let written = Written { out: Box::new(out), style, on: AtomicBool::new(true) };
+        Self { written: Some(Arc::new(written)), lines: None }
     }
 
     /// Writes nothing.
     pub fn silent() -> Self {
-        Self(None)
+        Self { written: None, lines: None }
+    }
+
+    /// The same, beside whatever else goes to these lines.
+    pub fn beside(self, lines: Lines) -> Self {
+        Self { lines: Some(lines), ..self }
+    }
+
+    /// Lines of the whole log that were dropped because its writer could not keep up.
+    pub fn dropped_lines(&self) -> u64 {
+        self.lines.as_ref().map_or(0, Lines::dropped)
+    }
+
+    /// Writes lines from now on, or none, as that least severe level has it.
+    pub fn set_level(&self, level: Level) {
+        if let Some(written) = &self.written {
+            written.on.store(level >= LEVEL, Ordering::Relaxed);
+        }
     }
 
     /// Writes the line of a request.
-    pub fn write(&self, record: &RequestRecord, ending: &Ending<'_>) {
-        if let Some((out, style)) = &self.0 {
-            out(&Line { text: Vec::with_capacity(512), style }.compose(record, ending));
+    pub fn write(&self, record: &RequestRecord, facts: &Facts, ending: &Ending<'_>) {
+        match &self.written {
+            Some(written) if written.on.load(Ordering::Relaxed) => {
+                let line = Line { text: Vec::with_capacity(512), style: &written.style };
+                (written.out)(&line.compose(record, facts, ending));
+            }
+            Some(_) | None => {}
         }
     }
 }
@@ -152,17 +197,9 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
-    fn compose(mut self, record: &RequestRecord, ending: &Ending<'_>) -> Vec<u8> {
-        let Facts { instance, method, tool, session, outcome, trace } = record.facts();
-        let outcome = match (ending.complete, outcome) {
-            (false, _) => "client_gone",
-            (true, Some(outcome)) => outcome,
-            (true, None) if ending.status < 400 => "ok",
-            (true, None) => "refused",
-        };
-        let micros =
-            u64::try_from(ending.at.saturating_duration_since(record.received).as_micros())
-                .unwrap_or(u64::MAX);
+    fn compose(mut self, record: &RequestRecord, facts: &Facts, ending: &Ending<'_>) -> Vec<u8> {
+        let Facts { instance, era: _, method, tool, session, outcome: _, trace } = *facts;
+        let micros = u64::try_from(ending.duration.as_micros()).unwrap_or(u64::MAX);
         let [before, after] = self.style.time;
         self.add(before);
         self.text.extend_from_slice(Rfc3339::now().as_bytes());
@@ -178,7 +215,7 @@ impl Line<'_> {
             Cow::Owned(path) => self.escaped(Field::HttpPath, path),
         }
         if let Some(method) = method {
-            self.word(Field::RpcMethod, method.as_bytes());
+            self.word(Field::RpcMethod, method.as_str().as_bytes());
         }
         if let Some(tool) = tool {
             self.word(Field::Tool, tool.as_bytes());
@@ -189,7 +226,7 @@ impl Line<'_> {
         self.number(Field::Status, ending.status.into());
         self.number(Field::Bytes, record.bytes());
         self.number(Field::Duration, micros);
-        self.word(Field::Outcome, outcome.as_bytes());
+        self.word(Field::Outcome, ending.outcome.as_str().as_bytes());
         match &record.id {
             RequestId::Ours(id) => self.word(Field::RequestId, id.as_bytes()),
             id @ RequestId::Callers(_) => self.escaped(Field::RequestId, id.as_str()),

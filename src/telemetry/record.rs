@@ -16,7 +16,9 @@ use std::{
 
 use http::HeaderValue;
 
+use super::outcome::RequestOutcome;
 use crate::{
+    mcp::version::{Era, Method},
     place::{InstanceId, Origin},
     session::SessionRef,
 };
@@ -126,19 +128,49 @@ impl fmt::Display for TraceId {
     }
 }
 
+/// What the body of a POST asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RpcMethod {
+    /// A request of a method that some revision has.
+    Known(Method),
+    /// A request of a method that none has.
+    Other,
+    /// Several messages.
+    Batch,
+    /// A notification.
+    Notification,
+    /// An answer to a question of ours.
+    Response,
+}
+
+impl RpcMethod {
+    /// What the log calls it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Known(method) => method.as_str(),
+            Self::Other => "other",
+            Self::Batch => "batch",
+            Self::Notification => "notification",
+            Self::Response => "response",
+        }
+    }
+}
+
 /// The facts about one request, each of them noted by whoever learns it first.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts {
     /// The instance that answers.
     pub instance: Option<InstanceId>,
-    /// The JSON-RPC method; "batch" for several, "other" for a name that no revision knows.
-    pub method: Option<&'static str>,
+    /// The era that answers it, if it came to MCP.
+    pub era: Option<Era>,
+    /// What its body asks for.
+    pub method: Option<RpcMethod>,
     /// The tool that is called.
     pub tool: Option<&'static str>,
     /// The session, or what the caller takes for one.
     pub session: Option<SessionRef>,
-    /// How it went: "ok", "tool_error", or the name of a failure.
-    pub outcome: Option<&'static str>,
+    /// How it went.
+    pub outcome: Option<RequestOutcome>,
     /// The trace that the caller says the request belongs to.
     pub trace: Option<TraceId>,
 }
@@ -183,13 +215,23 @@ impl RequestRecord {
         *self.noted()
     }
 
+    /// The instance, once it is known.
+    pub fn instance(&self) -> Option<InstanceId> {
+        self.noted().instance
+    }
+
     /// Notes the instance. The first word counts, here and below.
     pub fn set_instance(&self, instance: InstanceId) {
         self.noted().instance.get_or_insert(instance);
     }
 
-    /// Notes the JSON-RPC method.
-    pub fn set_method(&self, method: &'static str) {
+    /// Notes the era.
+    pub fn set_era(&self, era: Era) {
+        self.noted().era.get_or_insert(era);
+    }
+
+    /// Notes what the body asks for.
+    pub fn set_method(&self, method: RpcMethod) {
         self.noted().method.get_or_insert(method);
     }
 
@@ -204,7 +246,7 @@ impl RequestRecord {
     }
 
     /// Notes how it went.
-    pub fn set_outcome(&self, outcome: &'static str) {
+    pub fn set_outcome(&self, outcome: RequestOutcome) {
         self.noted().outcome.get_or_insert(outcome);
     }
 

@@ -356,7 +356,9 @@ fn set_session_data(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArgume
             Ok(session) => session,
             Err(none) => return none,
         };
-        let replaced = match session.set_data(&key, value, &context.instance.policy.session) {
+        let instance = &context.instance;
+        let quota = &instance.policy.session;
+        let replaced = match instance.sessions.set_data(session, &key, value, quota) {
             Ok(replaced) => replaced,
             Err(exceeded) => return ToolResult::error(exceeded.to_string()),
         };

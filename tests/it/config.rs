@@ -327,6 +327,35 @@ mod effect {
     }
 
     #[tokio::test]
+    async fn admin_token_file() {
+        let secret = file("from-a-file\n");
+        let path = secret.path().display().to_string();
+        let server = TestServer::start(&[("ADMIN_TOKEN", ""), ("ADMIN_TOKEN_FILE", &path)]).await;
+        for (token, status) in [("from-a-file", 200), ("admin-secret", 401)] {
+            let list = server.request("GET", "/debug/sessions");
+            let answer = list.header("Authorization", &format!("Bearer {token}")).send().await;
+            answer.expect_status(status);
+        }
+        let both = [("ADMIN_TOKEN", "x"), ("ADMIN_TOKEN_FILE", path.as_str())];
+        assert_names(&refusal(&Flags::default(), &both), &["admin.token_file", "set one of them"]);
+    }
+
+    #[tokio::test]
+    async fn admin_listen() {
+        let server = with("MCP_ECHO_ADMIN__LISTEN", "127.0.0.1:0").await;
+        let list = server.operate("GET", "/debug/sessions");
+        list.to(server.admin.expect("a port")).send().await.expect_status(200);
+        server.operate("GET", "/debug/sessions").send().await.expect_status(404);
+        for wrong in ["9090", "localhost:9090", "127.0.0.1"] {
+            let message = refusal(&Flags::default(), &[("MCP_ECHO_ADMIN__LISTEN", wrong)]);
+            assert_names(
+                &message,
+                &["admin.listen", wrong, "127.0.0.1:9090", "MCP_ECHO_ADMIN__LISTEN"],
+            );
+        }
+    }
+
+    #[tokio::test]
     async fn shutdown_drain_seconds() {
         let server = with("MCP_ECHO_SHUTDOWN__DRAIN_SECONDS", "0.2").await;
         let _call = server.call("echo", json!({"message": "x", "delay": 10})).begin().await;
@@ -670,6 +699,7 @@ fn every_plain_variable_sets_its_key() {
         ("LOG_FORMAT", "json", r#""json""#),
         ("LOG_FILE", "/logs/server.log", r#""/logs/server.log""#),
         ("ADMIN_TOKEN", "0pen-sesame", r#""***""#),
+        ("ADMIN_TOKEN_FILE", "/run/secrets/token", r#""/run/secrets/token""#),
         ("BASE_DOMAIN", "one.test,two.test", r#"["one.test", "two.test"]"#),
         ("MCP_ECHO_HOST", "127.0.0.2", r#""127.0.0.2""#),
         ("MCP_ECHO_PORT", "4712", "4712"),

@@ -6,8 +6,10 @@
 mod support;
 
 mod admin;
+mod admin_port;
 mod auth;
 mod bad_input;
+mod between;
 mod config;
 mod documents;
 mod events;
@@ -18,10 +20,14 @@ mod input_required;
 mod isolation;
 mod lifecycle;
 mod logging;
+mod metrics;
 mod mirrored_headers;
 mod modern;
+mod probe;
+mod probe_faults;
 mod process;
 mod protocol;
+mod reload;
 mod resources;
 mod resumption;
 mod rmcp_client;

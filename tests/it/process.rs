@@ -396,3 +396,48 @@ async fn a_second_signal_exits_at_once() {
         assert!(took < Duration::from_secs(1), "{first} {second}: {took:?}");
     }
 }
+
+#[tokio::test]
+async fn a_hangup_reads_the_configuration_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (config, log) = (directory.path().join("config.toml"), directory.path().join("server.log"));
+    let (first, moved) = (config.display().to_string(), directory.path().join("server.log.1"));
+    std::fs::write(&config, "log.level = \"warn\"").expect("is written");
+    let mut program = Program::start(&[
+        ("MCP_ECHO_CONFIG", &first),
+        ("LOG_FILE", &log.display().to_string()),
+        ("MCP_ECHO_LOG__FORMAT", "json"),
+    ]);
+    let id = program.session().await;
+    let written = |path: &std::path::Path| std::fs::read_to_string(path).unwrap_or_default();
+    assert_eq!(written(&log), "", "nothing is logged below warn");
+
+    // As logrotate does it: move, then tell.
+    std::fs::rename(&log, &moved).expect("is moved");
+    std::fs::write(&config, "log.level = \"debug\"\n[server]\nname = \"other\"")
+        .expect("is written");
+    program.signal("HUP");
+    eventually(|| written(&log).contains("configuration reloaded")).await;
+    let header = format!("Mcp-Session-Id: {id}\r\n");
+    let ping = rpc("ping", json!({}));
+    let answer = program.begin("POST", "/mcp", &header, &ping).await.answer().await;
+    answer.expect_status(200);
+    program.session().await;
+    eventually(|| {
+        let text = written(&log);
+        ["log.level", "server.name", "\"rpc.method\":\"ping\"", "session created"]
+            .iter()
+            .all(|part| text.contains(part))
+    })
+    .await;
+    assert_eq!(written(&moved), "");
+
+    std::fs::write(&config, "log.level = \"loud\"").expect("is written");
+    program.signal("HUP");
+    eventually(|| written(&log).contains("the configuration stays as it was")).await;
+    assert!(written(&log).contains("log.level"));
+    assert_eq!(program.ready().await, 200);
+    program.signal("TERM");
+    let (status, _) = program.exited().await;
+    assert_eq!(status.code(), Some(0));
+}

@@ -3,14 +3,16 @@
 use std::{
     fmt::Write as _,
     net::SocketAddr,
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use mcp_echo_stateful::{
-    config::{Flags, Layers},
+    config::{Flags, Layers, Listen},
     instance::Instance,
-    server::{Server, Stopped},
+    reload::Source,
+    server::{Listeners, Server, Stopped},
     telemetry::access::AccessLog,
 };
 use serde_json::{Value, json};
@@ -30,6 +32,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// A server of this process; it stops when it is dropped.
 pub struct TestServer {
     pub address: SocketAddr,
+    /// Where the operator's own port is, if there is one.
+    pub admin: Option<SocketAddr>,
     pub instances: Vec<Arc<Instance>>,
     stop: Mutex<Option<oneshot::Sender<()>>>,
     stopped: Mutex<Option<JoinHandle<Stopped>>>,
@@ -38,25 +42,54 @@ pub struct TestServer {
 impl TestServer {
     /// Starts a server with these environment variables and the defaults.
     pub async fn start(variables: &[(&str, &str)]) -> Self {
+        Self::configured(Flags::default(), variables, AccessLog::silent()).await
+    }
+
+    /// The same with a configuration file.
+    pub async fn start_from(file: &Path, variables: &[(&str, &str)]) -> Self {
+        let flags = Flags { file: Some(file.to_owned()), ..Flags::default() };
+        Self::configured(flags, variables, AccessLog::silent()).await
+    }
+
+    /// The same, with a log.
+    pub async fn start_logging(variables: &[(&str, &str)], log: AccessLog) -> Self {
+        Self::configured(Flags::default(), variables, log).await
+    }
+
+    async fn configured(flags: Flags, variables: &[(&str, &str)], log: AccessLog) -> Self {
         let mut all: Vec<(String, String)> = vec![
             ("ADMIN_TOKEN".into(), "admin-secret".into()),
             ("HOST".into(), "127.0.0.1".into()),
         ];
         all.retain(|(name, _)| !variables.iter().any(|(other, _)| other == name));
         all.extend(variables.iter().map(|(name, value)| ((*name).into(), (*value).into())));
-        let config = Layers::merge(&Flags::default(), &all)
-            .and_then(|layers| layers.check())
-            .expect("the configuration fits");
-        let server = Server::build(&config, AccessLog::silent()).expect("builds");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
-        let address = listener.local_addr().expect("is bound");
+        let read = move || Layers::merge(&flags, &all);
+        let layers = read().expect("the configuration can be read");
+        let config = layers.check().expect("the configuration fits");
+        let source = Source { layers, read: Box::new(read), log: None };
+        let server = Server::build(&config, log).expect("builds").reloading_from(source);
+        let bind = || TcpListener::bind("127.0.0.1:0");
+        let main = bind().await.expect("binds");
+        let address = main.local_addr().expect("is bound");
+        let admin = match config.admin.listen {
+            Listen(Some(_)) => Some(bind().await.expect("binds")),
+            Listen(None) => None,
+        };
+        let admin_address = admin.as_ref().map(|admin| admin.local_addr().expect("is bound"));
+        let listener = Listeners { main, admin };
         let (stop, stopping) = oneshot::channel::<()>();
         let instances = server.instances().to_vec();
         #[expect(clippy::disallowed_methods, reason = "the test joins it")]
         let task = tokio::spawn(server.run(listener, async move {
             let _ = stopping.await;
         }));
-        Self { address, instances, stop: Mutex::new(Some(stop)), stopped: Mutex::new(Some(task)) }
+        Self {
+            address,
+            admin: admin_address,
+            instances,
+            stop: Mutex::new(Some(stop)),
+            stopped: Mutex::new(Some(task)),
+        }
     }
 
     /// Asks the server to stop, as SIGTERM does.
@@ -84,6 +117,11 @@ impl TestServer {
             body: Vec::new(),
             revision: None,
         }
+    }
+
+    /// A request of the operator, token and all.
+    pub fn operate(&self, method: &str, path: &str) -> Request {
+        self.request(method, path).header("Authorization", "Bearer admin-secret")
     }
 
     /// A POST to `/mcp` as the simplest client sends it.
@@ -192,6 +230,12 @@ pub struct Request {
 }
 
 impl Request {
+    /// Sends it elsewhere.
+    pub fn to(mut self, address: SocketAddr) -> Self {
+        self.address = address;
+        self
+    }
+
     pub fn host(mut self, host: &str) -> Self {
         self.host = Some(host.into());
         self

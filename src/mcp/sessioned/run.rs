@@ -22,6 +22,7 @@ use crate::{
         model::ToolResult,
     },
     session::Session,
+    telemetry::outcome::RequestOutcome,
     tools::Tool,
 };
 
@@ -62,7 +63,7 @@ impl Answer {
             )),
             Outcome::Refused { code, message } => {
                 let failure = Failure::Refused { code, message };
-                record.set_outcome(failure.as_str());
+                record.set_outcome(failure.outcome());
                 return failure.to_message(Some(id), ERA);
             }
         };
@@ -73,7 +74,7 @@ impl Answer {
         if self.tool.counted {
             context.count();
         }
-        record.set_outcome(if result.is_error { "tool_error" } else { "ok" });
+        record.set_outcome(RequestOutcome::of_tool(result.is_error));
         jsonrpc::success_with(id, |message| {
             message.push(b'{');
             result.write_members(message);

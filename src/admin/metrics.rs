@@ -1,0 +1,234 @@
+//! What can be counted, for Prometheus: `/metrics`.
+//!
+//! Owns the names of all families and what they say. At the front door they tell of all ten instances and of the
+//! process, on an instance's host of that instance alone.
+//! Refuses the label `instance`, which Prometheus itself puts on whatever it scrapes: here it is `mcp_instance`.
+//! Trap: a counter that begins with its first event looks to `rate` as if nothing had happened. So every series
+//! is there from the start, but for requests by method, era and status: most of those products never come up.
+
+use axum::{Router, extract::State, response::IntoResponse, routing::get};
+use http::header;
+
+use super::Scope;
+use crate::{
+    clock::Moment,
+    instance::{Instance, Process},
+    metrics::{
+        Counters, ERAS, Histogram, STATUSES,
+        process::Usage,
+        text::{CONTENT_TYPE, Page, Type},
+    },
+    place::InstanceId,
+    session::{EndReason, store::Counts},
+    tasks::Stage,
+    telemetry::outcome::RequestOutcome,
+};
+
+/// Where it is.
+pub(super) const PATH: &str = "/metrics";
+
+/// The path of this file.
+pub(super) fn router() -> Router<Scope> {
+    Router::new().route(PATH, get(show))
+}
+
+/// `GET /metrics`: the text format 0.0.4.
+async fn show(State(scope): State<Scope>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], page(&scope))
+}
+
+/// The label that tells instances apart.
+const INSTANCE: &str = "mcp_instance";
+
+/// Its values, by number.
+const NAMES: [&str; InstanceId::COUNT] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+
+/// Its value for what came to no instance.
+const NOWHERE: &str = "none";
+
+fn page(scope: &Scope) -> String {
+    let mut page = Page::default();
+    let named = || scope.iter().map(|own| (NAMES[own.id.index()], &**own));
+    let whole = scope.first().filter(|_| scope.len() == InstanceId::COUNT);
+    if let Some(first) = whole {
+        process(&mut page, &first.process);
+    }
+    sessions(&mut page, &named().collect::<Vec<_>>());
+    let mut counters: Vec<_> = named().map(|(name, own)| (name, &*own.counters)).collect();
+    streams(&mut page, &counters);
+    if let Some(first) = whole {
+        counters.push((NOWHERE, &first.process.counters.nowhere));
+    }
+    requests(&mut page, &counters);
+    page.into_text()
+}
+
+/// What is of the process and of no instance.
+fn process(page: &mut Page, process: &Process) {
+    use Type::{Counter, Gauge};
+    page.family("mcp_echo_build_info", Gauge, "Always 1; the label says which version runs.")
+        .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    page.single(
+        "mcp_echo_draining",
+        Gauge,
+        "1 while the server is stopping and takes no new session, else 0.",
+        u8::from(process.lifecycle.is_draining()),
+    );
+    page.single(
+        "mcp_echo_connections_open",
+        Gauge,
+        "Open connections.",
+        process.counters.connections.count(),
+    );
+    page.single(
+        "mcp_echo_log_lines_dropped_total",
+        Counter,
+        "Log lines that were dropped because the writer could not keep up.",
+        process.log.dropped_lines(),
+    );
+    let started = process.clock.time(Moment::from_millis(0));
+    page.single(
+        "process_start_time_seconds",
+        Gauge,
+        "When the process started, in seconds since 1970.",
+        started.as_duration().as_secs_f64(),
+    );
+    let Usage { cpu, resident_bytes, virtual_bytes, threads, open_fds, max_fds } = Usage::read();
+    if let Some(cpu) = cpu {
+        let help = "Processor time spent, user and system, in seconds.";
+        page.single("process_cpu_seconds_total", Counter, help, cpu.as_secs_f64());
+    }
+    for (name, help, value) in [
+        ("process_resident_memory_bytes", "Memory in use, in bytes.", resident_bytes),
+        ("process_virtual_memory_bytes", "Address space in use, in bytes.", virtual_bytes),
+        ("process_threads", "Threads.", threads),
+        ("process_open_fds", "Open file descriptors.", open_fds),
+        ("process_max_fds", "File descriptors that may be open.", max_fds),
+    ] {
+        if let Some(value) = value {
+            page.single(name, Gauge, help, value);
+        }
+    }
+}
+
+/// Lives and deaths of sessions, and what else an instance holds.
+fn sessions(page: &mut Page, instances: &[(&'static str, &Instance)]) {
+    use Type::{Counter, Gauge};
+    // One look at each instance, so that live is created less ended on every page.
+    let counts: Vec<(_, Counts)> =
+        instances.iter().map(|(name, own)| (*name, own.sessions.counts())).collect();
+
+    let mut family = page.family("mcp_echo_sessions_live", Gauge, "Live sessions.");
+    for (name, counts) in &counts {
+        family.sample(&[(INSTANCE, name)], counts.live);
+    }
+    let help = "Live sessions at the most (session.capacity).";
+    let mut family = page.family("mcp_echo_sessions_capacity", Gauge, help);
+    for (name, own) in instances {
+        family.sample(&[(INSTANCE, name)], own.policy.session.capacity);
+    }
+    let help = "Sessions begun.";
+    let mut family = page.family("mcp_echo_sessions_created_total", Counter, help);
+    for (name, counts) in &counts {
+        family.sample(&[(INSTANCE, name)], counts.created);
+    }
+    let help = "Sessions ended, by reason; live is created less these.";
+    let mut family = page.family("mcp_echo_sessions_ended_total", Counter, help);
+    for (name, counts) in &counts {
+        for reason in EndReason::ALL {
+            let labels = [(INSTANCE, *name), ("reason", reason.as_str())];
+            family.sample(&labels, counts.ended[reason.index()]);
+        }
+    }
+    let help = "Sessions not begun because the instance was full or stopping.";
+    let mut family = page.family("mcp_echo_sessions_refused_total", Counter, help);
+    for (name, counts) in &counts {
+        family.sample(&[(INSTANCE, name)], counts.refused);
+    }
+    let help = "What live sessions stored, keys and values, in bytes.";
+    let mut family = page.family("mcp_echo_session_data_bytes", Gauge, help);
+    for (name, counts) in &counts {
+        family.sample(&[(INSTANCE, name)], counts.data_bytes);
+    }
+    let help = "What streams keep to be resumed, in bytes.";
+    let mut family = page.family("mcp_echo_replay_bytes", Gauge, help);
+    for (name, own) in instances {
+        family.sample(&[(INSTANCE, name)], own.replay.kept());
+    }
+    let help = "Tasks, by the status that their clients see.";
+    let mut family = page.family("mcp_echo_tasks", Gauge, help);
+    for (name, own) in instances {
+        let census = own.tasks.census();
+        for stage in Stage::ALL {
+            let labels = [(INSTANCE, *name), ("status", stage.as_str())];
+            family.sample(&labels, census[stage.index()]);
+        }
+    }
+}
+
+/// Open event streams.
+fn streams(page: &mut Page, counters: &[(&'static str, &Counters)]) {
+    let help = "Open event streams: standalone (GET), of a call, or a subscription.";
+    let mut family = page.family("mcp_echo_streams_open", Type::Gauge, help);
+    for (name, own) in counters {
+        for (kind, count) in own.streams() {
+            family.sample(&[(INSTANCE, name), ("kind", kind.as_str())], count);
+        }
+    }
+}
+
+/// What became of requests; each is counted when its answer has ended.
+fn requests(page: &mut Page, counters: &[(&'static str, &Counters)]) {
+    let help = "Requests that have ended, by what was asked, era and class of the HTTP status.";
+    let mut family = page.family("mcp_echo_requests_total", Type::Counter, help);
+    for (name, own) in counters {
+        for (kind, era, status, count) in own.requests().filter(|(.., count)| *count > 0) {
+            let labels = [
+                (INSTANCE, *name),
+                ("method", kind.as_str()),
+                ("era", ERAS[era]),
+                ("status", STATUSES[status]),
+            ];
+            family.sample(&labels, count);
+        }
+    }
+    let help = "Requests that have ended, by how they went; refusals are told by reason below.";
+    let mut family = page.family("mcp_echo_outcomes_total", Type::Counter, help);
+    for (name, own) in counters {
+        let mut refused = 0;
+        for (outcome, count) in own.outcomes() {
+            match outcome.is_refusal() {
+                true => refused += count,
+                false => {
+                    family.sample(&[(INSTANCE, name), ("outcome", outcome.as_str())], count);
+                }
+            }
+        }
+        let outcome = RequestOutcome::Refused.as_str();
+        family.sample(&[(INSTANCE, name), ("outcome", outcome)], refused);
+    }
+    let help = "Requests that were refused, by the name that the log gives.";
+    let mut family = page.family("mcp_echo_refusals_total", Type::Counter, help);
+    for (name, own) in counters {
+        for (reason, count) in own.outcomes().filter(|(outcome, _)| outcome.is_refusal()) {
+            family.sample(&[(INSTANCE, name), ("reason", reason.as_str())], count);
+        }
+    }
+    let help = "From a request's head to the end of its answer, in seconds; GET streams and subscriptions left out.";
+    let mut family = page.family("mcp_echo_request_duration_seconds", Type::Histogram, help);
+    for (name, own) in counters.iter().filter(|(name, _)| *name != NOWHERE) {
+        for (era, histogram) in own.durations() {
+            let (buckets, sum) = histogram.read();
+            let mut count = 0;
+            let bounds = Histogram::BOUNDS.iter().map(|(_, bound)| *bound).chain(["+Inf"]);
+            for (bound, more) in bounds.zip(buckets) {
+                count += more;
+                let labels = [(INSTANCE, *name), ("era", era), ("le", bound)];
+                family.suffixed("_bucket", &labels, count);
+            }
+            let labels = [(INSTANCE, *name), ("era", era)];
+            family.suffixed("_sum", &labels, sum.as_secs_f64());
+            family.suffixed("_count", &labels, count);
+        }
+    }
+}

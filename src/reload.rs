@@ -1,0 +1,70 @@
+//! Taking over another configuration while serving.
+//!
+//! Owns who may ask for it ([`Reloads`]), where it is read from ([`Source`]) and what can come of it. Refuses
+//! half of it: a configuration that cannot be used as a whole changes nothing.
+//! Trap: who asks waits for the answer, so a server that stops must not leave anyone waiting.
+
+use std::fmt;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    config::{Change, ConfigError, Layers},
+    telemetry::Dial,
+};
+
+/// How many may wait for a reload at once; more wait to be heard.
+const WAITING: usize = 4;
+
+/// Where a running server reads its configuration again.
+pub struct Source {
+    /// What is in force.
+    pub layers: Layers,
+    /// Reads it again.
+    pub read: Box<dyn Fn() -> Result<Layers, ConfigError> + Send + Sync>,
+    /// The log, whose level is part of it; `None` where it is somebody else's.
+    pub log: Option<Dial>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The layers hold secrets.
+        f.write_str("Source")
+    }
+}
+
+/// Why the configuration is what it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotReloaded {
+    /// It cannot be used.
+    #[error("{0}")]
+    Refused(String),
+    /// It came from nowhere that could be read again.
+    #[error("this server was given its configuration by a program, which cannot be asked again")]
+    NoSource,
+    /// The server is on its way out.
+    #[error("the server is shutting down")]
+    Stopping,
+}
+
+/// What was asked, and who waits for the answer.
+pub(crate) type Asked = oneshot::Sender<Result<Change, NotReloaded>>;
+
+/// Asks the server to read its configuration again. A clone asks the same server.
+#[derive(Clone, Debug)]
+pub struct Reloads(mpsc::Sender<Asked>);
+
+impl Reloads {
+    /// A way to ask, and where the questions arrive.
+    pub(crate) fn channel() -> (Self, mpsc::Receiver<Asked>) {
+        let (ask, asked) = mpsc::channel(WAITING);
+        (Self(ask), asked)
+    }
+
+    /// What came of reading it again.
+    pub async fn ask(&self) -> Result<Change, NotReloaded> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(answer).await.map_err(|_| NotReloaded::Stopping)?;
+        answered.await.unwrap_or(Err(NotReloaded::Stopping))
+    }
+}

@@ -1,0 +1,323 @@
+//! Another configuration while serving: what is taken over at once, what waits for a start, and what a bad
+//! one changes, which is nothing.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use crate::support::{Answer, Connection, TestServer, eventually, instance_host};
+
+/// A server with a configuration file that can be changed.
+struct Reloading {
+    server: TestServer,
+    directory: TempDir,
+}
+
+impl Reloading {
+    async fn start(text: &str, variables: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("config.toml");
+        fs::write(&path, text).expect("is written");
+        Self { server: TestServer::start_from(&path, variables).await, directory }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    async fn ask(&self) -> Answer {
+        self.server.operate("POST", "/debug/reload").send().await
+    }
+
+    /// What comes of another file.
+    async fn write(&self, text: &str) -> Answer {
+        fs::write(self.path("config.toml"), text).expect("is written");
+        self.ask().await
+    }
+
+    /// Another file that must do.
+    #[track_caller]
+    fn change(&self, text: &str) -> impl Future<Output = Value> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let answer = self.write(text).await;
+            assert_eq!(answer.status, 200, "{} at {caller}", answer.text());
+            answer.json()
+        }
+    }
+}
+
+fn applied(keys: &[&str]) -> Value {
+    json!({"applied": keys, "needs_restart": []})
+}
+
+#[tokio::test]
+async fn tools_come_and_go_and_sessions_stay_and_are_told() {
+    let reloading = Reloading::start("", &[]).await;
+    let talk = reloading.server.session_of(3, "2025-11-25").await;
+    talk.ask("set_session_data", json!({"key": "k", "value": 1})).await;
+    let mut stream = talk.request("GET").header("Accept", "text/event-stream").begin().await;
+    stream.head().await.expect_status(200);
+
+    let change =
+        reloading.change("[instances.3.tools]\nsets = [\"session\", \"conformance\"]").await;
+    assert_eq!(change, applied(&["instances.3.tools.sets"]));
+    let mut told = String::new();
+    while !told.contains("notifications/tools/list_changed") {
+        told += &String::from_utf8(stream.chunk().await.expect("an event")).expect("text");
+    }
+    let names = async |talk: &crate::support::Talk<'_>| {
+        let list = talk.rpc("tools/list", json!({})).send().await.json();
+        let tools = list["result"]["tools"].as_array().expect("tools").clone();
+        tools
+            .iter()
+            .map(|tool| tool["name"].as_str().expect("a name").to_owned())
+            .collect::<Vec<_>>()
+    };
+    let now = names(&talk).await;
+    assert!(now.contains(&"test_simple_text".into()) && !now.contains(&"printHeader".into()));
+    let data = talk.ask("get_session_data", json!({"key": "k"})).await;
+    assert_eq!(data["value"], 1, "the session is what it was");
+
+    let other = reloading.server.session(4).await;
+    assert!(names(&other).await.contains(&"printHeader".into()), "others are not touched");
+    assert_eq!(reloading.change("").await, applied(&["instances.3.tools.sets"]));
+    assert!(names(&talk).await.contains(&"printHeader".into()));
+    assert_eq!(reloading.change("").await, applied(&[]));
+}
+
+#[tokio::test]
+async fn limits_change_and_live_sessions_stay() {
+    let reloading = Reloading::start("[session]\ncapacity = 3", &[]).await;
+    let server = &reloading.server;
+    let (one, _two) = (server.session(0).await, server.session(0).await);
+    assert_eq!(
+        reloading.change("[session]\ncapacity = 1\n[http]\nmax_body_bytes = 2048").await,
+        applied(&["http.max_body_bytes", "session.capacity"])
+    );
+    one.info().await;
+    assert_eq!(server.instances[0].sessions.counts().live, 2);
+    server.initialize("2025-06-18").send().await.expect_status(503);
+    server.post(vec![b' '; 3000]).send().await.expect_status(413);
+
+    let change = reloading.change("[session]\ncapacity = 3\nmax_data_keys = 1").await;
+    assert_eq!(
+        change,
+        applied(&["http.max_body_bytes", "session.capacity", "session.max_data_keys"])
+    );
+    server.initialize("2025-06-18").send().await.expect_status(200);
+    one.ask("set_session_data", json!({"key": "a", "value": 1})).await;
+    let second = one.call("set_session_data", json!({"key": "b", "value": 1})).send().await.json();
+    assert_eq!(second["result"]["isError"], true, "{second}");
+}
+
+#[tokio::test]
+async fn the_front_door_and_its_names_change() {
+    let reloading = Reloading::start("", &[]).await;
+    let server = &reloading.server;
+    // A connection that was open before is served by the new table as well.
+    let mut kept = Connection::open(server.address).await;
+    let ping = |host: &str| server.initialize("2025-06-18").host(host).bytes();
+    kept.write(&ping("localhost")).await;
+    assert_eq!(kept.answer().await.header("mcp-echo-instance"), Some("0"));
+    let change = reloading
+        .change("[hosts]\nfront_door = \"fixed:7\"\nfront_door_names = [\"localhost\", \"gate\"]")
+        .await;
+    assert_eq!(change, applied(&["hosts.front_door", "hosts.front_door_names"]));
+    for host in ["localhost", "gate"] {
+        kept.write(&ping(host)).await;
+        assert_eq!(kept.answer().await.header("mcp-echo-instance"), Some("7"), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn tokens_change_and_their_sessions_stay() {
+    let file = |token: &str| {
+        format!("[instances.4.auth]\nmode = \"tokens\"\ntokens = [\"alice={token}\"]")
+    };
+    let reloading = Reloading::start(&file("first"), &[]).await;
+    let server = &reloading.server;
+    let host = instance_host(4);
+    let with = |token: &str, method: &str| {
+        let request = server.initialize("2025-06-18").host(&host);
+        let request = match method {
+            "initialize" => request,
+            _ => server.rpc(method, json!({})).host(&host),
+        };
+        request.header("Authorization", &format!("Bearer {token}"))
+    };
+    let begun = with("first", "initialize").send().await;
+    let id = begun.expect_status(200).header("mcp-session-id").expect("an id").to_owned();
+    let change = reloading.change(&file("second")).await;
+    assert_eq!(change, applied(&["instances.4.auth.tokens"]));
+    assert!(!change.to_string().contains("second"));
+    with("first", "ping").header("Mcp-Session-Id", &id).send().await.expect_status(401);
+    with("second", "ping").header("Mcp-Session-Id", &id).send().await.expect_status(200);
+}
+
+#[tokio::test]
+async fn the_admin_token_changes_but_is_not_taken_away() {
+    let reloading =
+        Reloading::start("[admin]\ntoken = \"admin-secret\"", &[("ADMIN_TOKEN", "")]).await;
+    let held = reloading.change("").await;
+    assert_eq!(held["applied"], json!([]));
+    assert_eq!(held["needs_restart"][0]["key"], "admin.token");
+
+    fs::write(reloading.path("token"), "from-a-file\n").expect("is written");
+    let path = reloading.path("token");
+    let text = format!("[admin]\ntoken_file = {:?}", path.display().to_string());
+    assert_eq!(reloading.change(&text).await, applied(&["admin.token", "admin.token_file"]));
+    reloading.ask().await.expect_status(401);
+    let with = |token: &str| {
+        let request = reloading.server.request("POST", "/debug/reload");
+        request.header("Authorization", &format!("Bearer {token}"))
+    };
+    // What is in the file is read again as well.
+    fs::write(&path, "another").expect("is written");
+    with("from-a-file").send().await.expect_status(200);
+    with("from-a-file").send().await.expect_status(401);
+    with("another").send().await.expect_status(200);
+    fs::write(&path, "two words").expect("is written");
+    let refused = with("another").send().await;
+    assert!(refused.expect_status(422).text().contains("admin.token_file"), "{refused:?}");
+    with("another").send().await.expect_status(422);
+}
+
+#[tokio::test]
+async fn what_only_a_start_can_change_is_refused_by_name_and_the_rest_applied() {
+    let reloading = Reloading::start("", &[]).await;
+    let talk = reloading.server.session(2).await;
+    let change = reloading
+        .change(
+            "debug = false\n[server]\nport = 4\nname = \"x\"\n[replica]\ntag = \"b2\"\n[log]\nformat = \"json\"\nfile = \"/x\"
+             [protocol]\nversions = [\"2026-07-28\"]\n[session]\ntimeout_seconds = 1\nmax_streams = 2
+             [instances.2.auth]\nmode = \"passthrough\"\n[admin]\nlisten = \"127.0.0.1:1\"",
+        )
+        .await;
+    assert_eq!(change["applied"], json!(["session.max_streams"]));
+    let held = change["needs_restart"].as_array().expect("a list");
+    let keys: Vec<_> = held.iter().map(|held| held["key"].as_str().expect("a key")).collect();
+    assert_eq!(
+        keys,
+        [
+            "admin.listen",
+            "debug",
+            "log.file",
+            "log.format",
+            "replica.tag",
+            "server.name",
+            "server.port",
+            "instances.2.auth.mode",
+            "protocol.versions",
+            "session.timeout_seconds",
+        ]
+    );
+    assert!(held.iter().all(|held| held["why"].as_str().is_some_and(|why| why.len() > 5)));
+    let info = talk.info().await;
+    assert_eq!(info["idle_timeout_seconds"], 300.0);
+    // The same again is no news for what is in force, and still refused.
+    let again = reloading.ask().await.json();
+    assert_eq!(
+        (&again["applied"], &again["needs_restart"]),
+        (&json!([]), &change["needs_restart"])
+    );
+}
+
+#[tokio::test]
+async fn a_bad_configuration_changes_nothing() {
+    let good = "[session]\ncapacity = 2";
+    let reloading = Reloading::start(good, &[]).await;
+    let server = &reloading.server;
+    for (bad, named) in [
+        ("[session]\ncapacity = 0\nmax_streams = 1", "session.capacity"),
+        ("[session]\ncapacity = 9\n[sesion]", "sesion"),
+        ("[session\n", "config.toml"),
+        ("[session]\ncapacity = 9\n[instances.1.auth]\ntokens = [\"s3cret\"]", "auth.tokens"),
+        ("[session]\ncapacity = 9\n[auth]\ntokens_file = \"/nowhere\"\nmode = \"tokens\"", ""),
+    ] {
+        let answer = reloading.write(bad).await;
+        if named.is_empty() {
+            // The mode waits for a start, so the file is not needed yet.
+            assert_eq!(answer.expect_status(200).json()["needs_restart"][0]["key"], "auth.mode");
+            reloading.write(good).await.expect_status(200);
+            continue;
+        }
+        let text = answer.expect_status(422).text();
+        assert!(text.contains(named) && !text.contains("s3cret"), "{text}");
+        let counts = &server.operate("GET", "/debug/sessions").send().await.json()["instances"][0];
+        assert_eq!(counts["capacity"], 2, "after {bad}");
+    }
+    fs::remove_file(reloading.path("config.toml")).expect("is removed");
+    assert!(reloading.ask().await.expect_status(422).text().contains("cannot be read"));
+    server.session(0).await.info().await;
+}
+
+#[tokio::test]
+async fn a_running_call_ends_as_it_began() {
+    let reloading = Reloading::start("", &[]).await;
+    let talk = reloading.server.session(1).await;
+    let mut slow = talk.call("echo", json!({"message": "m", "delay": 0.5})).begin().await;
+    sleep(Duration::from_millis(100)).await;
+    reloading.change("[tools]\nsets = [\"diagnostics\"]").await;
+    assert_eq!(slow.answer().await.json()["result"]["content"][0]["text"], "m");
+    talk.call("echo", json!({"message": "m"})).send().await.expect_error(200, -32602);
+}
+
+#[tokio::test]
+async fn connections_may_become_fewer_and_more() {
+    let reloading = Reloading::start("[http]\nmax_connections = 6", &[]).await;
+    let server = &reloading.server;
+    // Each holds its place until it is dropped.
+    let mut open = Vec::new();
+    for _ in 0..5 {
+        let mut connection = Connection::open(server.address).await;
+        connection.write(&server.request("GET", "/livez").bytes()).await;
+        connection.answer().await.expect_status(200);
+        open.push(connection);
+    }
+    reloading.change("[http]\nmax_connections = 2").await;
+    let waits = async || {
+        let mut connection = Connection::open(server.address).await;
+        connection.write(&server.request("GET", "/livez").bytes()).await;
+        let answer = tokio::time::timeout(Duration::from_millis(300), connection.answer()).await;
+        answer.is_err()
+    };
+    assert!(waits().await, "five are open where two may be");
+    open.truncate(1);
+    // Another still has room.
+    eventually_async(async || !waits().await).await;
+    assert_eq!(open.len(), 1);
+}
+
+async fn eventually_async(what: impl AsyncFn() -> bool) {
+    for _ in 0..30 {
+        if what().await {
+            return;
+        }
+    }
+    panic!("never came true");
+}
+
+#[tokio::test]
+async fn only_the_operator_of_all_may_ask() {
+    let reloading = Reloading::start("", &[]).await;
+    let server = &reloading.server;
+    server.request("POST", "/debug/reload").send().await.expect_status(401);
+    server.operate("GET", "/debug/reload").send().await.expect_status(405);
+    server.operate("POST", "/debug/reload").host(&instance_host(3)).send().await.expect_status(404);
+}
+
+#[tokio::test]
+async fn who_asks_while_it_stops_is_told() {
+    let reloading = Reloading::start("[shutdown]\ndrain_seconds = 3", &[]).await;
+    let talk = reloading.server.session(0).await;
+    let mut slow = talk.call("echo", json!({"message": "m", "delay": 1})).begin().await;
+    eventually(|| reloading.server.instances[0].sessions.counts().live == 1).await;
+    sleep(Duration::from_millis(100)).await;
+    reloading.server.stop();
+    eventually(|| reloading.server.instances[0].process.lifecycle.is_draining()).await;
+    reloading.ask().await.expect_status(503);
+    slow.answer().await.expect_status(200);
+}
