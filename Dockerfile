@@ -29,8 +29,6 @@ LABEL org.opencontainers.image.title="mcp-echo-stateful" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY LICENSE /LICENSE
 COPY --from=build /out/mcp-echo-stateful /mcp-echo-stateful
-# Whom `probe https://…` trusts.
-COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 # A new named volume takes the owner of the directory that it is mounted on: this makes one at /logs writable.
 COPY --from=build --chown=65532:65532 /out/logs /logs
 # By number, so that an orchestrator can tell without a passwd file that it is not root.
