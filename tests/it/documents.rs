@@ -10,7 +10,10 @@ use std::{
 };
 
 use mcp_echo_stateful::{
-    config::{CONFIG_VARIABLE, DEFAULTS, Flags, Layers, PLAIN_NAMES, POLICY_SECTIONS, ToolSet},
+    config::{
+        CONFIG_VARIABLE, DEFAULTS, Flags, Layers, NEEDS_RESTART, PLAIN_NAMES, POLICY_SECTIONS,
+        ToolSet,
+    },
     http::cors,
     mcp::{
         failure::{Failure, INVALID_PARAMS, Misrouted},
@@ -357,6 +360,44 @@ fn the_section_table_and_the_examples_fit_the_configuration() {
     assert!(!examples.is_empty());
     let checked = Layers::merge(&Flags::default(), &examples).and_then(|layers| layers.check());
     checked.unwrap_or_else(|error| panic!("{error}: {examples:?}"));
+}
+
+#[test]
+fn the_table_of_what_waits_for_a_start_is_that_of_the_program() {
+    let rows = table("### Another configuration without a restart", &["key", "since"]);
+    let written: Vec<_> = rows.iter().map(|row| (code(row[0]), row[1])).collect();
+    assert_eq!(written, NEEDS_RESTART);
+    let keys = Layers::merge(&Flags::default(), &[]).and_then(|layers| layers.print());
+    let keys = keys.expect("is printed");
+    for (key, _) in NEEDS_RESTART {
+        let starts = [format!("{key} = "), format!("{key}.")];
+        let mut lines = keys.lines();
+        assert!(lines.any(|line| starts.iter().any(|start| line.starts_with(start))), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn the_table_of_metrics_is_what_is_told() {
+    let server = TestServer::start(&[]).await;
+    let page = server.operate("GET", "/metrics").send().await.text();
+    let families =
+        set(page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()));
+    let rows = table("### Metrics", &["family", "labels", ""]);
+    assert_eq!(set(rows.iter().map(|row| code(row[0]))), families);
+}
+
+#[test]
+fn the_table_of_options_is_what_the_probe_takes() {
+    let help =
+        Command::new(env!("CARGO_BIN_EXE_mcp-echo-stateful")).args(["probe", "--help"]).output();
+    let help = String::from_utf8(help.expect("runs").stdout).expect("is text");
+    let (own, _) = help.split_once("Options of the server").expect("has two parts");
+    let (_, own) = own.split_once("Options:").expect("has options");
+    let option = |word: &'static str| word.split(' ').next().expect("a word");
+    let rows = table("## Probing a proxy", &["option", "default", ""]);
+    let written = rows.iter().map(|row| option(code(row[0])));
+    let known = own.split_whitespace().filter(|word| word.starts_with("--"));
+    assert_eq!(set(written.chain(["--help"])), set(known));
 }
 
 #[test]

@@ -102,6 +102,18 @@ async fn limits_change_and_live_sessions_stay() {
     server.initialize("2025-06-18").send().await.expect_status(503);
     server.post(vec![b' '; 3000]).send().await.expect_status(413);
 
+    let numbers = server.operate("GET", "/metrics").send().await.text();
+    for line in [
+        "mcp_echo_sessions_capacity{mcp_instance=\"0\"} 1",
+        "mcp_echo_sessions_created_total{mcp_instance=\"0\"} 2",
+        "mcp_echo_sessions_refused_total{mcp_instance=\"0\"} 1",
+        // Counted before and after.
+        "mcp_echo_requests_total{mcp_instance=\"0\",method=\"initialize\",era=\"sessioned\",status=\"2xx\"} 2",
+        "mcp_echo_requests_total{mcp_instance=\"0\",method=\"initialize\",era=\"sessioned\",status=\"5xx\"} 1",
+    ] {
+        assert!(numbers.lines().any(|known| known == line), "{line} is not in {numbers}");
+    }
+
     let change = reloading.change("[session]\ncapacity = 3\nmax_data_keys = 1").await;
     assert_eq!(
         change,
