@@ -32,6 +32,7 @@ use crate::support::TestServer;
 
 const README: &str = include_str!("../../README.md");
 const CHANGELOG: &str = include_str!("../../CHANGELOG.md");
+const DEPLOY: &str = include_str!("../../deploy/README.md");
 const MAP: &str = include_str!("../../src/lib.rs");
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -699,17 +700,25 @@ fn every_other_block_can_be_read() {
 
 #[test]
 fn links_lead_somewhere() {
-    let targets = set_of_links(README);
-    for target in targets {
-        match target.strip_prefix('#') {
-            Some(anchor) => {
-                let headings = README.lines().filter(|line| line.starts_with('#'));
-                let mut anchors = headings.map(|line| {
-                    line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-")
-                });
-                assert!(anchors.any(|known| known == anchor), "no heading for #{anchor}");
+    for (from, text) in [("README.md", README), ("deploy/README.md", DEPLOY)] {
+        for target in set_of_links(text) {
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let directory = Path::new(ROOT).join(from).with_file_name("");
+            let path = match file {
+                "" => Path::new(ROOT).join(from),
+                file => directory.join(file),
+            };
+            assert!(path.exists(), "{from}: there is no {file}");
+            if anchor.is_empty() {
+                continue;
             }
-            None => assert!(Path::new(ROOT).join(target).exists(), "there is no {target}"),
+            let text = fs::read_to_string(path).expect("is text");
+            let headings = text.lines().filter(|line| line.starts_with('#'));
+            let mut anchors = headings.map(|line| {
+                let words = line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+                words.replace([',', '.', ':', '`'], "")
+            });
+            assert!(anchors.any(|known| known == anchor), "{from}: no heading for {target}");
         }
     }
 }
