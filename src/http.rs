@@ -20,6 +20,7 @@ pub mod access_log;
 pub mod bearer;
 pub mod body;
 pub mod cors;
+pub mod once;
 pub mod origin;
 pub mod pulse;
 pub mod vhost;

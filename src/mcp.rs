@@ -39,12 +39,20 @@ use crate::{
 use self::{
     failure::Failure,
     jsonrpc::{Body, EnvelopeError, Id, Message},
-    params::Params,
     version::Era,
 };
 
 /// The header that names a revision.
 pub const VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
+
+/// The header that names the method of the body (2026-07-28).
+pub const METHOD_HEADER: HeaderName = HeaderName::from_static("mcp-method");
+
+/// The header that names what the method is about (2026-07-28).
+pub const NAME_HEADER: HeaderName = HeaderName::from_static("mcp-name");
+
+/// The header that mirrors the handle of a stateful tool ([`HANDLE`](crate::tools::HANDLE)).
+pub const HANDLE_HEADER: HeaderName = HeaderName::from_static("mcp-param-session");
 
 /// Answers every request to `/mcp` of one instance.
 pub async fn endpoint(instance: Arc<Instance>, request: Request) -> Result<Response, Infallible> {
@@ -140,14 +148,13 @@ async fn post(instance: &Arc<Instance>, parts: Parts, body: axum::body::Body) ->
     };
     match body {
         Body::One(message) => {
-            let params = message.params();
-            let era = Era::of(params.claims_version(), header);
+            let era = Era::of(message.claims_version(), header);
             match (era, instance.serves(era)) {
                 (Era::Sessioned, true) => {
-                    sessioned::one(instance, &arrival, accepted, message, &params).await
+                    sessioned::one(instance, &arrival, accepted, message).await
                 }
                 (Era::Stateless, true) | (Era::Sessioned, false) => {
-                    Box::pin(stateless::one(instance, &arrival, accepted, message, &params)).await
+                    Box::pin(stateless::one(instance, &arrival, accepted, message)).await
                 }
                 (Era::Stateless, false) => {
                     let served = instance.policy.protocol.versions.clone();
@@ -157,8 +164,7 @@ async fn post(instance: &Arc<Instance>, parts: Parts, body: axum::body::Body) ->
             }
         }
         Body::Batch(messages) => {
-            let claims = |message: &Message<'_>| message.params().claims_version();
-            match Era::of(messages.iter().flatten().any(claims), header) {
+            match Era::of(messages.iter().flatten().any(Message::claims_version), header) {
                 Era::Sessioned if instance.serves(Era::Sessioned) => {
                     Box::pin(sessioned::batch(instance, &arrival, accepted, messages)).await
                 }
@@ -174,12 +180,12 @@ async fn post(instance: &Arc<Instance>, parts: Parts, body: axum::body::Body) ->
 }
 
 impl<'a> Message<'a> {
-    fn params(&self) -> Params<'a> {
+    fn claims_version(&self) -> bool {
         match self {
             Self::Request { params, .. } | Self::Notification { params, .. } => {
-                Params::read(*params)
+                params.claims_version()
             }
-            Self::Response { .. } => Params::default(),
+            Self::Response { .. } => false,
         }
     }
 

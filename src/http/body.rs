@@ -12,6 +12,7 @@ use futures_util::poll;
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 
+use super::once::{Once, once};
 use crate::mcp::failure::Failure;
 
 /// Which forms of answer a client takes.
@@ -34,8 +35,7 @@ const USUAL: [(&str, Accepted); 4] = [
 impl Accepted {
     /// Reads the `Accept` headers. Neither header nor anything in it means that anything goes.
     pub fn of(headers: &HeaderMap) -> Self {
-        let mut values = headers.get_all(header::ACCEPT).iter();
-        if let (Some(usual), None) = (values.next(), values.next())
+        if let Once::Value(usual) = once(headers, header::ACCEPT)
             && let Some((_, accepted)) = USUAL.iter().find(|(value, _)| usual == value)
         {
             return *accepted;
@@ -90,11 +90,9 @@ impl Found {
 
 /// `application/json`, in UTF-8 if it says.
 pub fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
-    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
-    let value = values.next().ok_or(Failure::UnsupportedMediaType)?;
-    if values.next().is_some() {
+    let Once::Value(value) = once(headers, header::CONTENT_TYPE) else {
         return Err(Failure::UnsupportedMediaType);
-    }
+    };
     if value == "application/json" {
         return Ok(());
     }

@@ -17,7 +17,11 @@ use futures_util::future::{BoxFuture, Either, ready};
 use http::{StatusCode, header};
 use tower::Service;
 
-use super::{cors::Cors, vhost::HostTable};
+use super::{
+    cors::Cors,
+    once::{Once, once},
+    vhost::HostTable,
+};
 use crate::{
     config::{HostsConfig, OriginConfig},
     instance::Instance,
@@ -112,17 +116,20 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         // Several Origin headers are as foreign as a wrong one: no browser sends them.
-        let mut values = request.headers().get_all(header::ORIGIN).iter();
-        let (origin, another) = (values.next(), values.next());
-        let Some(origin) = origin else { return Either::Left(self.inner.call(request)) };
         let origins = &self.instance.origins;
-        if another.is_some() || origins.judge(origin.as_bytes()) == Verdict::Foreign {
+        let known = match once(request.headers(), header::ORIGIN) {
+            Once::Missing => return Either::Left(self.inner.call(request)),
+            Once::Value(origin) => {
+                Some(origin).filter(|origin| origins.judge(origin.as_bytes()) != Verdict::Foreign)
+            }
+            Once::Several => None,
+        };
+        let Some(origin) = known.cloned() else {
             super::record_of(request.extensions()).set_outcome(RequestOutcome::ForeignOrigin);
             let text = "this Origin may not call; list it in origin.allowed";
             let refusal = super::problem(StatusCode::FORBIDDEN, text);
             return Either::Right(Box::pin(ready(Ok(refusal))));
-        }
-        let origin = origin.clone();
+        };
         let instance = Arc::clone(&self.instance);
         let answer = match Cors::is_preflight(request.method(), request.headers()) {
             true => Either::Left(ready(Ok(origins.cors.preflight(request.headers())))),

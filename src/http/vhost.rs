@@ -24,12 +24,16 @@ use futures_util::{
 use http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use tower::Service;
 
-use super::{Tenant, problem};
+use super::{
+    Tenant,
+    once::{Once, once},
+    problem,
+};
 use crate::{
     admin,
     config::{FrontDoor, HostsConfig, is_host_name},
     instance::Process,
-    mcp::reply::SESSION_HEADER,
+    mcp::{HANDLE_HEADER, reply::SESSION_HEADER},
     place::InstanceId,
     session::SessionId,
     telemetry::record::RequestRecord,
@@ -37,9 +41,6 @@ use crate::{
 
 /// The name that opens every host name of ours.
 const LABEL: &str = "echo-stateful";
-
-/// The header that mirrors the handle of a stateful tool (`tools::HANDLE`).
-const HANDLE_HEADER: HeaderName = HeaderName::from_static("mcp-param-session");
 
 /// What a host name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,15 +132,13 @@ impl NoHost {
 /// The one host of a request: the target's authority (HTTP/2, absolute form), else the Host header
 /// (RFC 9112 §3.2, RFC 9113 §8.3.1).
 fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, NoHost> {
-    let mut values = headers.get_all(header::HOST).iter();
-    let (first, second) = (values.next(), values.next());
-    if second.is_some() {
-        return Err(NoHost::Several);
-    }
-    let header = match first.map(|value| value.to_str()) {
-        None => None,
-        Some(Ok(text)) => Some(without_port(text).ok_or(NoHost::Malformed)?),
-        Some(Err(_)) => return Err(NoHost::Malformed),
+    let header = match once(headers, header::HOST) {
+        Once::Missing => None,
+        Once::Several => return Err(NoHost::Several),
+        Once::Value(value) => {
+            let text = value.to_str().map_err(|_| NoHost::Malformed)?;
+            Some(without_port(text).ok_or(NoHost::Malformed)?)
+        }
     };
     let target = match uri.authority() {
         None => None,

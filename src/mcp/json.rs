@@ -1,9 +1,9 @@
 //! JSON text that is known to be one value, and the members of an object found in one pass.
 //!
-//! Owns [`Raw`], which borrows from the request body, and [`members`], which most requests are read with:
-//! the members of a small object with plain names and plain values. Refuses to decide about anything else
-//! (an escape, a fraction, deep nesting, what is no JSON at all): it gives up, and serde reads it or says
-//! what is wrong.
+//! Owns [`Raw`], which borrows from the request body, and [`visit`], which most requests are read with: the
+//! members of a small object, and of those objects within it that are wanted, with plain names and plain
+//! values. Refuses to decide about anything else (an escape, a fraction, deep nesting, what is no JSON at
+//! all): it gives up, and serde reads it or says what is wrong.
 //! Trap: whatever it accepts, serde must accept too, with the same members; a test holds them together.
 
 use std::borrow::Cow;
@@ -61,28 +61,75 @@ impl<'de: 'a, 'a> Deserialize<'de> for Raw<'a> {
     }
 }
 
-/// Hands each member of an object to `take`, until that says no. False if it did, or if the text is not an
-/// object of the plain kind: then nothing is known of it.
-pub fn members<'a>(text: &'a str, mut take: impl FnMut(&'a str, Raw<'a>) -> bool) -> bool {
+/// Takes the members of an object, and of objects within it.
+pub trait Visitor<'a> {
+    /// Whose members they are.
+    type Place: Copy;
+
+    /// Whose they are within that member, if its own members are wanted: they come before it does.
+    fn enter(&self, place: Self::Place, name: &str) -> Option<Self::Place>;
+
+    /// Takes a member; false gives up.
+    fn take(&mut self, place: Self::Place, name: &'a str, raw: Raw<'a>) -> bool;
+}
+
+/// Hands each member of an object to a visitor, until that gives up. False if it did, or if the text is not
+/// an object of the plain kind: then nothing is known of it.
+pub fn visit<'a, V: Visitor<'a>>(text: &'a str, place: V::Place, visitor: &mut V) -> bool {
     let mut scanner = Scanner { text, at: 0 };
     scanner.space();
-    let plain = scanner.object(0, &mut take);
+    let plain = scanner.object(0, place, visitor);
     scanner.space();
     plain.is_some() && scanner.at == text.len()
 }
 
-/// The bytes at which a plain string stops.
-const STOPS: [bool; 256] = {
-    let mut stops = [false; 256];
-    let mut control = 0;
-    while control < b' ' {
-        stops[control as usize] = true;
-        control += 1;
+/// The same for the members of one object alone.
+pub fn members<'a>(text: &'a str, take: impl FnMut(&'a str, Raw<'a>) -> bool) -> bool {
+    visit(text, (), &mut Flat(take))
+}
+
+/// Wants nothing of what is within.
+struct Flat<F>(F);
+
+impl<'a, F: FnMut(&'a str, Raw<'a>) -> bool> Visitor<'a> for Flat<F> {
+    type Place = ();
+
+    fn enter(&self, (): (), _: &str) -> Option<()> {
+        None
     }
-    stops[b'"' as usize] = true;
-    stops[b'\\' as usize] = true;
-    stops
-};
+
+    fn take(&mut self, (): (), name: &'a str, raw: Raw<'a>) -> bool {
+        self.0(name, raw)
+    }
+}
+
+/// Whether a text can stand between quotes as it is.
+pub fn is_plain(text: &str) -> bool {
+    stop(text.as_bytes()).is_none()
+}
+
+/// Where a plain string stops: at a quote, at an escape, and at what must be escaped.
+///
+/// Eight bytes at a time, since most of a message is strings. In each word, the highest bit of a byte is
+/// set where it is a stop; a borrow may set it in a byte above one, so the lowest is what counts.
+fn stop(text: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 0xff;
+    const HIGHEST: u64 = ONES << 7;
+    const WORD: usize = size_of::<u64>();
+
+    let below = |word: u64, least: u8| word.wrapping_sub(ONES * u64::from(least)) & !word;
+    let equal = |word: u64, byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    let (words, rest) = text.as_chunks::<WORD>();
+    for (number, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let stops = (below(word, b' ') | equal(word, b'"') | equal(word, b'\\')) & HIGHEST;
+        if stops != 0 {
+            return Some(number * WORD + stops.trailing_zeros() as usize / 8);
+        }
+    }
+    let within = rest.iter().position(|byte| matches!(byte, 0..b' ' | b'"' | b'\\'))?;
+    Some(words.len() * WORD + within)
+}
 
 struct Scanner<'a> {
     text: &'a str,
@@ -104,10 +151,11 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn object(
+    fn object<V: Visitor<'a>>(
         &mut self,
         depth: usize,
-        take: &mut impl FnMut(&'a str, Raw<'a>) -> bool,
+        place: V::Place,
+        visitor: &mut V,
     ) -> Option<()> {
         self.eat(b'{')?;
         self.space();
@@ -120,8 +168,11 @@ impl<'a> Scanner<'a> {
             self.eat(b':')?;
             self.space();
             let start = self.at;
-            self.value(depth + 1)?;
-            if !take(name, Raw(self.text.get(start..self.at)?)) {
+            match visitor.enter(place, name).filter(|_| self.next() == Some(b'{')) {
+                Some(within) => self.object(depth + 1, within, visitor)?,
+                None => self.value(depth + 1)?,
+            }
+            if !visitor.take(place, name, Raw(self.text.get(start..self.at)?)) {
                 return None;
             }
             self.space();
@@ -153,7 +204,7 @@ impl<'a> Scanner<'a> {
     fn value(&mut self, depth: usize) -> Option<()> {
         match self.next()? {
             b'"' => self.string().map(drop),
-            b'{' if depth < MAX_DEPTH => self.object(depth, &mut |_, _| true),
+            b'{' if depth < MAX_DEPTH => self.object(depth, (), &mut Flat(|_, _| true)),
             b'[' if depth < MAX_DEPTH => self.array(depth),
             b'-' | b'0'..=b'9' => self.integer(),
             b't' => self.word("true"),
@@ -166,12 +217,12 @@ impl<'a> Scanner<'a> {
     /// What stands between the quotes, if nothing in it is escaped.
     fn string(&mut self) -> Option<&'a str> {
         self.eat(b'"')?;
-        let rest = self.text.get(self.at..)?;
-        let length = rest.bytes().position(|byte| STOPS[usize::from(byte)])?;
-        self.at += length;
+        let start = self.at;
+        self.at += stop(self.text.as_bytes().get(start..)?)?;
+        let string = self.text.get(start..self.at);
         // Not at an escape, and not at what must be escaped.
         self.eat(b'"')?;
-        rest.get(..length)
+        string
     }
 
     fn integer(&mut self) -> Option<()> {
@@ -258,6 +309,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_string_stops_where_it_must(mut text in proptest::collection::vec(0u8.., 0..40), at in 0usize..40, byte in 0u8..40) {
+            text.insert(at.min(text.len()), byte);
+            let first = text.iter().position(|byte| *byte < b' ' || b"\"\\".contains(byte));
+            prop_assert_eq!(stop(&text), first);
+        }
+
         #[test]
         fn serde_agrees_on_any_text(text in "\\PC{0,60}") {
             agrees(&text)?;

@@ -1,6 +1,6 @@
 //! JSON-RPC 2.0: bytes to envelopes and back.
 //!
-//! Owns the shape of a message: its id, its method, its still unread `params`. Everything borrows from
+//! Owns the shape of a message: its id, its method, its `params`. Everything borrows from
 //! the request body; an id is kept as the text that came, so that it goes back digit for digit.
 //! Refuses what is not JSON (-32700) and what is not a message (-32600), with the id where one can be read.
 //! Trap: `"id": null` is not the same as no id: the first is an error, the second a notification.
@@ -10,7 +10,8 @@ use std::{borrow::Cow, fmt};
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 
-use super::json::{self, Raw};
+use super::json::{self, Raw, Visitor};
+use super::params::{self, Params};
 
 /// A message of a batch beyond this many is refused: a batch is held in memory whole.
 pub const MAX_BATCH: usize = 100;
@@ -71,15 +72,15 @@ pub enum Message<'a> {
         id: Id<'a>,
         /// Method name.
         method: Cow<'a, str>,
-        /// An object, unread.
-        params: Option<Raw<'a>>,
+        /// What it is about.
+        params: Params<'a>,
     },
     /// Wants none.
     Notification {
         /// Method name.
         method: Cow<'a, str>,
-        /// An object, unread.
-        params: Option<Raw<'a>>,
+        /// What it is about.
+        params: Params<'a>,
     },
     /// Answers a request of ours.
     Response {
@@ -92,6 +93,10 @@ pub enum Message<'a> {
 
 /// What a POST body holds.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every body is one message, to which a box would add an allocation"
+)]
 pub enum Body<'a> {
     /// One message.
     One(Message<'a>),
@@ -153,29 +158,40 @@ struct Envelope<'a> {
     error: Option<IgnoredAny>,
 }
 
-impl<'a> Envelope<'a> {
-    /// What nearly every message is: plain, and each member there once.
-    fn plain(text: &'a str) -> Option<Self> {
-        let mut envelope = Self::default();
-        let Self { jsonrpc, id, method, params, result, error: _ } = &mut envelope;
-        json::members(text, |name, raw| {
-            let member = match name {
-                "jsonrpc" => &mut *jsonrpc,
-                "id" => &mut *id,
-                "method" => &mut *method,
-                "params" => &mut *params,
-                "result" => &mut *result,
-                // Seldom, and for serde to look through.
-                "error" => return false,
-                _ => return true,
-            };
-            member.replace(raw).is_none()
-        })
-        .then_some(envelope)
+/// What nearly every message is: plain, and each member there once.
+#[derive(Default)]
+struct Plain<'a> {
+    envelope: Envelope<'a>,
+    params: params::Plain<'a>,
+}
+
+impl<'a> Visitor<'a> for Plain<'a> {
+    /// In `params`, or in the envelope.
+    type Place = Option<params::Place>;
+
+    fn enter(&self, place: Self::Place, name: &str) -> Option<Self::Place> {
+        match place {
+            None => (name == "params").then_some(Some(params::Place::Params)),
+            Some(place) => self.params.enter(place, name).map(Some),
+        }
     }
 
-    fn read(text: &'a str) -> Result<Self, serde_json::Error> {
-        Self::plain(text).map_or_else(|| serde_json::from_str(text), Ok)
+    fn take(&mut self, place: Self::Place, name: &'a str, raw: Raw<'a>) -> bool {
+        if let Some(place) = place {
+            return self.params.take(place, name, raw);
+        }
+        let Envelope { jsonrpc, id, method, params, result, error: _ } = &mut self.envelope;
+        let member = match name {
+            "jsonrpc" => jsonrpc,
+            "id" => id,
+            "method" => method,
+            "params" => params,
+            "result" => result,
+            // Seldom, and for serde to look through.
+            "error" => return false,
+            _ => return true,
+        };
+        member.replace(raw).is_none()
     }
 }
 
@@ -186,7 +202,12 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Op
 
 impl<'a> Message<'a> {
     fn parse(text: &'a str) -> Result<Self, EnvelopeError<'a>> {
-        let envelope = Envelope::read(text).map_err(|error| {
+        let mut plain = Plain::default();
+        if json::visit(text, None, &mut plain) {
+            let Plain { envelope, params } = plain;
+            return Self::of(envelope, |raw| params.of(raw));
+        }
+        let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| {
             if error.is_data() {
                 let problem = match text.as_bytes().first() {
                     Some(b'{') => format!("not a JSON-RPC message: {error}"),
@@ -201,6 +222,14 @@ impl<'a> Message<'a> {
             let problem = "a JSON-RPC message must be an object".into();
             return Err(EnvelopeError::NotAMessage { id: None, problem });
         }
+        Self::of(envelope, |raw| Params::read(Some(raw)))
+    }
+
+    /// What an envelope holds, if it is one.
+    fn of(
+        envelope: Envelope<'a>,
+        read: impl FnOnce(Raw<'a>) -> Params<'a>,
+    ) -> Result<Self, EnvelopeError<'a>> {
         let Envelope { jsonrpc, id: raw_id, method, params, result, error } = envelope;
         let id = raw_id.and_then(|raw| Id::parse(raw.get()));
         let refuse =
@@ -234,6 +263,7 @@ impl<'a> Message<'a> {
         if params.is_some_and(|raw| !raw.get().starts_with('{')) {
             return refuse("the member \"params\" must be an object");
         }
+        let params = params.map(read).unwrap_or_default();
         Ok(match id {
             Some(id) => Self::Request { id, method, params },
             None => Self::Notification { method, params },
@@ -350,8 +380,9 @@ mod tests {
         #[test]
         fn a_request_keeps_its_id_and_method(id in any::<i64>(), method in "[a-z/\"\\\\é]{1,20}") {
             let body = serde_json::json!({"jsonrpc": "2.0", "id": id, "method": method}).to_string();
-            let Ok(Body::One(Message::Request { id: found, method: name, params: None })) =
+            let Ok(Body::One(Message::Request { id: found, method: name, params })) =
                 Body::parse(body.as_bytes()) else { panic!("not read: {body}") };
+            prop_assert_eq!(params.raw, None);
             prop_assert_eq!(found.to_string(), id.to_string());
             prop_assert_eq!(name.as_ref(), method);
         }

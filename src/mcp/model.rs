@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
-use super::json::Raw;
+use super::json::{self, Raw};
 
 /// The `_meta` member by which a request names its revision.
 pub const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
@@ -312,18 +312,13 @@ impl Serialize for Json {
 
 /// Appends a text as a JSON string.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
-    // To the end, whatever is found: so the compiler can look at many bytes at once.
-    let escape = |found, byte| found | (byte < b' ') | (byte == b'"') | (byte == b'\\');
-    match text.bytes().fold(false, escape) {
-        false => {
-            out.push(b'"');
-            out.extend_from_slice(text.as_bytes());
-            out.push(b'"');
-        }
-        true => {
-            // A string always serialises, and a vector always takes it.
-            let _ = serde_json::to_writer(out, text);
-        }
+    if json::is_plain(text) {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        // A string always serialises, and a vector always takes it.
+        let _ = serde_json::to_writer(out, text);
     }
 }
 

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer};
 
-use super::json::{self, Raw};
+use super::json::{self, Raw, Visitor};
 
 /// `params` of one message.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,23 +70,57 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<Raw<'a>>
     <Raw<'_>>::deserialize(from).map(Some)
 }
 
+/// Where a member of `params` stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In `params` itself.
+    Params,
+    /// In `_meta`.
+    Meta,
+}
+
+/// What nearly every request has: plain members, each there once.
+#[derive(Debug, Default)]
+pub struct Plain<'a> {
+    members: Members<'a>,
+    meta: Meta<'a>,
+}
+
+impl<'a> Plain<'a> {
+    /// As `params` that are `raw`.
+    pub fn of(self, raw: Raw<'a>) -> Params<'a> {
+        let Self { members, meta } = self;
+        let meta = members.meta.filter(|raw| raw.is_object()).map(|_| meta);
+        Params { raw: Some(raw), members: Some(members), meta }
+    }
+}
+
+impl<'a> Visitor<'a> for Plain<'a> {
+    type Place = Place;
+
+    fn enter(&self, place: Place, name: &str) -> Option<Place> {
+        (place == Place::Params && name == "_meta").then_some(Place::Meta)
+    }
+
+    fn take(&mut self, place: Place, name: &'a str, raw: Raw<'a>) -> bool {
+        match place {
+            Place::Params => self.members.take(name, raw),
+            Place::Meta => self.meta.take(name, raw),
+        }
+    }
+}
+
 impl<'a> Members<'a> {
-    /// What nearly every request has: plain members, each there once.
-    fn plain(object: &'a str) -> Option<Self> {
-        let mut members = Self::default();
-        let Self { meta, name, arguments, input_responses, request_state } = &mut members;
-        json::members(object, |key, raw| {
-            let member = match key {
-                "_meta" => &mut *meta,
-                "name" => &mut *name,
-                "arguments" => &mut *arguments,
-                "inputResponses" => &mut *input_responses,
-                "requestState" => &mut *request_state,
-                _ => return true,
-            };
-            member.replace(raw).is_none()
-        })
-        .then_some(members)
+    fn take(&mut self, name: &str, raw: Raw<'a>) -> bool {
+        let member = match name {
+            "_meta" => &mut self.meta,
+            "name" => &mut self.name,
+            "arguments" => &mut self.arguments,
+            "inputResponses" => &mut self.input_responses,
+            "requestState" => &mut self.request_state,
+            _ => return true,
+        };
+        member.replace(raw).is_none()
     }
 }
 
@@ -94,12 +128,13 @@ impl<'a> Params<'a> {
     /// Finds the members.
     pub fn read(raw: Option<Raw<'a>>) -> Self {
         let Some(object) = raw else { return Self::default() };
-        let members = Members::plain(object.get());
-        let members = members.or_else(|| serde_json::from_str(object.get()).ok());
+        let mut plain = Plain::default();
+        if json::visit(object.get(), Place::Params, &mut plain) {
+            return plain.of(object);
+        }
+        let members: Option<Members<'_>> = serde_json::from_str(object.get()).ok();
         let meta = members.and_then(|members| members.meta).filter(|raw| raw.is_object());
-        let meta = meta.and_then(|raw| {
-            Meta::plain(raw.get()).or_else(|| serde_json::from_str(raw.get()).ok())
-        });
+        let meta = meta.and_then(|raw| serde_json::from_str(raw.get()).ok());
         Self { raw, members, meta }
     }
 
@@ -146,23 +181,17 @@ impl<'a> Params<'a> {
 }
 
 impl<'a> Meta<'a> {
-    /// As [`Members::plain`].
-    fn plain(object: &'a str) -> Option<Self> {
-        let mut meta = Self::default();
-        let Self { progress_token, version, capabilities, log_level, traceparent } = &mut meta;
-        json::members(object, |key, raw| {
-            let (member, null) = match key {
-                "progressToken" => (&mut *progress_token, false),
-                "io.modelcontextprotocol/protocolVersion" => (&mut *version, true),
-                "io.modelcontextprotocol/clientCapabilities" => (&mut *capabilities, false),
-                "io.modelcontextprotocol/logLevel" => (&mut *log_level, false),
-                "traceparent" => (&mut *traceparent, false),
-                _ => return true,
-            };
-            // As serde reads an optional member, and one that is there in any case.
-            (null || !raw.is_null()) && member.replace(raw).is_none()
-        })
-        .then_some(meta)
+    fn take(&mut self, name: &str, raw: Raw<'a>) -> bool {
+        let (member, null) = match name {
+            "progressToken" => (&mut self.progress_token, false),
+            "io.modelcontextprotocol/protocolVersion" => (&mut self.version, true),
+            "io.modelcontextprotocol/clientCapabilities" => (&mut self.capabilities, false),
+            "io.modelcontextprotocol/logLevel" => (&mut self.log_level, false),
+            "traceparent" => (&mut self.traceparent, false),
+            _ => return true,
+        };
+        // As serde reads an optional member, and one that is there in any case.
+        (null || !raw.is_null()) && member.replace(raw).is_none()
     }
 
     /// W3C trace context of the request.

@@ -37,7 +37,10 @@ use super::{
 use crate::{
     call::{Arrival, CallContext, ClientFacts, Inputs, Outcome, Prepared},
     config::ResponseForm,
-    http::body::Accepted,
+    http::{
+        body::Accepted,
+        once::{Once, once},
+    },
     instance::Instance,
     lifecycle::outcome_of,
     metrics::StreamKind,
@@ -61,11 +64,10 @@ pub async fn one(
     arrival: &Arc<Arrival>,
     accepted: Accepted,
     message: Message<'_>,
-    params: &Params<'_>,
 ) -> Response {
     let id = message.id();
     let mut binding = Binding::new(instance, arrival, accepted);
-    let result = binding.one(message, params).await;
+    let result = binding.one(message).await;
     binding.respond(result, id)
 }
 
@@ -235,11 +237,10 @@ impl<'a> Binding<'a> {
 
     /// A header that may stand once, as visible ASCII.
     fn header(&self, name: &HeaderName, shown: &'static str) -> Result<Option<&'a str>, Failure> {
-        let mut values = self.arrival.headers().get_all(name).iter();
-        let Some(value) = values.next() else { return Ok(None) };
-        match (value.to_str(), values.next()) {
-            (Ok(text), None) => Ok(Some(text)),
-            _ => Err(Failure::BadHeader(shown)),
+        match once(self.arrival.headers(), name) {
+            Once::Missing => Ok(None),
+            Once::Value(value) => value.to_str().map(Some).map_err(|_| Failure::BadHeader(shown)),
+            Once::Several => Err(Failure::BadHeader(shown)),
         }
     }
 
@@ -275,10 +276,10 @@ impl<'a> Binding<'a> {
         Reply::whole(message, self.form(), self.accepted)
     }
 
-    async fn one(&mut self, message: Message<'_>, params: &Params<'_>) -> Result<Reply, Failure> {
+    async fn one(&mut self, message: Message<'_>) -> Result<Reply, Failure> {
         match message {
-            Message::Request { id, method, params: _ } => {
-                let started = match self.request(id, &method, params).await {
+            Message::Request { id, method, params } => {
+                let started = match self.request(id, &method, &params).await {
                     // In-band: the exchange itself went well.
                     Err(failure) if failure.status(ERA) == StatusCode::OK => {
                         self.arrival.record.set_outcome(failure.outcome());
@@ -295,7 +296,7 @@ impl<'a> Binding<'a> {
             Message::Notification { method, params } => {
                 self.open().await?;
                 self.require_session_or_implicit()?;
-                self.notice(&method, params);
+                self.notice(&method, params.raw);
                 Ok(Reply::Accepted)
             }
             Message::Response { id, result } => {
@@ -335,7 +336,7 @@ impl<'a> Binding<'a> {
                         _ if bytes > most => Err(Failure::InvalidParams(format!(
                             "the answers of this batch have more than {most} bytes already (tools.max_response_bytes); send this by itself"
                         ))),
-                        _ => self.opened_request(id, &method, &Params::read(params)).await,
+                        _ => self.opened_request(id, &method, &params).await,
                     };
                     answers.push(match started {
                         Ok(Started::Later(work)) => work,
@@ -349,7 +350,7 @@ impl<'a> Binding<'a> {
                         Err(failure) => ready(failure.to_message(Some(id), ERA)),
                     });
                 }
-                Ok(Message::Notification { method, params }) => self.notice(&method, params),
+                Ok(Message::Notification { method, params }) => self.notice(&method, params.raw),
                 Ok(Message::Response { id, result }) => self.answer(id, result),
                 Err(error) => {
                     let id = error.id();

@@ -59,13 +59,12 @@ pub async fn one(
     arrival: &Arc<Arrival>,
     accepted: Accepted,
     message: Message<'_>,
-    params: &Params<'_>,
 ) -> Response {
     arrival.record.set_era(ERA);
     let exchange = Exchange { instance, arrival, accepted };
     let (result, id) = match message {
-        Message::Request { id, method, params: _ } => {
-            (exchange.request(id, &method, params).await, Some(id))
+        Message::Request { id, method, params } => {
+            (exchange.request(id, &method, &params).await, Some(id))
         }
         // This revision defines none from client to server; accepted all the same.
         Message::Notification { .. } => {

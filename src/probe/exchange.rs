@@ -12,7 +12,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode,
+    HeaderMap, HeaderValue, Method, Request, StatusCode,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT},
 };
 use http_body_util::Full;
@@ -27,15 +27,11 @@ use super::{
     wire::{Answer, Line},
 };
 use crate::mcp::{
-    VERSION_HEADER,
+    HANDLE_HEADER, METHOD_HEADER, NAME_HEADER, VERSION_HEADER,
     failure::{INVALID_PARAMS, METHOD_NOT_FOUND},
     reply::SESSION_HEADER,
     version::Era,
 };
-
-const METHOD_HEADER: HeaderName = HeaderName::from_static("mcp-method");
-const NAME_HEADER: HeaderName = HeaderName::from_static("mcp-name");
-const HANDLE_HEADER: HeaderName = HeaderName::from_static("mcp-param-session");
 
 /// Longest piece of an answer that is shown. Characters.
 const MAX_SHOWN: usize = 200;

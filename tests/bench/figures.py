@@ -121,8 +121,9 @@ def sse(bench: Bench) -> None:
 
 
 def stateless(bench: Bench) -> None:
-    """A call of revision 2026-07-28 beside one in a session."""
+    """A call of revision 2026-07-28 beside one in a session: without state, and with a handle, which is looked up and mirrored."""
     two_calls(bench, "stateless", "CPU of a stateless tools/call to a sessioned one's", "echo_stateless", "echo", 1.25)
+    two_calls(bench, "stateless", "CPU of one with a handle to a sessioned one's", "echo_handle", "echo", 1.25)
 
 
 def sessions(bench: Bench) -> None:

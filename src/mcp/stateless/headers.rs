@@ -8,36 +8,36 @@
 use std::{borrow::Cow, fmt::Display};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::{HeaderMap, HeaderName, header::AsHeaderName};
+use http::{HeaderMap, header::AsHeaderName};
 use serde_json::{Map, Value};
 
 use super::VERSION;
 use crate::{
     call::Fields,
+    http::once::{Once, once},
     mcp::{
+        HANDLE_HEADER, METHOD_HEADER, NAME_HEADER,
         dispatch::{ToolCall, read},
         failure::Failure,
+        json::Raw,
         params::Params,
         version::Method,
     },
+    tools::HANDLE,
 };
-
-const METHOD_HEADER: HeaderName = HeaderName::from_static("mcp-method");
-const NAME_HEADER: HeaderName = HeaderName::from_static("mcp-name");
 
 /// A header that may stand once, as visible ASCII.
 pub(super) fn header(
     headers: &HeaderMap,
     name: impl AsHeaderName + Display + Copy,
 ) -> Result<Option<&str>, Failure> {
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    match (value.to_str(), values.next()) {
-        (Ok(text), None) => Ok(Some(text.trim())),
-        _ => Err(Failure::HeaderMismatch(format!(
-            "the header {name} must stand once and be visible ASCII"
-        ))),
-    }
+    let text = match once(headers, name) {
+        Once::Missing => return Ok(None),
+        Once::Value(value) => value.to_str().ok(),
+        Once::Several => None,
+    };
+    let problem = || format!("the header {name} must stand once and be visible ASCII");
+    text.map(|text| Some(text.trim())).ok_or_else(|| Failure::HeaderMismatch(problem()))
 }
 
 /// `Mcp-Method` must say what the body says, and the method must exist.
@@ -101,34 +101,32 @@ pub(super) fn check_mirrored(headers: &HeaderMap, call: &ToolCall<'_>) -> Result
     let Fields(arguments) =
         read.map_err(|error| Failure::InvalidParams(error.to_string()))?.unwrap_or_default();
     for (argument, end) in call.tool.mirrored() {
-        let name = format!("Mcp-Param-{end}");
         let body = arguments.iter().find(|(name, _)| name == argument);
-        let body = body.map(|(_, raw)| raw.value()).filter(|value| !value.is_null());
-        let value = match header(headers, &*name)? {
+        let body = body.map(|(_, raw)| *raw).filter(|raw| !raw.is_null());
+        let sent = match (argument, end) == HANDLE {
+            true => header(headers, &HANDLE_HEADER)?,
+            false => header(headers, &*format!("mcp-param-{}", end.to_ascii_lowercase()))?,
+        };
+        let value = match sent {
             None => None,
             Some(text) => Some(decode(text).ok_or_else(|| {
-                Failure::HeaderMismatch(format!("{name} header value {text:?} is not valid Base64"))
+                let problem = format!("header value {text:?} is not valid Base64");
+                Failure::HeaderMismatch(format!("Mcp-Param-{end} {problem}"))
             })?),
         };
-        match (value, body) {
-            (None, None) => {}
-            (Some(value), Some(body)) if same(&value, &body) => {}
+        let problem = match (value, body) {
+            (None, None) => continue,
+            (Some(value), Some(body)) if same(&value, body) => continue,
             (Some(value), Some(body)) => {
-                return Err(Failure::HeaderMismatch(format!(
-                    "{name} header value {value:?} does not match body value {body}"
-                )));
+                let body = body.value();
+                format!("header value {value:?} does not match body value {body}")
             }
             (None, Some(body)) => {
-                return Err(Failure::HeaderMismatch(format!(
-                    "{name} header is missing, the body says {body}"
-                )));
+                format!("header is missing, the body says {}", body.value())
             }
-            (Some(value), None) => {
-                return Err(Failure::HeaderMismatch(format!(
-                    "{name} header value {value:?} has no value in the body"
-                )));
-            }
-        }
+            (Some(value), None) => format!("header value {value:?} has no value in the body"),
+        };
+        return Err(Failure::HeaderMismatch(format!("Mcp-Param-{end} {problem}")));
     }
     Ok(())
 }
@@ -146,10 +144,13 @@ fn decode(header: &str) -> Option<Cow<'_, str>> {
 }
 
 /// Whether a header says what a value of the body says; numbers are compared as numbers.
-fn same(header: &str, body: &Value) -> bool {
-    match body {
+fn same(header: &str, body: Raw<'_>) -> bool {
+    if let Some(text) = body.text() {
+        return header == text;
+    }
+    match body.value() {
         Value::String(text) => header == text,
-        Value::Bool(flag) => header == if *flag { "true" } else { "false" },
+        Value::Bool(flag) => header == if flag { "true" } else { "false" },
         Value::Number(number) => header.parse::<f64>().ok() == number.as_f64(),
         Value::Null | Value::Array(_) | Value::Object(_) => false,
     }
@@ -158,8 +159,6 @@ fn same(header: &str, body: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-
-    use serde_json::json;
 
     use super::*;
 
@@ -172,7 +171,10 @@ mod tests {
             assert_eq!(decode(wrong), None, "{wrong}");
         }
         assert!(
-            same("42.0", &json!(42)) && same("true", &json!(true)) && !same("True", &json!(true))
+            same("42.0", Raw::again("42"))
+                && same("true", Raw::again("true"))
+                && !same("True", Raw::again("true"))
+                && same("a\"b", Raw::again(r#""a\"b""#))
         );
     }
 

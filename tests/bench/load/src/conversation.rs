@@ -31,6 +31,8 @@ pub enum Call {
     EchoSse,
     /// The same in revision 2026-07-28, which has no sessions.
     EchoStateless,
+    /// The same with a handle, so that it counts in a session as [`Call::Echo`] does.
+    EchoHandle,
     /// `initialize`: a session more.
     Initialize,
 }
@@ -137,15 +139,21 @@ impl Texts {
         post(dialect, session.host(dialect), accept, &headers, body, out);
     }
 
-    fn stateless(&self, dialect: &Dialect, number: u64, out: &mut Vec<u8>) {
+    fn stateless(&self, dialect: &Dialect, number: u64, handle: Option<&str>, out: &mut Vec<u8>) {
         let headers = [
             ("MCP-Protocol-Version", STATELESS_VERSION),
             ("Mcp-Method", "tools/call"),
             ("Mcp-Name", &dialect.tool),
+            ("Mcp-Param-Session", handle.unwrap_or_default()),
         ];
-        let message = message(number);
-        let body = (self.stateless.0.as_str(), &message[..], self.stateless.1);
-        post(dialect, host(dialect, number), &dialect.accept, &headers, body, out);
+        let headers = &headers[..if handle.is_some() { 4 } else { 3 }];
+        let mut words = message(number).to_vec();
+        if let Some(handle) = handle {
+            words.extend_from_slice(br#"","session":""#);
+            words.extend_from_slice(handle.as_bytes());
+        }
+        let body = (self.stateless.0.as_str(), &words[..], self.stateless.1);
+        post(dialect, host(dialect, number), &dialect.accept, headers, body, out);
     }
 }
 
@@ -304,7 +312,7 @@ impl Work for Calls<'_> {
                 texts.echo(dialect, &Session { id, number: 0 }, &dialect.accept, out);
                 0
             }
-            Call::Echo | Call::EchoJson | Call::EchoSse => {
+            Call::Echo | Call::EchoJson | Call::EchoSse | Call::EchoHandle => {
                 // A stride, so that a million sessions are not met in the order of their memory.
                 let session = &sessions[(self.at.wrapping_mul(7_368_787) % sessions.len() as u64) as usize];
                 let accept = match self.call {
@@ -312,11 +320,14 @@ impl Work for Calls<'_> {
                     Call::EchoSse => EVENTS,
                     _ => &dialect.accept,
                 };
-                texts.echo(dialect, session, accept, out);
+                match self.call {
+                    Call::EchoHandle => texts.stateless(dialect, session.number, Some(&session.id), out),
+                    _ => texts.echo(dialect, session, accept, out),
+                }
                 session.number
             }
             Call::EchoStateless => {
-                texts.stateless(dialect, self.at % 100, out);
+                texts.stateless(dialect, self.at % 100, None, out);
                 self.at % 100
             }
             Call::Initialize => {
