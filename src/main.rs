@@ -3,7 +3,12 @@
 //! Owns the command line and what a person sees at the start. Exit codes: 0 done, 1 it could not be
 //! done (port taken, not healthy), 2 it was asked wrongly (arguments, configuration).
 
-use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    io::{IsTerminal as _, Write, stdin},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use anyhow::{Context, anyhow, ensure};
 use clap::{Parser, Subcommand};
@@ -22,6 +27,7 @@ use mcp_echo_stateful::{
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
 };
 
 /// Chosen by measurement: see tests/bench/README.md.
@@ -184,16 +190,25 @@ async fn run(config: &Config, server: Server) -> anyhow::Result<()> {
     greet(config, &server, bound, admin_bound)?;
     tracing::info!(address = %bound, version = env!("CARGO_PKG_VERSION"), "listening");
     let reloads = server.reloads();
-    let hearing = async move {
-        // As operators of other servers are used to.
+    let interactive = stdin().is_terminal();
+    let abandoned = Notify::new();
+    let hearing = async {
         while hangups.recv().await.is_some() {
+            // The terminal it was started in is gone, and nobody would know that it still runs.
+            if interactive && !stdin().is_terminal() {
+                abandoned.notify_one();
+                continue;
+            }
             // The server has told the log what came of it.
             let _ = reloads.ask().await;
         }
         std::future::pending().await
     };
-    let serving = server.run(Listeners { main: listener, admin }, async move {
-        signals.next().await;
+    let serving = server.run(Listeners { main: listener, admin }, async {
+        tokio::select! {
+            () = signals.next() => {}
+            () = abandoned.notified() => {}
+        }
         // From now on the process is stopping; whoever asks again means at once.
         let second = async move {
             signals.next().await;

@@ -441,3 +441,28 @@ async fn a_hangup_reads_the_configuration_again() {
     let (status, _) = program.exited().await;
     assert_eq!(status.code(), Some(0));
 }
+
+#[tokio::test]
+async fn a_terminal_that_is_closed_takes_its_server_with_it() {
+    let binary = env!("CARGO_BIN_EXE_mcp-echo-stateful");
+    let program = format!("exec {binary} --host 127.0.0.1 --port 0");
+    // A terminal of its own, which is gone when `script` is.
+    let mut terminal = Command::new("script")
+        .args(["-qec", &program, "/dev/null"])
+        .env("SHELL", "/bin/sh")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script runs");
+    let mut shown = BufReader::new(terminal.stdout.take().expect("is piped"));
+    let mut first = String::new();
+    shown.read_line(&mut first).expect("is text");
+    let address: SocketAddr =
+        first.trim().rsplit(' ').next().expect("a word").parse().expect(&first);
+    let _rest = collect(shown);
+    let answers = || std::net::TcpStream::connect(address).is_ok();
+    eventually(answers).await;
+    terminal.kill().expect("is killed");
+    terminal.wait().expect("ends");
+    eventually(|| !answers()).await;
+}
