@@ -212,6 +212,23 @@ test('one session in detail, and its end by keyboard alone', async () => {
   assert.equal((await server.rpc(5, 'ping', {}, other.id)).status, 200);
 });
 
+test('a question that is asked again at once has an answer of its own', async () => {
+  const { ref } = await server.session(5, 'hasty');
+  await open();
+  await page.locator(`#rows .ref:has-text("${ref}")`).click();
+  await page.locator('#detail-facts:has-text("hasty 1.0")').waitFor();
+  await page.evaluate(async () => {
+    const press = (id) => document.getElementById(id).click();
+    press('detail-end');
+    press('confirm-no');
+    press('detail-end');
+    // By now the first dialog has said that it was closed.
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    press('confirm-yes');
+  });
+  await page.locator('#done:has-text("ended")').waitFor();
+});
+
 test('a session that ends under the eyes of its observer is told so', async () => {
   provoked = REFUSALS;
   const { ref, id } = await server.session(0, 'brief');

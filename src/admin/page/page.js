@@ -353,10 +353,13 @@ $('end-all').onclick = async () => {
   });
 };
 
+let silence;          // takes what was said away
+
 /** Does something that the operator asked for, and says how it went. */
 async function act(work) {
   say($('done'), await work().catch((error) => `That failed: ${error.message || 'the server cannot be reached'}`));
-  setTimeout(() => say($('done'), ''), 8000);
+  clearTimeout(silence);
+  silence = setTimeout(() => say($('done'), ''), 8000);
   notBefore = 0;
   look();
 }
@@ -578,14 +581,17 @@ function confirmed(title, text, yes) {
   say($('confirm-title'), title);
   say($('confirm-text'), text);
   say($('confirm-yes'), yes);
-  $('confirm').showModal();
+  const dialog = $('confirm');
+  dialog.showModal();
+  // Each question has its own answer: that a dialog was closed is told later, when it may be open again.
   return new Promise((resolve) => {
-    $('confirm-yes').onclick = () => $('confirm').close('yes');
-    $('confirm-no').onclick = () => $('confirm').close();
-    $('confirm').onclose = () => {
-      resolve($('confirm').returnValue === 'yes');
-      $('confirm').returnValue = '';
+    const answer = (sure) => {
+      dialog.close();
+      resolve(sure);
     };
+    $('confirm-yes').onclick = () => answer(true);
+    $('confirm-no').onclick = () => answer(false);
+    dialog.oncancel = () => resolve(false);
   });
 }
 
