@@ -219,7 +219,7 @@ mod tests {
     use crate::{
         config::{Flags, Layers},
         instance::Process,
-        telemetry::{access::AccessLog, outcome::RequestOutcome},
+        telemetry::outcome::RequestOutcome,
     };
 
     #[tokio::test]
@@ -230,7 +230,7 @@ mod tests {
             assert!(request.uri().path() != "/panic", "on purpose");
             Ok::<_, Infallible>(Response::new(Body::empty()))
         });
-        let identity = Arc::new(Identity::of(&process, &[], AccessLog::silent()));
+        let identity = Arc::new(Identity::of(&process, &[]));
         let stack = outer(inner, &identity);
         let call = |path: &str| {
             let request = Request::get(path).body(Body::empty()).expect("is a request");

@@ -119,7 +119,7 @@ impl Server {
     ///
     /// `access_log` is where the line of each request goes.
     pub fn build(config: &Config, access_log: AccessLog) -> anyhow::Result<Self> {
-        let process = Process { log: access_log.clone(), ..Process::build(config)? };
+        let process = Process { log: access_log, ..Process::build(config)? };
         let process = Arc::new(process);
         let (admin, generated_admin_token) = Admin::build(config)?;
         let instances = Instance::build_all(config, &process, &[])?;
@@ -127,7 +127,7 @@ impl Server {
         let hosts = layers::hosts(config, &instances, &admin, &reloads);
         let max_connections = most_connections(config);
         Ok(Self {
-            identity: Arc::new(Identity::of(&process, &instances, access_log)),
+            identity: Arc::new(Identity::of(&process, &instances)),
             hosts: VirtualHosts::new(&process, hosts),
             process,
             instances,

@@ -17,7 +17,6 @@ use crate::{
     feed::{Happening, Subject},
     instance::{Instance, Process},
     metrics::{Open, StreamKind},
-    place::InstanceId,
     session::SessionRef,
     telemetry::{
         outcome::RequestOutcome,
@@ -151,22 +150,6 @@ impl OpenStream {
 impl Drop for OpenStream {
     fn drop(&mut self) {
         self.process.feed.note(Happening::StreamClosed, self.subject);
-    }
-}
-
-/// The traffic of the ten instances in order.
-#[derive(Clone, Debug)]
-pub struct AllTraffic(Vec<Arc<Traffic>>);
-
-impl AllTraffic {
-    /// That of these instances, which are all ten.
-    pub fn of(instances: &[Arc<Instance>]) -> Self {
-        Self(instances.iter().map(|instance| Arc::clone(&instance.traffic)).collect())
-    }
-
-    /// That of one instance.
-    pub fn get(&self, instance: InstanceId) -> Option<&Traffic> {
-        self.0.get(instance.index()).map(Arc::as_ref)
     }
 }
 

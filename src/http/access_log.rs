@@ -27,13 +27,13 @@ use crate::{
     admin,
     instance::{Instance, Process},
     metrics::{Counters, Kind},
-    place::{InstanceId, Origin},
+    place::InstanceId,
     telemetry::{
-        access::{AccessLog, Ending},
+        access::Ending,
         outcome::RequestOutcome,
         record::{OwnId, RequestId, RequestRecord},
     },
-    traffic::{AllTraffic, Passed},
+    traffic::{Passed, Traffic},
 };
 
 /// Names a request in answers and in the log.
@@ -57,17 +57,16 @@ pub struct Identity {
     replica: HeaderValue,
     boot: HeaderValue,
     instances: [HeaderValue; InstanceId::COUNT],
-    origin: Origin,
     requests: AtomicU64,
-    log: AccessLog,
     process: Arc<Process>,
-    counters: Vec<Arc<Counters>>,
-    traffic: AllTraffic,
+    /// What counts and what remembers the requests of each instance, in order.
+    tenants: Vec<(Arc<Counters>, Arc<Traffic>)>,
 }
 
 impl Identity {
     /// The identity of this process and its instances, which stand in order.
-    pub fn of(process: &Arc<Process>, instances: &[Arc<Instance>], log: AccessLog) -> Self {
+    pub fn of(process: &Arc<Process>, instances: &[Arc<Instance>]) -> Self {
+        let tenant = |own: &Arc<Instance>| (Arc::clone(&own.counters), Arc::clone(&own.traffic));
         Self {
             // Configuration has been checked for it.
             replica: HeaderValue::from_str(&process.replica)
@@ -75,12 +74,9 @@ impl Identity {
             boot: HeaderValue::from_str(&process.origin.boot.to_string())
                 .unwrap_or(HeaderValue::from_static("000")),
             instances: std::array::from_fn(HeaderValue::from),
-            origin: process.origin,
             requests: AtomicU64::new(1),
-            log,
             process: Arc::clone(process),
-            counters: instances.iter().map(|own| Arc::clone(&own.counters)).collect(),
-            traffic: AllTraffic::of(instances),
+            tenants: instances.iter().map(tenant).collect(),
         }
     }
 
@@ -88,13 +84,8 @@ impl Identity {
     fn request_id(&self, sent: Option<&HeaderValue>) -> RequestId {
         RequestId::of_caller(sent).unwrap_or_else(|| {
             let number = self.requests.fetch_add(1, Ordering::Relaxed);
-            RequestId::Ours(OwnId::new(self.origin, number))
+            RequestId::Ours(OwnId::new(self.process.origin, number))
         })
-    }
-
-    fn counters(&self, instance: Option<InstanceId>) -> &Counters {
-        let own = instance.and_then(|instance| self.counters.get(instance.index()));
-        own.map_or(&self.process.counters.nowhere, |own| own)
     }
 
     fn sign(&self, record: &RequestRecord, headers: &mut http::HeaderMap) {
@@ -246,9 +237,12 @@ impl Drop for Line {
         let outcome = RequestOutcome::settled(facts.outcome, *complete, status);
         let duration = at.saturating_duration_since(record.received);
         let kind = facts.method.map_or_else(|| kind_of(method, path), Kind::Rpc);
-        identity.counters(facts.instance).count(kind, &facts, status, outcome, duration);
-        identity.log.write(record, &facts, &Ending { method, path, status, outcome, duration });
-        if let Some(traffic) = facts.instance.and_then(|instance| identity.traffic.get(instance))
+        let Identity { process, tenants, .. } = &**identity;
+        let tenant = facts.instance.and_then(|instance| tenants.get(instance.index()));
+        let counters = tenant.map_or(&process.counters.nowhere, |(counters, _)| counters);
+        counters.count(kind, &facts, status, outcome, duration);
+        process.log.write(record, &facts, &Ending { method, path, status, outcome, duration });
+        if let Some((_, traffic)) = tenant
             && kind != Kind::Admin
         {
             traffic.note(Passed {
