@@ -26,21 +26,11 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::{
-    auth,
     config::{AdminConfig, Config, Secret, is_token},
     http::problem,
-    instance::Instance,
     reload::Reloads,
+    tenant::{Instance, auth},
 };
-
-/// Below this path everything is the operator's.
-const PATH: &str = "/debug";
-
-/// Whether a path is the operator's.
-pub fn is_path(path: &str) -> bool {
-    path == metrics::PATH
-        || path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
 
 /// Who may see `/debug` and `/metrics`.
 #[derive(Clone, Debug)]

@@ -29,8 +29,8 @@ pub use self::{
     },
 };
 use crate::{
-    mcp::version::{Era, ProtocolVersion},
-    place::{InstanceId, Tag},
+    id::{InstanceId, ReplicaTag},
+    wire::version::{Era, ProtocolVersion},
 };
 
 /// `config/default.toml`: every key with its default.
@@ -585,7 +585,7 @@ impl Layers {
 
 impl ReplicaConfig {
     /// The tag as written, or `None` where it is to be drawn.
-    pub fn tag(&self) -> Result<Option<Tag>, &'static str> {
+    pub fn tag(&self) -> Result<Option<ReplicaTag>, &'static str> {
         match self.tag.as_str() {
             "" => Ok(None),
             text => text.parse().map(Some),

@@ -15,6 +15,7 @@ use clap::{Parser, Subcommand};
 use mcp_echo_stateful::{
     config::{Config, ConfigError, Flags, FrontDoor, Layers, Listen},
     healthcheck,
+    observe::{access::AccessLog, log::Log},
     probe::{
         self,
         arguments::{self, Plan},
@@ -22,7 +23,6 @@ use mcp_echo_stateful::{
     },
     reload::Source,
     server::{Listeners, Server},
-    telemetry::{Telemetry, access::AccessLog},
 };
 use tokio::{
     net::TcpListener,
@@ -155,18 +155,17 @@ fn serve(flags: &Flags) -> Tried {
     let asked_wrongly = |error: ConfigError| AskedWrongly(error.into());
     let layers = Layers::of_process(flags).map_err(asked_wrongly)?;
     let config = layers.check().map_err(asked_wrongly)?;
-    let telemetry = Telemetry::install(&config.log).map_err(AskedWrongly)?;
+    let log = Log::install(&config.log).map_err(AskedWrongly)?;
     let flags = flags.clone();
     let source = Source {
         layers,
         read: Box::new(move || Layers::of_process(&flags)),
-        log: Some(telemetry.dial()),
+        log: Some(log.control()),
     };
-    let server = Server::build(&config, telemetry.access_log())
-        .map_err(AskedWrongly)?
-        .reloading_from(source);
+    let server =
+        Server::build(&config, log.access_log()).map_err(AskedWrongly)?.reloading_from(source);
     let served = runtime().and_then(|runtime| runtime.block_on(run(&config, server)));
-    let dropped = telemetry.dropped_lines();
+    let dropped = log.dropped_lines();
     if dropped > 0 {
         tracing::warn!(dropped, "log lines were dropped because the writer could not keep up");
     }

@@ -6,177 +6,201 @@
 //! Traps: nothing of a session may be allocated before all of this has passed; and an instance that
 //! serves one era alone must not half serve the other, or a client that knows both takes it for both.
 
-pub mod catalogue;
-pub mod dispatch;
-pub mod failure;
-pub mod json;
-pub mod jsonrpc;
-pub mod listen;
-pub mod model;
-pub mod params;
-pub mod reply;
-pub mod seal;
-pub mod sessioned;
-pub mod sse;
-pub mod stateless;
-pub mod stream;
-pub mod version;
+mod call;
+mod catalogue;
+mod dispatch;
+mod exchange;
+mod reply;
+mod sessioned;
+mod stateless;
 
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
-use axum::{extract::Request, response::Response};
+use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderName, Method, StatusCode, request::Parts};
-
-use crate::{
-    auth::Caller,
-    call::Arrival,
-    http::{body, record_of},
-    instance::Instance,
-    telemetry::record::RequestRecord,
-};
+use http::{Method, Request, request::Parts};
 
 use self::{
+    catalogue::Catalogue,
+    exchange::{Exchange, refuse},
+    sessioned::Sessioned,
+    stateless::Stateless,
+};
+use crate::{
     failure::Failure,
-    jsonrpc::{Body, EnvelopeError, Id, Message},
-    version::Era,
+    http::{
+        Recorded,
+        body::{self, AnswerForms},
+    },
+    id::Caller,
+    observe::record::RequestRecord,
+    tenant::{Instance, inbound::Inbound, subscriptions::Update},
+    wire::{
+        headers::VERSION_HEADER,
+        jsonrpc::{Body, EnvelopeError, Id, Message},
+        version::Era,
+    },
 };
 
-/// The header that names a revision.
-pub const VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
-
-/// The header that names the method of the body (2026-07-28).
-pub const METHOD_HEADER: HeaderName = HeaderName::from_static("mcp-method");
-
-/// The header that names what the method is about (2026-07-28).
-pub const NAME_HEADER: HeaderName = HeaderName::from_static("mcp-name");
-
-/// The header that mirrors the handle of a stateful tool ([`HANDLE`](crate::tools::HANDLE)).
-pub const HANDLE_HEADER: HeaderName = HeaderName::from_static("mcp-param-session");
-
-/// Answers every request to `/mcp` of one instance.
-pub async fn endpoint(instance: Arc<Instance>, request: Request) -> Result<Response, Infallible> {
-    let (parts, body) = request.into_parts();
-    if parts.method == Method::POST {
-        return Ok(post(&instance, parts, body).await);
-    }
-    let era = era_of_headers(&instance, &parts);
-    let record = record_of(&parts.extensions);
-    let result = match (parts.method.clone(), era) {
-        (Method::GET, Era::Sessioned) => {
-            let arrival = arrival(&instance, parts, Bytes::new());
-            Box::pin(sessioned::listen(&instance, &arrival)).await
-        }
-        (Method::DELETE, Era::Sessioned) => {
-            let arrival = arrival(&instance, parts, Bytes::new());
-            Box::pin(sessioned::terminate(&instance, &arrival)).await
-        }
-        (_, Era::Sessioned) => Err(Failure::MethodNotAllowed("GET, POST, DELETE, OPTIONS")),
-        (_, Era::Stateless) => Err(Failure::MethodNotAllowed("POST, OPTIONS")),
-    };
-    Ok(result.unwrap_or_else(|failure| refuse(&record, failure, None, era)))
+/// The MCP endpoint of one instance: the instance, and the answers that are prepared for it.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Whose it is.
+    pub instance: Arc<Instance>,
+    catalogue: Arc<Catalogue>,
 }
 
-/// The answer to a request that failed, noted for its log line; a fault of ours is told by itself too.
-fn refuse(record: &RequestRecord, failure: Failure, id: Option<Id<'_>>, era: Era) -> Response {
-    record.set_era(era);
-    record.set_outcome(failure.outcome());
-    if failure.status(era) == StatusCode::INTERNAL_SERVER_ERROR {
-        tracing::error!(request_id = %record.id, ?failure, "request failed");
+impl Endpoint {
+    /// The endpoints of these instances. Those whose lists are the same share what is prepared of them. `before` are
+    /// the same ten by another configuration; none at the start.
+    pub fn build_all(instances: &[Arc<Instance>], before: &[Arc<Self>]) -> Vec<Arc<Self>> {
+        let mut endpoints: Vec<Arc<Self>> = Vec::with_capacity(instances.len());
+        for instance in instances {
+            let policy = &instance.policy.config;
+            let alike =
+                before.get(instance.id.index()).into_iter().chain(&endpoints).find(|other| {
+                    let other = &other.instance.policy.config;
+                    other.tools == policy.tools && other.protocol == policy.protocol
+                });
+            let catalogue = match alike {
+                Some(other) => Arc::clone(&other.catalogue),
+                None => Arc::new(Catalogue::build(policy, &instance.process)),
+            };
+            endpoints.push(Arc::new(Self { instance: Arc::clone(instance), catalogue }));
+        }
+        endpoints
     }
-    failure.into_response(id, era)
-}
 
-/// The era that a request is of, as far as its headers tell.
-fn era_of_headers(instance: &Instance, parts: &Parts) -> Era {
-    match Era::of(false, version_header(parts)) {
-        era if instance.serves(era) => era,
-        // The one that is served says what is wrong.
-        Era::Sessioned => Era::Stateless,
-        Era::Stateless => Era::Sessioned,
+    /// Takes the place of the same endpoint by another configuration: its state keeps to these limits from now on, and
+    /// clients whose lists are others are told.
+    pub fn supersede(&self, before: &Self) {
+        let state = &self.instance.state;
+        state.keep_to(&self.instance.policy.config);
+        if !Arc::ptr_eq(&self.catalogue, &before.catalogue) {
+            state.subscriptions.publish(&Update::Tools);
+            state.subscriptions.publish(&Update::Prompts);
+        }
+    }
+
+    /// Answers a request to `/mcp` of this caller.
+    pub async fn answer(self: Arc<Self>, caller: Caller, request: Request<Recorded>) -> Response {
+        let (parts, Recorded { record, body }) = request.into_parts();
+        match parts.method {
+            Method::POST => self.post(caller, parts, record, body).await,
+            _ => Box::pin(self.other_method(caller, parts, record)).await,
+        }
+    }
+
+    fn inbound(
+        &self,
+        caller: Caller,
+        parts: Parts,
+        record: Arc<RequestRecord>,
+        body: Bytes,
+    ) -> Arc<Inbound> {
+        let trusted_peer = self.instance.trusts(record.peer);
+        Arc::new(Inbound { parts, trusted_peer, caller, body, record })
+    }
+
+    /// GET and DELETE.
+    async fn other_method(
+        self: &Arc<Self>,
+        caller: Caller,
+        parts: Parts,
+        record: Arc<RequestRecord>,
+    ) -> Response {
+        let (era, method) = (self.era_of_headers(&parts), parts.method.clone());
+        let inbound = self.inbound(caller, parts, record, Bytes::new());
+        let exchange = Exchange::new(self, &inbound, AnswerForms::of(inbound.headers()), era);
+        let result = match (method, era) {
+            (Method::GET, Era::Sessioned) => sessioned::listen(exchange).await,
+            (Method::DELETE, Era::Sessioned) => sessioned::terminate(exchange).await,
+            (_, Era::Sessioned) => Err(Failure::MethodNotAllowed("GET, POST, DELETE, OPTIONS")),
+            (_, Era::Stateless) => Err(Failure::MethodNotAllowed("POST, OPTIONS")),
+        };
+        result.unwrap_or_else(|failure| refuse(&inbound.record, failure, None, era))
+    }
+
+    /// The era that a request is of, as far as its headers tell.
+    fn era_of_headers(&self, parts: &Parts) -> Era {
+        match Era::of(false, version_header(parts)) {
+            era if self.instance.serves(era) => era,
+            // The one that is served says what is wrong.
+            Era::Sessioned => Era::Stateless,
+            Era::Stateless => Era::Sessioned,
+        }
+    }
+
+    /// What comes before the body is looked into.
+    async fn read(
+        &self,
+        parts: &Parts,
+        body: axum::body::Body,
+    ) -> Result<(Bytes, AnswerForms), Failure> {
+        body::check_content_type(&parts.headers)?;
+        let forms = AnswerForms::of(&parts.headers);
+        if !forms.json && !forms.events {
+            return Err(Failure::NotAcceptable { needed: "application/json or text/event-stream" });
+        }
+        let (limit, deadline) =
+            (self.instance.policy.max_body_bytes, self.instance.policy.body_timeout);
+        Ok((body::read(&parts.headers, body, limit, deadline).await?, forms))
+    }
+
+    async fn post(
+        self: &Arc<Self>,
+        caller: Caller,
+        parts: Parts,
+        record: Arc<RequestRecord>,
+        body: axum::body::Body,
+    ) -> Response {
+        let (bytes, forms) = match self.read(&parts, body).await {
+            Ok(read) => read,
+            Err(failure) => return refuse(&record, failure, None, self.era_of_headers(&parts)),
+        };
+        let inbound = self.inbound(caller, parts, record, bytes.clone());
+        let header = version_header(&inbound.parts);
+        match Body::parse(&bytes) {
+            Ok(Body::One(message)) => {
+                let era = Era::of(message.claims_version(), header);
+                self.one(Exchange::new(self, &inbound, forms, era), message).await
+            }
+            Ok(Body::Batch(messages)) => {
+                let claimed = messages.iter().flatten().any(Message::claims_version);
+                let era = Era::of(claimed, header);
+                if era == Era::Sessioned && self.instance.serves(era) {
+                    let exchange = Exchange::new(self, &inbound, forms, era);
+                    return Box::pin(Sessioned::new(exchange).batch(messages)).await;
+                }
+                let failure = Failure::NotAMessage("this revision has no JSON-RPC batches".into());
+                refuse(&inbound.record, failure, None, self.era_of_headers(&inbound.parts))
+            }
+            Err(error) => {
+                let id = error.id();
+                let failure = Failure::from(error.clone());
+                refuse(&inbound.record, failure, id, Era::of(false, header))
+            }
+        }
+    }
+
+    /// One message, of an era that may not be served.
+    async fn one(&self, exchange: Exchange<'_>, message: Message<'_>) -> Response {
+        match (exchange.era, self.instance.serves(exchange.era)) {
+            (Era::Sessioned, true) => Sessioned::new(exchange).one(message).await,
+            (Era::Stateless, true) | (Era::Sessioned, false) => {
+                Box::pin(Stateless::new(exchange).one(message)).await
+            }
+            (Era::Stateless, false) => {
+                let served = self.instance.policy.config.protocol.versions.clone();
+                let failure = Failure::UnsupportedVersion { served };
+                refuse(&exchange.inbound.record, failure, message.id(), Era::Sessioned)
+            }
+        }
     }
 }
 
 fn version_header(parts: &Parts) -> Option<&str> {
     parts.headers.get(VERSION_HEADER)?.to_str().ok()
-}
-
-fn arrival(instance: &Instance, parts: Parts, body: Bytes) -> Arc<Arrival> {
-    let record = record_of(&parts.extensions);
-    Arc::new(Arrival {
-        trusted_peer: instance.trusts(record.peer),
-        caller: parts.extensions.get().copied().unwrap_or(Caller::Anonymous),
-        parts,
-        body,
-        record,
-    })
-}
-
-/// What comes before the body is looked into.
-async fn received(
-    instance: &Arc<Instance>,
-    parts: &Parts,
-    body: axum::body::Body,
-) -> Result<(Bytes, body::Accepted), Failure> {
-    body::check_content_type(&parts.headers)?;
-    let accepted = body::Accepted::of(&parts.headers);
-    if !accepted.json && !accepted.events {
-        return Err(Failure::NotAcceptable { needed: "application/json or text/event-stream" });
-    }
-    let (limit, deadline) = (instance.max_body_bytes, instance.body_timeout);
-    Ok((body::read(&parts.headers, body, limit, deadline).await?, accepted))
-}
-
-async fn post(instance: &Arc<Instance>, parts: Parts, body: axum::body::Body) -> Response {
-    let (bytes, accepted) = match received(instance, &parts, body).await {
-        Ok(received) => received,
-        Err(failure) => {
-            let era = era_of_headers(instance, &parts);
-            return refuse(&record_of(&parts.extensions), failure, None, era);
-        }
-    };
-    let arrival = arrival(instance, parts, bytes.clone());
-    let header = version_header(&arrival.parts);
-
-    let body = match Body::parse(&bytes) {
-        Ok(body) => body,
-        Err(error) => {
-            let id = error.id();
-            let failure = Failure::from(error.clone());
-            return refuse(&arrival.record, failure, id, Era::of(false, header));
-        }
-    };
-    match body {
-        Body::One(message) => {
-            let era = Era::of(message.claims_version(), header);
-            match (era, instance.serves(era)) {
-                (Era::Sessioned, true) => {
-                    sessioned::one(instance, &arrival, accepted, message).await
-                }
-                (Era::Stateless, true) | (Era::Sessioned, false) => {
-                    Box::pin(stateless::one(instance, &arrival, accepted, message)).await
-                }
-                (Era::Stateless, false) => {
-                    let served = instance.policy.protocol.versions.clone();
-                    let failure = Failure::UnsupportedVersion { served };
-                    refuse(&arrival.record, failure, message.id(), Era::Sessioned)
-                }
-            }
-        }
-        Body::Batch(messages) => {
-            match Era::of(messages.iter().flatten().any(Message::claims_version), header) {
-                Era::Sessioned if instance.serves(Era::Sessioned) => {
-                    Box::pin(sessioned::batch(instance, &arrival, accepted, messages)).await
-                }
-                Era::Sessioned | Era::Stateless => {
-                    let failure =
-                        Failure::NotAMessage("this revision has no JSON-RPC batches".into());
-                    let era = era_of_headers(instance, &arrival.parts);
-                    refuse(&arrival.record, failure, None, era)
-                }
-            }
-        }
-    }
 }
 
 impl<'a> Message<'a> {

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     config::{Change, ConfigError, Layers},
-    telemetry::Dial,
+    observe::log::LogControl,
 };
 
 /// How many may wait for a reload at once; more wait to be heard.
@@ -23,7 +23,7 @@ pub struct Source {
     /// Reads it again.
     pub read: Box<dyn Fn() -> Result<Layers, ConfigError> + Send + Sync>,
     /// The log, whose level is part of it; `None` where it is somebody else's.
-    pub log: Option<Dial>,
+    pub log: Option<LogControl>,
 }
 
 impl fmt::Debug for Source {

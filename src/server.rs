@@ -6,7 +6,9 @@
 //! Traps: hyper puts no time on the first bytes of a connection; a graceful shutdown waits for ever on
 //! an open event stream unless the stream is told.
 
+pub mod hosts;
 mod socket;
+pub mod stack;
 
 use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Duration};
 
@@ -28,21 +30,24 @@ use tokio::{
 };
 use tower::Service;
 
-use self::socket::Socket;
+use self::{
+    hosts::{Port, VirtualHosts},
+    socket::Socket,
+    stack::Stack,
+};
 use crate::{
     admin::Admin,
     config::{Change, Config, Secret},
-    feed::{Happening, Subject},
-    http::{
-        self as layers, Stack,
-        access_log::Identity,
-        pulse::Pulse,
-        vhost::{Port, VirtualHosts},
+    http::{access_log::Identity, idle_watch::IdleWatch},
+    id::EndReason,
+    mcp::Endpoint,
+    observe::{
+        access::AccessLog,
+        events::{EventKind, Subject},
     },
-    instance::{Instance, Process},
+    process::Process,
     reload::{Asked, NotReloaded, Reloads, Source},
-    session::EndReason,
-    telemetry::access::AccessLog,
+    tenant::Instance,
 };
 
 /// What every HTTP/2 connection begins with (RFC 9113 §3.4).
@@ -58,7 +63,7 @@ const MAX_ADMIN_CONNECTIONS: usize = 64;
 #[derive(Debug)]
 pub struct Server {
     process: Arc<Process>,
-    instances: Vec<Arc<Instance>>,
+    endpoints: Vec<Arc<Endpoint>>,
     identity: Arc<Identity>,
     hosts: VirtualHosts,
     admin: Admin,
@@ -123,14 +128,15 @@ impl Server {
         let process = Arc::new(process);
         let (admin, generated_admin_token) = Admin::build(config)?;
         let instances = Instance::build_all(config, &process, &[])?;
+        let endpoints = Endpoint::build_all(&instances, &[]);
         let (reloads, asked) = Reloads::channel();
-        let hosts = layers::hosts(config, &instances, &admin, &reloads);
+        let hosts = stack::hosts(config, &endpoints, &admin, &reloads);
         let max_connections = most_connections(config);
         Ok(Self {
             identity: Arc::new(Identity::of(&process, &instances)),
             hosts: VirtualHosts::new(&process, hosts),
             process,
-            instances,
+            endpoints,
             admin,
             generated_admin_token,
             timing: Timing::of(config),
@@ -163,20 +169,20 @@ impl Server {
     }
 
     /// The ten instances in order.
-    pub fn instances(&self) -> &[Arc<Instance>] {
-        &self.instances
+    pub fn instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.endpoints.iter().map(|endpoint| &endpoint.instance)
     }
 
     /// What every request is answered with, for callers that bring a transport of their own: they say who
     /// is at the other end with [`of_connection`](layers::access_log::AccessLogged::of_connection), and call
     /// [`tick`](crate::session::store::SessionStore::tick) on the sessions and
-    /// [`sweep`](crate::tasks::Tasks::sweep) on the tasks of every instance.
+    /// [`sweep`](crate::tenant::tasks::Tasks::sweep) on the tasks of every instance.
     pub fn stack(&self) -> Stack {
         self.stack_through(Port::Main)
     }
 
     fn stack_through(&self, port: Port) -> Stack {
-        layers::outer(self.hosts.through(port), &self.identity)
+        stack::outer(self.hosts.through(port), &self.identity)
     }
 
     /// Serves until `shutdown` completes, then drains: not ready and no new session at once, event
@@ -188,7 +194,7 @@ impl Server {
     ) -> Stopped {
         // Dropped, and so aborted, when this function returns.
         let mut tickers = JoinSet::new();
-        for instance in &self.instances {
+        for instance in self.instances() {
             tickers.spawn(tick(Arc::clone(instance)));
         }
 
@@ -226,7 +232,7 @@ impl Server {
         self.asked.close();
         while self.asked.try_recv().is_ok() {}
         let lifecycle = &self.process.lifecycle;
-        self.process.feed.note(Happening::Draining, Subject::Process);
+        self.process.events.note(EventKind::Draining, Subject::Process);
         lifecycle.drain();
         let mut deadline = pin!(sleep(self.timing.drain));
         let mut idle = pin!(lifecycle.idle());
@@ -239,8 +245,8 @@ impl Server {
                 guest = admin.accept() => self.serve(guest),
             }
         };
-        for instance in &self.instances {
-            instance.sessions.end_all(EndReason::Shutdown).await;
+        for instance in self.instances() {
+            instance.state.sessions.end_all(EndReason::Shutdown).await;
         }
         tracing::info!(clean = stopped == Stopped::Clean, "stopped");
         stopped
@@ -262,7 +268,7 @@ impl Server {
         match self.try_reload() {
             Ok(change) => {
                 tracing::info!(applied = %change.applied.join(" "), "configuration reloaded");
-                self.process.feed.note(Happening::Reloaded, Subject::Process);
+                self.process.events.note(EventKind::Reloaded, Subject::Process);
                 for held in &change.needs_restart {
                     let why = held.why;
                     tracing::warn!(key = %held.key, why, "a change waits for the next start");
@@ -283,15 +289,16 @@ impl Server {
         let (layers, change) = read.map_err(|error| refused(error.into()))?;
         let config = layers.check().map_err(|error| refused(error.into()))?;
         let admin = self.admin.supersede(&config).map_err(refused)?;
-        let instances =
-            Instance::build_all(&config, &self.process, &self.instances).map_err(refused)?;
+        let before: Vec<_> = self.instances().cloned().collect();
+        let instances = Instance::build_all(&config, &self.process, &before).map_err(refused)?;
 
         // From here on nothing can fail.
-        for (instance, before) in instances.iter().zip(&self.instances) {
-            instance.supersede(before);
+        let endpoints = Endpoint::build_all(&instances, &self.endpoints);
+        for (endpoint, before) in endpoints.iter().zip(&self.endpoints) {
+            endpoint.supersede(before);
         }
-        self.hosts.replace(layers::hosts(&config, &instances, &admin, &self.reloads));
-        (self.instances, self.admin, self.timing) = (instances, admin, Timing::of(&config));
+        self.hosts.replace(stack::hosts(&config, &endpoints, &admin, &self.reloads));
+        (self.endpoints, self.admin, self.timing) = (endpoints, admin, Timing::of(&config));
         self.allow_connections(most_connections(&config));
         if let Some(source) = &mut self.source {
             source.layers = layers;
@@ -373,13 +380,13 @@ impl Door {
 async fn tick(instance: Arc<Instance>) {
     // A session may have been told to live as short as a second.
     let often = Duration::from_millis(250);
-    let period = (instance.policy.session.timeout_seconds.get() / 4).min(often);
+    let period = (instance.policy.config.session.timeout_seconds.get() / 4).min(often);
     let mut interval = interval(period.max(Duration::from_millis(10)));
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        instance.sessions.tick().await;
-        instance.tasks.sweep();
+        instance.state.sessions.tick().await;
+        instance.state.tasks.sweep();
     }
 }
 
@@ -420,18 +427,18 @@ impl Connection {
 
     async fn http1(self, socket: Socket) -> hyper::Result<()> {
         let Self { process, stack, header_timeout, peer } = self;
-        let pulse = Arc::new(Pulse::new(process.clock));
-        let stack = stack.of_connection(peer.ip(), Some(Arc::clone(&pulse)));
+        let idle_watch = Arc::new(IdleWatch::new(process.clock));
+        let stack = stack.of_connection(peer.ip(), Some(Arc::clone(&idle_watch)));
         let draining = process.lifecycle.is_draining();
         let connection = http1::Builder::new()
-            // See `http::pulse`.
+            // See `http::idle_watch`.
             .header_read_timeout(None)
             .max_buf_size(MAX_HEAD_BYTES)
             // Hyper would close a connection that was accepted while draining before its first request.
             .keep_alive(!draining)
             .serve_connection(TokioIo::new(socket), service(stack));
         let mut connection = pin!(connection);
-        let mut stopped = pin!(pulse.stopped(header_timeout));
+        let mut stopped = pin!(idle_watch.stopped(header_timeout));
         let mut closing = pin!(process.lifecycle.closing().cancelled());
         let mut asked = false;
         // All connections share one `closing`, behind a lock, and this is polled at every request: so it is

@@ -4,17 +4,24 @@
 //! turns on. Refuses tools that are not in a table. Rows keep their order, since clients cache lists.
 //! Trap: a name in the documentation that has no row here, or the other way round; a test compares.
 
+pub mod arguments;
+pub mod call;
 mod conformance;
 mod diagnostics;
+pub mod prompts;
+pub mod resources;
 mod session;
 mod streaming;
 
 use serde_json::{Value, json};
 
+use self::{
+    arguments::{Arguments, BadArguments},
+    call::Prepared,
+};
 use crate::{
-    call::{Arguments, BadArguments, Prepared},
     config::{ToolSet, ToolsConfig},
-    mcp::version::{Feature, ProtocolVersion},
+    wire::version::{Feature, ProtocolVersion},
 };
 
 /// One tool.

@@ -1,6 +1,6 @@
 //! What happens, as it happens: `/debug/events`.
 //!
-//! Owns the event stream of the process's [`Feed`](crate::feed::Feed): its form, its resumption, its end.
+//! Owns the event stream of the process's [`Events`](crate::observe::events::Events): its form, its resumption, its end.
 //! Refuses to queue: a reader takes from the feed what it has not read, some at a time.
 //! Traps: at a host of one instance the others do not exist, so their events are not even counted; and an
 //! event id must not mean another event after a restart, so it begins with the boot.
@@ -22,11 +22,11 @@ use tokio::time::sleep;
 
 use super::Scope;
 use crate::{
-    feed::{Event, Subject, Unread},
     http::problem,
-    instance::Process,
-    mcp::{reply::ACCEL_BUFFERING, sse},
-    place::Boot,
+    id::Boot,
+    observe::events::{Event, Subject, Unread},
+    process::Process,
+    wire::{headers::ACCEL_BUFFERING_HEADER, sse},
 };
 
 /// A comment goes out when nothing has happened for so long.
@@ -49,7 +49,7 @@ async fn follow(State(scope): State<Scope>, headers: HeaderMap) -> Response {
     let process = Arc::clone(&first.process);
     let read = match headers.get("last-event-id").map(|id| id.to_str().ok().and_then(parse_id)) {
         None => 0,
-        Some(Some((boot, number))) if boot == process.origin.boot => number,
+        Some(Some((boot, number))) if boot == process.boot => number,
         // The process has been started again: nothing of what happened since has been read.
         Some(Some(_)) => 0,
         Some(None) => {
@@ -65,7 +65,7 @@ async fn follow(State(scope): State<Scope>, headers: HeaderMap) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-store"),
-        (ACCEL_BUFFERING, "no"),
+        (ACCEL_BUFFERING_HEADER, "no"),
     ];
     (headers, Body::from_stream(frames)).into_response()
 }
@@ -108,11 +108,11 @@ impl Follower {
         let closing = process.lifecycle.closing();
         let mut quiet = pin!(sleep(KEEP_ALIVE));
         loop {
-            let mut more = pin!(process.feed.more());
+            let mut more = pin!(process.events.more());
             more.as_mut().enable();
             // Asked before the feed is: what happened before the end still goes out.
             let ending = closing.is_cancelled();
-            let frames = self.encode(process.feed.after(self.read));
+            let frames = self.encode(process.events.after(self.read));
             if !frames.is_empty() {
                 return Some(frames.into());
             }
@@ -141,7 +141,7 @@ impl Follower {
         }
         for event in events {
             if let Some(data) = self.show(event) {
-                let (boot, number) = (self.process.origin.boot, event.number);
+                let (boot, number) = (self.process.boot, event.number);
                 frames.push_str(&format!("id: {boot}-{number}\ndata: {data}\n\n"));
             }
         }
@@ -160,10 +160,10 @@ impl Follower {
         };
         let shown = json!({
             "at": self.process.clock.time(event.at),
-            "event": event.happening.as_str(),
+            "event": event.kind.as_str(),
             "instance": instance,
             "session": session.map(|session| session.to_string()),
-            "reason": event.happening.reason(),
+            "reason": event.kind.reason(),
         });
         Some(shown.to_string())
     }

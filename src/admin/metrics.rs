@@ -12,24 +12,22 @@ use http::header;
 use super::Scope;
 use crate::{
     clock::Moment,
-    instance::{Instance, Process},
-    metrics::{
-        Counters, ERAS, Histogram, STATUSES,
-        process::Usage,
-        text::{CONTENT_TYPE, Page, Type},
+    id::{EndReason, InstanceId},
+    observe::{
+        exposition::{CONTENT_TYPE, Page, Type},
+        metrics::{Counters, ERAS, Histogram, STATUSES},
+        outcome::RequestOutcome,
+        usage::Usage,
     },
-    place::InstanceId,
-    session::{EndReason, store::Counts},
-    tasks::Stage,
-    telemetry::outcome::RequestOutcome,
+    paths::METRICS,
+    process::Process,
+    session::store::Counts,
+    tenant::{Instance, tasks::Stage},
 };
-
-/// Where it is.
-pub(super) const PATH: &str = "/metrics";
 
 /// The path of this file.
 pub(super) fn router() -> Router<Scope> {
-    Router::new().route(PATH, get(show))
+    Router::new().route(METRICS, get(show))
 }
 
 /// `GET /metrics`: the text format 0.0.4.
@@ -54,7 +52,7 @@ fn page(scope: &Scope) -> String {
         process(&mut page, &first.process);
     }
     sessions(&mut page, &named().collect::<Vec<_>>());
-    let mut counters: Vec<_> = named().map(|(name, own)| (name, &*own.counters)).collect();
+    let mut counters: Vec<_> = named().map(|(name, own)| (name, &own.state.counters)).collect();
     streams(&mut page, &counters);
     if let Some(first) = whole {
         counters.push((NOWHERE, &first.process.counters.nowhere));
@@ -116,7 +114,7 @@ fn sessions(page: &mut Page, instances: &[(&'static str, &Instance)]) {
     use Type::{Counter, Gauge};
     // One look at each instance, so that live is created less ended on every page.
     let counts: Vec<(_, Counts)> =
-        instances.iter().map(|(name, own)| (*name, own.sessions.counts())).collect();
+        instances.iter().map(|(name, own)| (*name, own.state.sessions.counts())).collect();
 
     let mut family = page.family("mcp_echo_sessions_live", Gauge, "Live sessions.");
     for (name, counts) in &counts {
@@ -125,7 +123,7 @@ fn sessions(page: &mut Page, instances: &[(&'static str, &Instance)]) {
     let help = "Live sessions at the most (session.capacity).";
     let mut family = page.family("mcp_echo_sessions_capacity", Gauge, help);
     for (name, own) in instances {
-        family.sample(&[(INSTANCE, name)], own.policy.session.capacity);
+        family.sample(&[(INSTANCE, name)], own.policy.config.session.capacity);
     }
     let help = "Sessions begun.";
     let mut family = page.family("mcp_echo_sessions_created_total", Counter, help);
@@ -153,12 +151,12 @@ fn sessions(page: &mut Page, instances: &[(&'static str, &Instance)]) {
     let help = "What streams keep to be resumed, in bytes.";
     let mut family = page.family("mcp_echo_replay_bytes", Gauge, help);
     for (name, own) in instances {
-        family.sample(&[(INSTANCE, name)], own.replay.kept());
+        family.sample(&[(INSTANCE, name)], own.state.replay.kept());
     }
     let help = "Tasks, by the status that their clients see.";
     let mut family = page.family("mcp_echo_tasks", Gauge, help);
     for (name, own) in instances {
-        let census = own.tasks.census();
+        let census = own.state.tasks.census();
         for stage in Stage::ALL {
             let labels = [(INSTANCE, *name), ("status", stage.as_str())];
             family.sample(&labels, census[stage.index()]);

@@ -14,11 +14,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::Scope;
-use crate::{
-    instance::Instance,
-    session::{EndReason, store::Counts},
-    traffic::Totals,
-};
+use crate::{id::EndReason, observe::recent::Totals, session::store::Counts, tenant::Instance};
 
 /// The path of this file.
 pub(super) fn router() -> Router<Scope> {
@@ -32,8 +28,8 @@ async fn show(State(scope): State<Scope>) -> Response {
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "replica": process.replica,
-        "tag": process.origin.tag.to_string(),
-        "boot": process.origin.boot.to_string(),
+        "tag": process.tag.to_string(),
+        "boot": process.boot.to_string(),
         "uptime_seconds": process.clock.uptime().as_secs_f64(),
         "draining": process.lifecycle.is_draining(),
         "instances": scope.iter().map(|instance| counts(instance)).collect::<Vec<_>>(),
@@ -43,9 +39,9 @@ async fn show(State(scope): State<Scope>) -> Response {
 
 /// The numbers of one instance.
 pub(super) fn counts(instance: &Instance) -> Value {
-    let Counts { created, live, ended, refused, data_bytes } = instance.sessions.counts();
-    let Totals { requests, errors } = instance.traffic.totals();
-    let open_streams: u64 = instance.counters.streams().map(|(_, open)| open).sum();
+    let Counts { created, live, ended, refused, data_bytes } = instance.state.sessions.counts();
+    let Totals { requests, errors } = instance.state.requests.totals();
+    let open_streams: u64 = instance.state.counters.streams().map(|(_, open)| open).sum();
     let ended =
         EndReason::ALL.map(|reason| (reason.as_str().to_owned(), ended[reason.index()].into()));
     json!({
@@ -54,7 +50,7 @@ pub(super) fn counts(instance: &Instance) -> Value {
         "created": created,
         "ended": Value::Object(ended.into_iter().collect()),
         "refused": refused,
-        "capacity": instance.policy.session.capacity,
+        "capacity": instance.policy.config.session.capacity,
         "requests": requests,
         "errors": errors,
         "open_streams": open_streams,

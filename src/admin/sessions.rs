@@ -19,12 +19,15 @@ use serde_json::{Value, json};
 use super::{Scope, overview};
 use crate::{
     http::problem,
-    instance::Instance,
-    mcp::version::ProtocolVersion,
-    place::InstanceId,
-    session::{EndReason, Session, SessionRef, search::Search},
-    telemetry::record::RpcMethod,
-    traffic::Passed,
+    id::{EndReason, InstanceId, SessionRef},
+    observe::{recent::CompletedRequest, record::RpcMethod},
+    session::{
+        record::{Head, Record},
+        search::Search,
+        store::Unavailable,
+    },
+    tenant::Instance,
+    wire::version::ProtocolVersion,
 };
 
 /// Requests of a session that its detail shows.
@@ -94,17 +97,19 @@ async fn list(
     };
     let Some(named) = named(&scope, instance) else { return no_such_instance() };
     let mut matched = 0;
-    let mut all: Vec<(&Arc<Instance>, Arc<Session>)> = Vec::new();
+    let mut all: Vec<(&Arc<Instance>, Record)> = Vec::new();
     for instance in named {
-        let found = instance.sessions.recent(limit, &search).await;
+        let Ok(found) = instance.state.sessions.recent(limit, &search).await else {
+            return unavailable();
+        };
         matched += found.count;
         all.extend(found.sessions.into_iter().map(|session| (instance, session)));
     }
-    all.sort_by_key(|(_, session)| Reverse(session.touched()));
+    all.sort_by_key(|(_, session)| Reverse(session.touched));
     all.truncate(limit);
     Json(json!({
         "instances": scope.iter().map(|instance| overview::counts(instance)).collect::<Vec<_>>(),
-        "total": scope.iter().map(|instance| instance.sessions.counts().live).sum::<u64>(),
+        "total": scope.iter().map(|instance| instance.state.sessions.counts().live).sum::<u64>(),
         "matched": matched,
         "shown": all.len(),
         "sessions": all.iter().map(|(instance, session)| summary(instance, session)).collect::<Vec<_>>(),
@@ -114,27 +119,32 @@ async fn list(
 
 /// `GET /debug/sessions/{ref}`: the summary, the keys of its data and its last requests.
 async fn show(State(scope): State<Scope>, Path(reference): Path<String>) -> Response {
-    let Some((instance, session)) = find(&scope, &reference).await else { return unknown() };
+    let (instance, session) = match find(&scope, &reference).await {
+        Ok(Some(found)) => found,
+        Ok(None) => return unknown(),
+        Err(Unavailable) => return unavailable(),
+    };
     let mut detail = summary(&instance, &session);
-    let keys: Vec<_> = session.with_data(|data| {
-        data.values()
-            .iter()
-            .map(|(key, value)| json!({ "key": key, "bytes": value.get().len() }))
-            .collect()
-    });
-    detail["data"] = keys.into();
-    detail["initialized"] = session.is_initialized().into();
-    let requests = instance.traffic.last_of(session.reference, SHOWN_REQUESTS);
-    detail["requests"] = requests.iter().map(|passed| request(&instance, passed)).collect();
+    let values = session.data().values().iter();
+    let keys = values.map(|(key, value)| json!({ "key": key, "bytes": value.get().len() }));
+    detail["data"] = keys.collect();
+    detail["initialized"] = session.initialized.into();
+    let requests = instance.state.requests.last_of(session.head.reference, SHOWN_REQUESTS);
+    detail["requests"] = requests.iter().map(|known| request(&instance, known)).collect();
     Json(detail).into_response()
 }
 
 /// `DELETE /debug/sessions/{ref}`: 204, and the client's next request gets 404.
 async fn end(State(scope): State<Scope>, Path(reference): Path<String>) -> Response {
-    let Some((instance, session)) = find(&scope, &reference).await else { return unknown() };
-    match instance.sessions.end(session.id, EndReason::Admin).await {
-        true => StatusCode::NO_CONTENT.into_response(),
-        false => unknown(),
+    let (instance, session) = match find(&scope, &reference).await {
+        Ok(Some(found)) => found,
+        Ok(None) => return unknown(),
+        Err(Unavailable) => return unavailable(),
+    };
+    match instance.state.sessions.end(session.head.id, EndReason::Admin).await {
+        Ok(true) => StatusCode::NO_CONTENT.into_response(),
+        Ok(false) => unknown(),
+        Err(Unavailable) => unavailable(),
     }
 }
 
@@ -150,11 +160,15 @@ async fn end_all(
     match named(&scope, instance) {
         None => no_such_instance(),
         Some([instance]) => {
-            let ended = instance.sessions.end_all(EndReason::Admin).await;
+            let ended = instance.state.sessions.end_all(EndReason::Admin).await;
             Json(json!({ "ended": ended })).into_response()
         }
         Some(_) => problem(StatusCode::BAD_REQUEST, text),
     }
+}
+
+fn unavailable() -> Response {
+    problem(StatusCode::SERVICE_UNAVAILABLE, &Unavailable.to_string())
 }
 
 fn unknown() -> Response {
@@ -162,50 +176,49 @@ fn unknown() -> Response {
 }
 
 /// By reference, as it stands in the log and the list, or by whole id.
-async fn find(scope: &Scope, text: &str) -> Option<(Arc<Instance>, Arc<Session>)> {
+async fn find(scope: &Scope, text: &str) -> Result<Option<(Arc<Instance>, Record)>, Unavailable> {
     let wanted = [SessionRef::parse(text), Some(SessionRef::of(text))];
     for instance in scope.iter() {
-        if let Some(session) = instance.sessions.find_reference(wanted).await {
-            return Some((Arc::clone(instance), session));
+        if let Some(session) = instance.state.sessions.find_reference(wanted).await? {
+            return Ok(Some((Arc::clone(instance), session)));
         }
     }
-    None
+    Ok(None)
 }
 
-fn request(instance: &Instance, passed: &Passed) -> Value {
+fn request(instance: &Instance, completed: &CompletedRequest) -> Value {
     let clock = instance.process.clock;
     json!({
-        "at": clock.time(clock.moment(passed.received)),
-        "http_method": passed.http_method,
-        "rpc_method": passed.method.map(RpcMethod::as_str),
-        "tool": passed.tool,
-        "status": passed.status,
-        "outcome": passed.outcome.as_str(),
-        "error": passed.is_error(),
-        "duration_us": u64::try_from(passed.duration.as_micros()).unwrap_or(u64::MAX),
-        "request_id": passed.id.as_str(),
+        "at": clock.time(clock.moment(completed.received)),
+        "http_method": completed.http_method,
+        "rpc_method": completed.method.map(RpcMethod::as_str),
+        "tool": completed.tool,
+        "status": completed.status,
+        "outcome": completed.outcome.as_str(),
+        "error": completed.is_error(),
+        "duration_us": u64::try_from(completed.duration.as_micros()).unwrap_or(u64::MAX),
+        "request_id": completed.id.as_str(),
     })
 }
 
-fn summary(instance: &Instance, session: &Session) -> Value {
+fn summary(instance: &Instance, session: &Record) -> Value {
     let clock = instance.process.clock;
-    let (now, tally) = (clock.now(), session.tally());
-    let timeout = session.timeout(instance.policy.session.timeout_seconds.get());
-    let idle = now.since(session.touched());
-    let (keys, bytes) = session.with_data(|data| (data.values().len(), data.bytes()));
+    let now = clock.now();
+    let Head { id, reference, handshake, created, .. } = &*session.head;
+    let conversation = instance.state.sessions.conversation_of(*id);
     json!({
-        "ref": session.reference.to_string(),
+        "ref": reference.to_string(),
         "instance": instance.id,
-        "client": session.handshake.client,
-        "label": session.handshake.label,
-        "protocol_version": session.handshake.version.map(ProtocolVersion::as_str),
-        "request_count": tally.requests,
-        "created_at": clock.time(session.created),
-        "age_seconds": now.since(session.created).as_secs_f64(),
-        "idle_seconds": idle.as_secs_f64(),
-        "expires_in_seconds": timeout.saturating_sub(idle).as_secs_f64(),
-        "data_keys": keys,
-        "data_bytes": bytes,
-        "open_streams": session.open_streams(),
+        "client": handshake.client,
+        "label": handshake.label,
+        "protocol_version": handshake.version.map(ProtocolVersion::as_str),
+        "request_count": session.tally.requests,
+        "created_at": clock.time(*created),
+        "age_seconds": now.since(*created).as_secs_f64(),
+        "idle_seconds": now.since(session.touched).as_secs_f64(),
+        "expires_in_seconds": session.expires().since(now).as_secs_f64(),
+        "data_keys": session.data_keys,
+        "data_bytes": session.data_bytes,
+        "open_streams": conversation.map_or(0, |conversation| conversation.open_streams()),
     })
 }

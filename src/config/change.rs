@@ -11,7 +11,7 @@ use figment::value::{Dict, Num, Value};
 use serde::Serialize;
 
 use super::{ConfigError, Layers, POLICY_SECTIONS, collect_leaves, source::Setting};
-use crate::place::InstanceId;
+use crate::id::InstanceId;
 
 /// Keys and whole sections that a running server keeps as they were, and why.
 pub const NEEDS_RESTART: &[(&str, &str)] = &[

@@ -15,7 +15,7 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::place::InstanceId;
+use crate::id::InstanceId;
 
 /// Text that is compared but never shown.
 #[derive(Clone, PartialEq, Eq, Deserialize)]

@@ -17,36 +17,28 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use super::pulse::Pulse;
+use super::{Recorded, idle_watch::IdleWatch};
 use crate::{
-    admin,
-    instance::{Instance, Process},
-    metrics::{Counters, Kind},
-    place::InstanceId,
-    telemetry::{
+    id::InstanceId,
+    observe::{
         access::Ending,
+        metrics::Kind,
         outcome::RequestOutcome,
+        recent::CompletedRequest,
         record::{OwnId, RequestId, RequestRecord},
     },
-    traffic::{Passed, Traffic},
+    paths::{self, Path},
+    process::Process,
+    tenant::{Instance, instance::State},
+    wire::headers::{
+        BOOT_HEADER, INSTANCE_HEADER, REPLICA_HEADER, REQUEST_ID_HEADER, TRACEPARENT_HEADER,
+    },
 };
-
-/// Names a request in answers and in the log.
-pub const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
-/// Says which replica answered.
-pub const REPLICA_HEADER: HeaderName = HeaderName::from_static("mcp-echo-replica");
-/// Says which start of it.
-pub const BOOT_HEADER: HeaderName = HeaderName::from_static("mcp-echo-boot");
-/// Says which instance answered.
-pub const INSTANCE_HEADER: HeaderName = HeaderName::from_static("mcp-echo-instance");
-
-/// The trace that a caller says a request belongs to (W3C Trace Context).
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Longest path that is repeated in the log. Characters.
 const MAX_PATH: usize = 128;
@@ -60,23 +52,22 @@ pub struct Identity {
     requests: AtomicU64,
     process: Arc<Process>,
     /// What counts and what remembers the requests of each instance, in order.
-    tenants: Vec<(Arc<Counters>, Arc<Traffic>)>,
+    tenants: Vec<Arc<State>>,
 }
 
 impl Identity {
     /// The identity of this process and its instances, which stand in order.
     pub fn of(process: &Arc<Process>, instances: &[Arc<Instance>]) -> Self {
-        let tenant = |own: &Arc<Instance>| (Arc::clone(&own.counters), Arc::clone(&own.traffic));
         Self {
             // Configuration has been checked for it.
             replica: HeaderValue::from_str(&process.replica)
                 .unwrap_or(HeaderValue::from_static("local")),
-            boot: HeaderValue::from_str(&process.origin.boot.to_string())
+            boot: HeaderValue::from_str(&process.boot.to_string())
                 .unwrap_or(HeaderValue::from_static("000")),
             instances: std::array::from_fn(HeaderValue::from),
             requests: AtomicU64::new(1),
             process: Arc::clone(process),
-            tenants: instances.iter().map(tenant).collect(),
+            tenants: instances.iter().map(|own| Arc::clone(&own.state)).collect(),
         }
     }
 
@@ -84,11 +75,11 @@ impl Identity {
     fn request_id(&self, sent: Option<&HeaderValue>) -> RequestId {
         RequestId::of_caller(sent).unwrap_or_else(|| {
             let number = self.requests.fetch_add(1, Ordering::Relaxed);
-            RequestId::Ours(OwnId::new(self.process.origin, number))
+            RequestId::Ours(OwnId::new(self.process.tag, self.process.boot, number))
         })
     }
 
-    fn sign(&self, record: &RequestRecord, headers: &mut http::HeaderMap) {
+    fn sign(&self, record: &RequestRecord, headers: &mut HeaderMap) {
         headers.insert(REQUEST_ID_HEADER, record.id.to_header());
         headers.insert(REPLICA_HEADER, self.replica.clone());
         headers.insert(BOOT_HEADER, self.boot.clone());
@@ -104,25 +95,25 @@ pub struct AccessLogged<S> {
     inner: S,
     identity: Arc<Identity>,
     peer: IpAddr,
-    pulse: Option<Arc<Pulse>>,
+    idle_watch: Option<Arc<IdleWatch>>,
 }
 
 impl<S> AccessLogged<S> {
     /// Wraps the rest of the stack.
     pub fn new(inner: S, identity: Arc<Identity>) -> Self {
         let peer = Ipv4Addr::UNSPECIFIED.into();
-        Self { inner, identity, peer, pulse: None }
+        Self { inner, identity, peer, idle_watch: None }
     }
 
-    /// The stack for the requests of one connection, which come one at a time if it has a pulse.
-    pub fn of_connection(self, peer: IpAddr, pulse: Option<Arc<Pulse>>) -> Self {
-        Self { peer, pulse, ..self }
+    /// The stack for the requests of one connection, which come one at a time if it has a idle_watch.
+    pub fn of_connection(self, peer: IpAddr, idle_watch: Option<Arc<IdleWatch>>) -> Self {
+        Self { peer, idle_watch, ..self }
     }
 }
 
-impl<S, Q, B> Service<Request<Q>> for AccessLogged<S>
+impl<S, B> Service<Request<axum::body::Body>> for AccessLogged<S>
 where
-    S: Service<Request<Q>, Response = Response<B>>,
+    S: Service<Request<Recorded>, Response = Response<B>>,
     B: Body,
 {
     type Response = Response<Logged<B>>;
@@ -133,13 +124,14 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<Q>) -> Self::Future {
-        if let Some(pulse) = &self.pulse {
-            pulse.begin();
+    fn call(&mut self, request: Request<axum::body::Body>) -> Self::Future {
+        if let Some(idle_watch) = &self.idle_watch {
+            idle_watch.begin();
         }
         let id = self.identity.request_id(request.headers().get(REQUEST_ID_HEADER));
         let record = Arc::new(RequestRecord::begin(id, self.peer));
-        if let Some(trace) = request.headers().get(TRACEPARENT).and_then(|t| t.to_str().ok()) {
+        if let Some(trace) = request.headers().get(TRACEPARENT_HEADER).and_then(|t| t.to_str().ok())
+        {
             record.set_trace(trace);
         }
         let line = Line {
@@ -147,22 +139,22 @@ where
             record: Arc::clone(&record),
             method: request.method().clone(),
             path: shown(request.uri().path()),
-            pulse: self.pulse.clone(),
+            idle_watch: self.idle_watch.clone(),
             status: 0,
             complete: false,
         };
-        request.extensions_mut().insert(record);
+        let request = request.map(|body| Recorded { record, body });
         Answering { inner: self.inner.call(request), line: Some(line) }
     }
 }
 
 /// A path as the log shows it.
 fn shown(path: &str) -> Cow<'static, str> {
-    match path {
-        "/mcp" => "/mcp".into(),
+    match (path, Path::of(path)) {
+        (paths::MCP, _) => paths::MCP.into(),
         // The last segment may be a whole session id.
-        _ if path.starts_with("/debug/sessions/") => "/debug/sessions/{ref}".into(),
-        _ => {
+        (_, Path::Session) => "/debug/sessions/{ref}".into(),
+        (_, Path::Mcp | Path::Health | Path::Admin | Path::Other) => {
             let end = path.char_indices().nth(MAX_PATH).map_or(path.len(), |(end, _)| end);
             path[..end].to_owned().into()
         }
@@ -171,16 +163,16 @@ fn shown(path: &str) -> Cow<'static, str> {
 
 /// What a request asked for whose body was not read, or is none.
 fn kind_of(method: &Method, path: &str) -> Kind {
-    match path {
-        "/mcp" | "/mcp/" => match *method {
+    match Path::of(path) {
+        Path::Mcp => match *method {
             Method::POST => Kind::Post,
             Method::GET => Kind::Get,
             Method::DELETE => Kind::Delete,
             _ => Kind::OtherHttp,
         },
-        path if admin::health::is_path(path) => Kind::Health,
-        path if admin::is_path(path) => Kind::Admin,
-        _ => Kind::Elsewhere,
+        Path::Health => Kind::Health,
+        Path::Session | Path::Admin => Kind::Admin,
+        Path::Other => Kind::Elsewhere,
     }
 }
 
@@ -219,7 +211,7 @@ struct Line {
     record: Arc<RequestRecord>,
     method: Method,
     path: Cow<'static, str>,
-    pulse: Option<Arc<Pulse>>,
+    idle_watch: Option<Arc<IdleWatch>>,
     /// 0 while there is no answer.
     status: u16,
     complete: bool,
@@ -227,10 +219,10 @@ struct Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let Self { identity, record, method, path, pulse, status, complete } = self;
+        let Self { identity, record, method, path, idle_watch, status, complete } = self;
         let at = Instant::now();
-        if let Some(pulse) = pulse {
-            pulse.end(at);
+        if let Some(idle_watch) = idle_watch {
+            idle_watch.end(at);
         }
         let facts = record.facts();
         let status = *status;
@@ -239,13 +231,13 @@ impl Drop for Line {
         let kind = facts.method.map_or_else(|| kind_of(method, path), Kind::Rpc);
         let Identity { process, tenants, .. } = &**identity;
         let tenant = facts.instance.and_then(|instance| tenants.get(instance.index()));
-        let counters = tenant.map_or(&process.counters.nowhere, |(counters, _)| counters);
+        let counters = tenant.map_or(&process.counters.nowhere, |state| &state.counters);
         counters.count(kind, &facts, status, outcome, duration);
         process.log.write(record, &facts, &Ending { method, path, status, outcome, duration });
-        if let Some((_, traffic)) = tenant
+        if let Some(state) = tenant
             && kind != Kind::Admin
         {
-            traffic.note(Passed {
+            state.requests.note(CompletedRequest {
                 id: record.id.clone(),
                 received: record.received,
                 duration,

@@ -1,8 +1,7 @@
 //! The bearer check as a layer around `/mcp`.
 //!
-//! Owns the 401 and the [`Caller`] that later code finds in the request; a request without one is
-//! anonymous. Refuses to look at anything but the `Authorization` header and, from a trusted proxy,
-//! `X-User-Id`.
+//! Owns the 401, and who calls: the endpoint behind it is called with a [`Called`], which nobody else makes. Refuses to
+//! look at anything but the `Authorization` header and, from a trusted proxy, `X-User-Id`.
 //! Trap: a name that a stranger writes into `X-User-Id` must not become an identity.
 
 use std::{
@@ -11,20 +10,32 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::{extract::Request, response::Response};
+use axum::response::Response;
 use futures_util::{
     FutureExt as _,
     future::{BoxFuture, Either, ready},
 };
-use http::header;
+use http::{Request, header};
 use tower::Service;
 
-use super::{external_base, record_of};
+use super::{Recorded, external_base, metadata};
 use crate::{
-    auth::{AuthMode, Caller, Unauthorized, metadata},
-    instance::Instance,
-    telemetry::outcome::RequestOutcome,
+    id::Caller,
+    observe::outcome::RequestOutcome,
+    tenant::{
+        Instance,
+        auth::{AuthMode, Unauthorized},
+    },
 };
+
+/// A request to MCP, and who sent it.
+#[derive(Debug)]
+pub struct Called {
+    /// Who.
+    pub caller: Caller,
+    /// What.
+    pub request: Request<Recorded>,
+}
 
 /// Lets a request through with its caller, or answers 401.
 #[derive(Clone, Debug)]
@@ -39,23 +50,24 @@ impl<S> BearerChecked<S> {
         Self { inner, instance }
     }
 
-    fn caller(&self, request: &Request) -> Result<Caller, Unauthorized> {
-        let header = match &self.instance.auth {
+    fn caller(&self, request: &Request<Recorded>) -> Result<Caller, Unauthorized> {
+        let auth = &self.instance.policy.auth;
+        let header = match auth {
             AuthMode::Off => None,
             AuthMode::Passthrough | AuthMode::Tokens(_) => {
                 request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes())
             }
         };
-        Ok(match self.instance.auth.check(header)? {
+        Ok(match auth.check(header)? {
             Caller::Anonymous => forwarded_user(&self.instance, request),
             known @ Caller::Known(_) => known,
         })
     }
 }
 
-impl<S> Service<Request> for BearerChecked<S>
+impl<S> Service<Request<Recorded>> for BearerChecked<S>
 where
-    S: Service<Request, Response = Response, Error = Infallible>,
+    S: Service<Called, Response = Response, Error = Infallible>,
 {
     type Response = Response;
     type Error = Infallible;
@@ -65,17 +77,14 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request) -> Self::Future {
+    fn call(&mut self, request: Request<Recorded>) -> Self::Future {
         match self.caller(&request) {
-            Ok(caller) => {
-                if caller != Caller::Anonymous {
-                    request.extensions_mut().insert(caller);
-                }
-                Either::Left(self.inner.call(request))
-            }
+            Ok(caller) => Either::Left(self.inner.call(Called { caller, request })),
             Err(problem) => {
-                record_of(request.extensions()).set_outcome(RequestOutcome::Unauthorized);
-                let base = external_base(&self.instance, &request);
+                let record = &request.body().record;
+                record.set_outcome(RequestOutcome::Unauthorized);
+                let (uri, headers) = (request.uri(), request.headers());
+                let base = external_base(&self.instance, record.peer, uri, headers);
                 Either::Right(ready(Ok(metadata::challenge(problem, &base))).boxed())
             }
         }
@@ -83,9 +92,8 @@ where
 }
 
 /// The user that a trusted, authenticating proxy names.
-fn forwarded_user(instance: &Instance, request: &Request) -> Caller {
-    if instance.trusted_proxies.is_empty() || !instance.trusts(record_of(request.extensions()).peer)
-    {
+fn forwarded_user(instance: &Instance, request: &Request<Recorded>) -> Caller {
+    if !instance.trusts(request.body().record.peer) {
         return Caller::Anonymous;
     }
     match request.headers().get("x-user-id").and_then(|user| user.to_str().ok()) {

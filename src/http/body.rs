@@ -12,12 +12,12 @@ use futures_util::poll;
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 
-use super::once::{Once, once};
-use crate::mcp::failure::Failure;
+use crate::failure::Failure;
+use crate::wire::headers::{Single, single};
 
 /// Which forms of answer a client takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Accepted {
+pub struct AnswerForms {
     /// `application/json`
     pub json: bool,
     /// `text/event-stream`
@@ -25,17 +25,17 @@ pub struct Accepted {
 }
 
 /// What nearly every client sends, letter by letter.
-const USUAL: [(&str, Accepted); 4] = [
-    ("application/json, text/event-stream", Accepted { json: true, events: true }),
-    ("text/event-stream, application/json", Accepted { json: true, events: true }),
-    ("*/*", Accepted { json: true, events: true }),
-    ("text/event-stream", Accepted { json: false, events: true }),
+const USUAL: [(&str, AnswerForms); 4] = [
+    ("application/json, text/event-stream", AnswerForms { json: true, events: true }),
+    ("text/event-stream, application/json", AnswerForms { json: true, events: true }),
+    ("*/*", AnswerForms { json: true, events: true }),
+    ("text/event-stream", AnswerForms { json: false, events: true }),
 ];
 
-impl Accepted {
+impl AnswerForms {
     /// Reads the `Accept` headers. Neither header nor anything in it means that anything goes.
     pub fn of(headers: &HeaderMap) -> Self {
-        if let Once::Value(usual) = once(headers, header::ACCEPT)
+        if let Single::Value(usual) = single(headers, header::ACCEPT)
             && let Some((_, accepted)) = USUAL.iter().find(|(value, _)| usual == value)
         {
             return *accepted;
@@ -90,7 +90,7 @@ impl Found {
 
 /// `application/json`, in UTF-8 if it says.
 pub fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
-    let Once::Value(value) = once(headers, header::CONTENT_TYPE) else {
+    let Single::Value(value) = single(headers, header::CONTENT_TYPE) else {
         return Err(Failure::UnsupportedMediaType);
     };
     if value == "application/json" {
@@ -156,24 +156,24 @@ mod tests {
 
     use super::*;
 
-    fn accepted(value: &str) -> Accepted {
+    fn accepted(value: &str) -> AnswerForms {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_str(value).expect("is a header value"));
-        Accepted::of(&headers)
+        AnswerForms::of(&headers)
     }
 
     #[test]
     fn weights_and_wildcards_count() {
-        assert_eq!(accepted(""), Accepted { json: true, events: true });
+        assert_eq!(accepted(""), AnswerForms { json: true, events: true });
         assert_eq!(
             accepted("text/*, application/json;q=0"),
-            Accepted { json: false, events: true }
+            AnswerForms { json: false, events: true }
         );
-        assert_eq!(accepted("Application/JSON; q=0.1"), Accepted { json: true, events: false });
-        let events = Accepted { json: false, events: true };
+        assert_eq!(accepted("Application/JSON; q=0.1"), AnswerForms { json: true, events: false });
+        let events = AnswerForms { json: false, events: true };
         assert_eq!(accepted("application/json;q=0, */*"), events);
         assert_eq!(accepted("*/*;q=0, text/*"), events);
-        assert_eq!(accepted("text/html"), Accepted { json: false, events: false });
+        assert_eq!(accepted("text/html"), AnswerForms { json: false, events: false });
     }
 
     proptest! {
@@ -189,7 +189,7 @@ mod tests {
                 let mut headers = HeaderMap::new();
                 headers.append(header::ACCEPT, HeaderValue::from_static("image/png"));
                 headers.append(header::ACCEPT, HeaderValue::from_str(&value).expect("is a value"));
-                Accepted::of(&headers)
+                AnswerForms::of(&headers)
             });
         }
     }

@@ -9,23 +9,7 @@
 use axum::{body::Body, response::Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::access_log;
-use crate::mcp::{VERSION_HEADER, reply::SESSION_HEADER};
-
-/// What a page may send.
-pub const METHODS: [Method; 4] = [Method::GET, Method::POST, Method::DELETE, Method::OPTIONS];
-
-/// What a page may read of an answer.
-pub const EXPOSED: [HeaderName; 8] = [
-    SESSION_HEADER,
-    VERSION_HEADER,
-    access_log::INSTANCE_HEADER,
-    access_log::REPLICA_HEADER,
-    access_log::BOOT_HEADER,
-    access_log::REQUEST_ID_HEADER,
-    header::WWW_AUTHENTICATE,
-    header::RETRY_AFTER,
-];
+use crate::tenant::origins::{EXPOSED, METHODS};
 
 /// The header values, composed once.
 #[derive(Clone, Debug)]

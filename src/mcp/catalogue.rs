@@ -9,17 +9,21 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{
-    failure::Failure,
-    model::{META_SERVER, TASKS_EXTENSION},
-    version::{Era, Feature, ProtocolVersion},
-};
 use crate::{
     config::PolicyConfig,
-    instance::Process,
-    prompts::{self, Prompt},
-    resources,
-    tools::{self, Tool},
+    process::Process,
+    tools::{
+        self, Tool,
+        prompts::{self, Prompt},
+        resources,
+    },
+};
+use crate::{
+    failure::Failure,
+    wire::{
+        model::{META_SERVER, TASKS_EXTENSION},
+        version::{Era, Feature, ProtocolVersion},
+    },
 };
 
 /// What this server tells a model about itself.
@@ -30,7 +34,7 @@ const LIST_TTL_MS: u64 = 300_000;
 
 /// What can be listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum List {
+pub(super) enum List {
     /// `tools/list`
     Tools,
     /// `prompts/list`
@@ -56,7 +60,7 @@ impl List {
 
 /// One instance's prepared answers, its tools and its prompts.
 #[derive(Debug)]
-pub struct Catalogue {
+pub(super) struct Catalogue {
     initialize: Vec<Bytes>,
     discover: Bytes,
     /// By version and list, page after page.
@@ -70,7 +74,7 @@ pub struct Catalogue {
 
 impl Catalogue {
     /// Prepares everything for an instance of that policy.
-    pub fn build(policy: &PolicyConfig, process: &Arc<Process>) -> Self {
+    pub(super) fn build(policy: &PolicyConfig, process: &Arc<Process>) -> Self {
         let sets = &policy.tools.sets;
         let tools = tools::enabled(&policy.tools);
         let prompts: Vec<_> = sets.iter().flat_map(|set| prompts::of_set(*set)).collect();
@@ -130,17 +134,17 @@ impl Catalogue {
     }
 
     /// The result of `initialize`.
-    pub fn initialize(&self, version: ProtocolVersion) -> &Bytes {
+    pub(super) fn initialize(&self, version: ProtocolVersion) -> &Bytes {
         &self.initialize[version.index()]
     }
 
     /// The result of `server/discover`.
-    pub fn discover(&self) -> &Bytes {
+    pub(super) fn discover(&self) -> &Bytes {
         &self.discover
     }
 
     /// A page of a list, as that revision has it.
-    pub fn page(
+    pub(super) fn page(
         &self,
         list: List,
         version: ProtocolVersion,
@@ -160,12 +164,12 @@ impl Catalogue {
     }
 
     /// How a result of the stateless era begins: `{"resultType":"complete","_meta":{…}`, to be continued.
-    pub fn result_start(&self) -> &[u8] {
+    pub(super) fn result_start(&self) -> &[u8] {
         self.complete.strip_suffix(b"}").unwrap_or(&self.complete)
     }
 
     /// A result of the stateless era: `resultType` and the server's name before what the result says.
-    pub fn complete(&self, result: &[u8]) -> Bytes {
+    pub(super) fn complete(&self, result: &[u8]) -> Bytes {
         let start = self.result_start();
         let rest = result.strip_prefix(b"{").unwrap_or(result);
         let mut whole = Vec::with_capacity(start.len() + rest.len() + 1);
@@ -178,30 +182,30 @@ impl Catalogue {
     }
 
     /// The server's name, as every result's `_meta` says it.
-    pub fn server_meta(&self) -> Value {
+    pub(super) fn server_meta(&self) -> Value {
         json!({ META_SERVER: self.server })
     }
 
     /// The same with one more member.
-    pub fn meta(&self, key: &str, value: Value) -> Value {
+    pub(super) fn meta(&self, key: &str, value: Value) -> Value {
         let mut meta = self.server_meta();
         meta[key] = value;
         meta
     }
 
     /// The tool of that name.
-    pub fn tool(&self, name: &str) -> Option<&'static Tool> {
+    pub(super) fn tool(&self, name: &str) -> Option<&'static Tool> {
         self.tools.get(name).copied()
     }
 
     /// The prompt of that name.
-    pub fn prompt(&self, name: &str) -> Option<&'static Prompt> {
+    pub(super) fn prompt(&self, name: &str) -> Option<&'static Prompt> {
         self.prompts.get(name).copied()
     }
 }
 
 /// The served versions that need no `initialize`.
-pub fn stateless(versions: &[ProtocolVersion]) -> Vec<&'static str> {
+pub(super) fn stateless(versions: &[ProtocolVersion]) -> Vec<&'static str> {
     let stateless = versions.iter().filter(|version| version.era() == Era::Stateless);
     stateless.map(|version| version.as_str()).collect()
 }

@@ -1,36 +1,38 @@
 //! From a method to a capability, whatever the era.
 //!
-//! Owns the reading of `params` and the look-ups that both eras share: tools, resources, prompts,
-//! completion. Refuses to know where a session id comes from or how an answer travels.
-//! Trap: arguments are read before any session is touched, so that a bad call leaves nothing behind.
+//! Owns the reading of `params` and the look-ups that both eras share: resources, prompts, completion. Knows nothing of
+//! where a session id comes from or how an answer travels.
+//! Trap: most requests carry nothing but what their method needs, so what is rare is looked for only where it can be.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    catalogue::List,
-    failure::{Failure, Misrouted},
-    json::Raw,
-    model::{
-        Common, CompleteParams, Contents, NamedParams, Nested, Object, PromptResult, Reference,
-        ToolResult, UriParams,
-    },
-    params::{Meta, Params},
-    version::Method,
+    catalogue::{Catalogue, List},
+    exchange::Exchange,
 };
 use crate::{
-    auth::Caller,
-    call::{Arguments, Inputs, Outcome, Prepared},
-    instance::Instance,
-    resources,
-    session::{Session, SessionId, store::Gone},
-    tools::{HANDLE, Tool},
+    failure::{Failure, NoSession},
+    id::{Caller, SessionId},
+    session::store::Gone,
+    tenant::Instance,
+    tools::{call::Outcome, resources},
+    wire::{
+        inputs::Inputs,
+        json::Raw,
+        model::{
+            Common, CompleteParams, Contents, NamedParams, Nested, Object, PromptResult, Reference,
+            UriParams,
+        },
+        params::{Meta, Params},
+        version::Method,
+    },
 };
 
 /// `params` as a method wants them.
-pub fn read<'a, T: Deserialize<'a>>(params: Option<Raw<'a>>) -> Result<Option<T>, Failure> {
+pub(super) fn read<'a, T: Deserialize<'a>>(params: Option<Raw<'a>>) -> Result<Option<T>, Failure> {
     match params {
         None => Ok(None),
         Some(raw) => match serde_json::from_str(raw.get()) {
@@ -41,17 +43,20 @@ pub fn read<'a, T: Deserialize<'a>>(params: Option<Raw<'a>>) -> Result<Option<T>
 }
 
 /// `params` that a method cannot do without.
-pub fn require<'a, T: Deserialize<'a>>(params: Option<Raw<'a>>, needs: &str) -> Result<T, Failure> {
+pub(super) fn require<'a, T: Deserialize<'a>>(
+    params: Option<Raw<'a>>,
+    needs: &str,
+) -> Result<T, Failure> {
     read(params)?.ok_or_else(|| Failure::InvalidParams(format!("{needs} is required")))
 }
 
 /// What a request may carry that answers questions of ours. Most carry nothing of it, and are not read again.
-pub fn common(params: &Params<'_>) -> Result<Common, Failure> {
+pub(super) fn common(params: &Params<'_>) -> Result<Common, Failure> {
     Ok(read(params.raw.filter(|_| params.has_common()))?.unwrap_or_default())
 }
 
 /// What opts into progress notifications, and is repeated in each (schema `ProgressToken`).
-pub fn progress_token(meta: Option<&Meta<'_>>) -> Result<Option<Value>, Failure> {
+pub(super) fn progress_token(meta: Option<&Meta<'_>>) -> Result<Option<Value>, Failure> {
     let token = meta.and_then(|meta| meta.progress_token).map(Raw::value);
     let whole = |token: &Value| token.as_f64().is_some_and(|number| number.fract() == 0.0);
     match token.as_ref().is_none_or(|token| token.is_string() || whole(token)) {
@@ -64,7 +69,7 @@ pub fn progress_token(meta: Option<&Meta<'_>>) -> Result<Option<Value>, Failure>
 }
 
 /// Which list a method asks for.
-pub const fn list_of(method: Method) -> Option<List> {
+pub(super) const fn list_of(method: Method) -> Option<List> {
     match method {
         Method::ToolsList => Some(List::Tools),
         Method::PromptsList => Some(List::Prompts),
@@ -87,118 +92,31 @@ pub const fn list_of(method: Method) -> Option<List> {
     }
 }
 
-/// A call whose tool is known.
-#[derive(Clone, Copy, Debug)]
-pub struct ToolCall<'a> {
-    /// Which tool.
-    pub tool: &'static Tool,
-    /// Its arguments, still unread.
-    pub arguments: Option<Raw<'a>>,
-}
-
-/// A [`ToolCall`] that outlives the request body, to be prepared again once the client has answered.
-#[derive(Clone, Debug)]
-pub struct OwnedCall {
-    tool: &'static Tool,
-    arguments: Option<Box<str>>,
-}
-
-impl OwnedCall {
-    /// Borrowed again.
-    pub fn get(&self) -> ToolCall<'_> {
-        ToolCall { tool: self.tool, arguments: self.arguments.as_deref().map(Raw::again) }
-    }
-}
-
-/// A call that can run, and the handle it was given.
-pub struct Ready {
-    /// Runs it.
-    pub prepared: Prepared,
-    /// The argument `session`.
-    pub handle: Option<String>,
-}
-
-impl<'a> ToolCall<'a> {
-    /// Finds the tool.
-    pub fn find(instance: &Instance, params: &Params<'a>) -> Result<Self, Failure> {
-        let (name, arguments) = match params.call() {
-            Some(call) => call,
-            None => {
-                let NamedParams { name, arguments } = require(params.raw, "\"name\" of a tool")?;
-                (name, arguments.map(|Object(raw)| raw))
-            }
-        };
-        match instance.catalogue.tool(&name) {
-            Some(tool) => Ok(Self { tool, arguments }),
-            None => Err(Failure::UnknownTool(name.into_owned())),
-        }
-    }
-
-    /// The call that outlives the request body.
-    pub fn to_owned(self) -> OwnedCall {
-        OwnedCall { tool: self.tool, arguments: self.arguments.map(|raw| raw.get().into()) }
-    }
-
-    /// Reads the arguments.
-    pub fn prepare(
-        &self,
-        instance: &Instance,
-        inputs: &Inputs,
-    ) -> Result<Ready, crate::call::BadArguments> {
-        let limits = &instance.policy.tools;
-        let mut arguments = Arguments::read(self.tool.name, self.arguments, limits, inputs)?;
-        let handle = match self.tool.stateful {
-            true => arguments.optional_string(HANDLE.0)?.map(Cow::into_owned),
-            false => None,
-        };
-        Ok(Ready { prepared: (self.tool.prepare)(&mut arguments)?, handle })
-    }
-}
-
-/// The session of a handle, or a result that says what became of it.
-pub async fn by_handle(
-    instance: &Arc<Instance>,
-    handle: &str,
-    caller: Caller,
-) -> Result<Arc<Session>, ToolResult> {
-    match instance.sessions.find(handle, caller).await {
-        Ok(session) => Ok(session),
-        Err(gone) => {
-            let advice = "create_session returns a new handle";
-            let text = format!("{}; {advice}", misrouted(instance, handle, gone).what_happened());
-            Err(ToolResult::error(text))
-        }
-    }
-}
-
 /// What an id that leads nowhere tells.
-pub fn misrouted(instance: &Instance, id: &str, gone: Gone) -> Misrouted {
-    Misrouted {
-        gone,
-        minted_by: SessionId::parse(id).and_then(|id| Some((id.instance()?, id.origin()))),
-        served_by: (instance.id, instance.process.origin),
-    }
+pub(super) fn no_session(instance: &Instance, id: &str, gone: Gone) -> NoSession {
+    let minted_by = SessionId::parse(id).and_then(SessionId::minted_by);
+    NoSession { gone, minted_by, served_by: instance.here() }
 }
 
 /// `resources/read`
-pub async fn read_resource(
-    instance: &Arc<Instance>,
+pub(super) async fn read_resource(
+    instance: &Instance,
     params: Option<Raw<'_>>,
     caller: Caller,
 ) -> Result<Contents, Failure> {
     let UriParams { uri } = require(params, "\"uri\"")?;
-    let contents = resources::read(instance, &uri, caller).await;
+    let contents = resources::read(instance, &uri, caller).await?;
     contents.ok_or_else(|| Failure::ResourceNotFound(uri.into_owned()))
 }
 
 /// `prompts/get`
-pub fn get_prompt(
-    instance: &Instance,
+pub(super) fn get_prompt(
+    catalogue: &Catalogue,
     params: Option<Raw<'_>>,
     inputs: &Inputs,
 ) -> Result<Outcome<PromptResult>, Failure> {
     let NamedParams { name, arguments } = require(params, "\"name\" of a prompt")?;
-    let Some(prompt) = instance.catalogue.prompt(&name) else {
+    let Some(prompt) = catalogue.prompt(&name) else {
         return Err(Failure::InvalidParams(format!("unknown prompt: {name}")));
     };
     let blanks: BTreeMap<String, String> = match read(arguments.map(|Object(raw)| raw)) {
@@ -212,23 +130,29 @@ pub fn get_prompt(
 }
 
 /// `completion/complete`. `session` is the one that a template's `{session}` would be.
-pub async fn complete(
-    instance: &Arc<Instance>,
+pub(super) async fn complete(
+    exchange: &Exchange<'_>,
     params: Option<Raw<'_>>,
     session: Option<&str>,
-    caller: Caller,
 ) -> Result<Value, Failure> {
     let CompleteParams { reference: Nested(reference), argument: Nested(argument), context } =
         require(params, "\"ref\" and \"argument\"")?;
     let Nested(context) = context.unwrap_or_default();
     let values = match reference {
         Reference::Prompt { name } => {
-            let prompt = instance.catalogue.prompt(&name);
+            let prompt = exchange.catalogue().prompt(&name);
             prompt.and_then(|prompt| prompt.complete(&argument.name))
         }
         Reference::Resource { uri } => {
             let session = context.arguments.get("session").map(String::as_str).or(session);
-            resources::complete(instance, &uri, &argument.name, session, caller).await
+            resources::complete(
+                exchange.instance(),
+                &uri,
+                &argument.name,
+                session,
+                exchange.inbound.caller,
+            )
+            .await?
         }
     };
     let Some(mut values) = values else {

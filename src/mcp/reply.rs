@@ -1,42 +1,24 @@
 //! What goes back to the client: nothing, one JSON document, or a stream of events.
 //!
-//! Owns [`Reply`], the choice of its form and the headers of each form. Refuses to produce anything by itself.
+//! Owns [`Reply`] and the headers of each form; which form it is, the request and the configuration say.
 //! Trap: without `X-Accel-Buffering: no` a proxy may hold events back until the stream ends.
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 
-use super::{sse, stream::EventStream};
-use crate::{config::ResponseForm, http::body::Accepted, session::SessionId};
-
-/// The header that carries a session id.
-pub const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
-
-/// Tells nginx and others not to hold events back.
-pub const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-
-/// Whether answers are events rather than one JSON document.
-pub fn wants_events(form: ResponseForm, accepted: Accepted) -> bool {
-    match form {
-        ResponseForm::Auto => !accepted.json,
-        ResponseForm::Json => false,
-        ResponseForm::Sse => true,
-    }
-}
-
-/// Whether something can be said before the answer.
-pub fn can_stream(form: ResponseForm, accepted: Accepted) -> bool {
-    match form {
-        ResponseForm::Auto => accepted.events,
-        ResponseForm::Json => false,
-        ResponseForm::Sse => true,
-    }
-}
+use crate::{
+    id::SessionId,
+    session::stream::EventStream,
+    wire::{
+        headers::{ACCEL_BUFFERING_HEADER, SESSION_HEADER},
+        sse,
+    },
+};
 
 /// The form of an answer.
 #[derive(Debug)]
-pub enum Reply {
+pub(super) enum Reply {
     /// A notification or response was taken: 202.
     Accepted,
     /// Done, nothing to say: 204.
@@ -50,17 +32,13 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// An answer that is all there, in the form that the client takes.
-    pub fn whole(message: Bytes, form: ResponseForm, accepted: Accepted) -> Self {
-        if wants_events(form, accepted) {
-            Self::Events(sse::frame(&message, None))
-        } else {
-            Self::Json(message)
-        }
+    /// An answer that is all there, as an event.
+    pub(super) fn events(message: &[u8]) -> Self {
+        Self::Events(sse::frame(message, None))
     }
 
     /// The response, with the id of the session it belongs to.
-    pub fn into_response(self, session: Option<SessionId>) -> Response {
+    pub(super) fn into_response(self, session: Option<SessionId>) -> Response {
         let (status, body, content_type) = match self {
             Self::Accepted => (StatusCode::ACCEPTED, Body::empty(), None),
             Self::NoContent => (StatusCode::NO_CONTENT, Body::empty(), None),
@@ -77,7 +55,7 @@ impl Reply {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
             if content_type == "text/event-stream" {
                 headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-                headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+                headers.insert(ACCEL_BUFFERING_HEADER, HeaderValue::from_static("no"));
             }
         }
         if let Some(id) = session

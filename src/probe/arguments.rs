@@ -15,7 +15,7 @@ use super::{
     tls::{self, BadTrust, Trust},
     wire::Peer,
 };
-use crate::mcp::version::{Era, ProtocolVersion};
+use crate::wire::version::{Era, ProtocolVersion};
 
 /// Names the bearer token; none of the server's own `MCP_ECHO_` variables.
 pub const BEARER_VARIABLE: &str = "MCP_PROBE_BEARER";

@@ -25,7 +25,7 @@ use super::{
     tally::Example,
     verdict::{Cause, Defect, Place, Reason, WrittenPlace},
 };
-use crate::mcp::{reply::SESSION_HEADER, version::Era};
+use crate::wire::{headers::SESSION_HEADER, version::Era};
 
 /// The key under which each session keeps its secret: the same in all, so that they would collide.
 const KEY: &str = "secret";
@@ -276,7 +276,7 @@ impl Talk<'_> {
                 Err(Defect::Crossed(format!("{host} answered for it, where it was not begun")))
             }
             // Whoever may have answered, it was not with what is this session's.
-            Err(Defect::Lost(_) | Defect::Misrouted { .. }) => Ok(()),
+            Err(Defect::Lost(_) | Defect::NoSession { .. }) => Ok(()),
             Err(Defect::Failed(Cause::Status(status), _)) if status < 500 => Ok(()),
             Err(defect @ (Defect::Crossed(_) | Defect::Failed(..))) => Err(defect),
         }

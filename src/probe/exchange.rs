@@ -26,10 +26,9 @@ use super::{
     verdict::{Cause, Defect, Place, Said, WrittenPlace},
     wire::{Answer, Line},
 };
-use crate::mcp::{
-    HANDLE_HEADER, METHOD_HEADER, NAME_HEADER, VERSION_HEADER,
-    failure::{INVALID_PARAMS, METHOD_NOT_FOUND},
-    reply::SESSION_HEADER,
+use crate::wire::jsonrpc::{INVALID_PARAMS, METHOD_NOT_FOUND};
+use crate::wire::{
+    headers::{HANDLE_HEADER, METHOD_HEADER, NAME_HEADER, SESSION_HEADER, VERSION_HEADER},
     version::Era,
 };
 
@@ -196,7 +195,7 @@ impl<'a> Channel<'a> {
             return Ok(());
         }
         let (minted_by, served_by) = (self.minted_by.clone(), served_by.clone());
-        Err(Defect::Misrouted { minted_by, served_by })
+        Err(Defect::NoSession { minted_by, served_by })
     }
 
     /// What a JSON-RPC error means for the session.

@@ -7,7 +7,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::mcp::version::ProtocolVersion;
+use crate::wire::version::ProtocolVersion;
 
 /// The response to a request.
 #[derive(Debug, PartialEq)]

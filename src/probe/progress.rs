@@ -35,10 +35,10 @@ impl Progress {
 impl Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { elapsed, asked, requests, verdicts } = self;
-        let Verdicts { whole, lost, misrouted, crossed, failed } = verdicts;
+        let Verdicts { whole, lost, no_session, crossed, failed } = verdicts;
         write!(
             f,
-            "{:.0} s: {} of {asked} sessions, {requests} requests; {whole} whole, {lost} lost, {misrouted} misrouted, {crossed} crossed, {failed} failed",
+            "{:.0} s: {} of {asked} sessions, {requests} requests; {whole} whole, {lost} lost, {no_session} no_session, {crossed} crossed, {failed} failed",
             elapsed.as_secs_f64(),
             verdicts.total(),
         )

@@ -17,7 +17,7 @@ use super::{
     tally::{Route, Tally, Verdicts},
     verdict::{Cause, Place, Process, Reason},
 };
-use crate::mcp::version::Era;
+use crate::wire::version::Era;
 
 /// What a run found.
 #[derive(Clone, Debug, Serialize)]

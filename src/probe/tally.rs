@@ -13,7 +13,7 @@ use std::{
 use hdrhistogram::Histogram;
 
 use super::verdict::{Cause, Defect, Place, Process, Reason};
-use crate::mcp::version::Era;
+use crate::wire::version::Era;
 
 /// Sessions that are shown with what went wrong.
 const MAX_EXAMPLES: usize = 20;
@@ -29,8 +29,8 @@ pub struct Verdicts {
     pub whole: u32,
     /// See [`Defect::Lost`].
     pub lost: u32,
-    /// See [`Defect::Misrouted`].
-    pub misrouted: u32,
+    /// See [`Defect::NoSession`].
+    pub no_session: u32,
     /// See [`Defect::Crossed`].
     pub crossed: u32,
     /// See [`Defect::Failed`].
@@ -40,16 +40,16 @@ pub struct Verdicts {
 impl Verdicts {
     /// Sessions with a verdict.
     pub const fn total(&self) -> u32 {
-        self.whole + self.lost + self.misrouted + self.crossed + self.failed
+        self.whole + self.lost + self.no_session + self.crossed + self.failed
     }
 
     /// As rows of a table.
     pub const fn rows(&self) -> [(&'static str, u32); 5] {
-        let Self { whole, lost, misrouted, crossed, failed } = *self;
+        let Self { whole, lost, no_session, crossed, failed } = *self;
         [
             ("whole", whole),
             ("lost", lost),
-            ("misrouted", misrouted),
+            ("no_session", no_session),
             ("crossed", crossed),
             ("failed", failed),
         ]
@@ -59,7 +59,7 @@ impl Verdicts {
         *match ended {
             Ok(()) => &mut self.whole,
             Err(Defect::Lost(_)) => &mut self.lost,
-            Err(Defect::Misrouted { .. }) => &mut self.misrouted,
+            Err(Defect::NoSession { .. }) => &mut self.no_session,
             Err(Defect::Crossed(_)) => &mut self.crossed,
             Err(Defect::Failed(..)) => &mut self.failed,
         } += 1;
@@ -204,7 +204,7 @@ impl Tally {
         let Some(example) = broken else { return };
         match &example.defect {
             Defect::Lost(reason) => *self.reasons.entry(*reason).or_default() += 1,
-            Defect::Misrouted { minted_by, served_by } => {
+            Defect::NoSession { minted_by, served_by } => {
                 let to = self.learn(&served_by.process);
                 // Before anything is minted, an instance is asked for, wherever it runs.
                 let from = match minted_by.process.is_unknown() {

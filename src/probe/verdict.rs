@@ -10,7 +10,7 @@ use std::fmt;
 use http::{HeaderMap, HeaderName};
 use serde::{Deserialize, Serialize};
 
-use crate::http::access_log::{BOOT_HEADER, INSTANCE_HEADER, REPLICA_HEADER};
+use crate::wire::headers::{BOOT_HEADER, INSTANCE_HEADER, REPLICA_HEADER};
 
 /// A process, by whatever is known of it. Shown as `pod-7 (tag a1, boot 3fd)`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -211,7 +211,7 @@ pub enum Defect {
     /// It is gone where it was minted.
     Lost(Reason),
     /// Another than the one that minted it was asked.
-    Misrouted {
+    NoSession {
         /// Who minted it; before that, who was asked for.
         minted_by: Place,
         /// Who answered.
@@ -228,7 +228,7 @@ impl Defect {
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Lost(_) => "lost",
-            Self::Misrouted { .. } => "misrouted",
+            Self::NoSession { .. } => "no_session",
             Self::Crossed(_) => "crossed",
             Self::Failed(..) => "failed",
         }
@@ -239,7 +239,7 @@ impl fmt::Display for Defect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lost(reason) => f.write_str(reason.as_str()),
-            Self::Misrouted { minted_by, served_by } => {
+            Self::NoSession { minted_by, served_by } => {
                 write!(f, "minted by {minted_by}, served by {served_by}")
             }
             Self::Crossed(what) => f.write_str(what),
@@ -294,7 +294,7 @@ impl Said {
             // A restart changes the boot and leaves the name.
             Self::Gone(Reason::EarlierBoot) if !renamed => Defect::Lost(Reason::EarlierBoot),
             Self::Gone(reason) if minted_by.may_be(&served_by) => Defect::Lost(reason),
-            Self::Elsewhere | Self::Gone(_) => Defect::Misrouted { minted_by, served_by },
+            Self::Elsewhere | Self::Gone(_) => Defect::NoSession { minted_by, served_by },
         }
     }
 }
@@ -305,24 +305,29 @@ mod tests {
 
     use super::*;
     use crate::{
-        mcp::failure::Misrouted,
-        place::{Boot, InstanceId, Origin, Tag},
-        session::{EndReason, store::Gone},
+        failure::NoSession,
+        id::{Boot, EndReason, InstanceId, MintedBy, ReplicaTag},
+        session::store::Gone,
     };
 
     #[test]
     fn what_the_server_says_of_a_session_is_understood() {
-        let here = (InstanceId::wrapping(0), Origin { tag: Tag(0xa1), boot: Boot(0x0b2) });
+        let minted_by = |tag, boot| MintedBy {
+            instance: InstanceId::wrapping(0),
+            tag: ReplicaTag(tag),
+            boot: Boot(boot),
+        };
+        let here = minted_by(0xa1, 0x0b2);
         for gone in [
             Gone::OtherInstance(InstanceId::wrapping(3)),
-            Gone::OtherReplica(Origin { tag: Tag(0xb2), boot: Boot(1) }),
-            Gone::EarlierBoot(Origin { tag: Tag(0xa1), boot: Boot(1) }),
+            Gone::OtherReplica(minted_by(0xb2, 1)),
+            Gone::EarlierBoot(minted_by(0xa1, 1)),
             Gone::Expired(Duration::from_secs(1)),
             Gone::Terminated(EndReason::Client),
             Gone::Unknown,
         ] {
-            let text = Misrouted { gone, minted_by: None, served_by: here }.what_happened();
-            assert_eq!(Said::of_text(&text), Some(Said::of_reason(gone.as_str())), "{text}");
+            let text = NoSession { gone, minted_by: None, served_by: here }.what_happened();
+            assert_eq!(Said::of_text(&text), Some(Said::of_reason(gone.reason())), "{text}");
         }
         assert_eq!(Said::of_text("this tool needs a session"), None);
     }
@@ -344,14 +349,14 @@ mod tests {
         // Another place: whatever it says, it was the wrong one to ask.
         for other in [place(1, "a", "001"), place(0, "b", "001"), place(0, "a", "002")] {
             let judged = gone(Reason::Unknown).judge(home(), other.clone());
-            assert_eq!(judged, Defect::Misrouted { minted_by: home(), served_by: other });
+            assert_eq!(judged, Defect::NoSession { minted_by: home(), served_by: other });
         }
         // A restart, unless the name says that it is another one.
         let restarted = gone(Reason::EarlierBoot).judge(home(), place(0, "a", "002"));
         assert_eq!(restarted, lost(Reason::EarlierBoot));
         let other = gone(Reason::EarlierBoot).judge(home(), place(0, "b", "002"));
-        assert_eq!(other.as_str(), "misrouted");
-        assert_eq!(Said::Elsewhere.judge(home(), Place::default()).as_str(), "misrouted");
+        assert_eq!(other.as_str(), "no_session");
+        assert_eq!(Said::Elsewhere.judge(home(), Place::default()).as_str(), "no_session");
     }
 
     #[test]

@@ -4,9 +4,8 @@
 //! text is found as it stands, without case. Trap: a whole id is a secret, so it is turned into its
 //! reference here, and kept nowhere.
 
-use std::sync::Arc;
-
-use super::{Session, SessionId, SessionRef};
+use super::record::{Head, Record};
+use crate::id::{SessionId, SessionRef};
 
 /// What to look for; the default fits every session.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +22,7 @@ pub struct Found {
     /// All that fit.
     pub count: usize,
     /// As many of them as were asked for.
-    pub sessions: Vec<Arc<Session>>,
+    pub sessions: Vec<Record>,
 }
 
 impl Search {
@@ -44,7 +43,7 @@ impl Search {
     }
 
     /// Whether a session is one of those.
-    pub fn fits(&self, session: &Session) -> bool {
+    pub fn fits(&self, session: &Head) -> bool {
         if let Some(reference) = self.reference {
             return session.reference == reference;
         }

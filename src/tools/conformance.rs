@@ -10,17 +10,20 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::{Value, json};
 
 use super::{TOOL, Tool};
+use super::{
+    arguments::{Arguments, BadArguments},
+    call::{CallContext, Outcome, Prepared},
+    resources::PNG,
+};
 use crate::{
-    call::{
-        Arguments, BadArguments, CallContext, InputKind, InputRequest, Inputs, Outcome, Prepared,
-    },
     config::ToolsConfig,
-    hub::Change,
-    mcp::{
-        failure::{INTERNAL_ERROR, INVALID_PARAMS},
+    failure::Failure,
+    tenant::subscriptions::Update,
+    wire::{
+        inputs::{InputKind, InputRequest, Inputs},
+        jsonrpc::{INTERNAL_ERROR, INVALID_PARAMS},
         model::{Content, Contents, LogLevel, ToolResult},
     },
-    resources::PNG,
 };
 
 /// A sound of no length.
@@ -96,7 +99,7 @@ pub(super) const TOOLS: &[Tool] = rows![
         arguments.finish()?;
         Ok(Prepared::now(|context: &CallContext| match context.client.capabilities.sampling {
             true => Outcome::Done(ToolResult::text("The client can sample.")),
-            false => Outcome::Missing(InputKind::Sampling.required()),
+            false => Outcome::Failed(Failure::MissingCapability(InputKind::Sampling.required())),
         }))
     };
     "test_streaming_elicitation", "Elicitation by result", "Asks by its result, never by a request.",
@@ -110,12 +113,12 @@ pub(super) const TOOLS: &[Tool] = rows![
         }))
     };
     "test_trigger_tool_change", "Tools changed", "Says that the list of tools has changed.",
-    read_only: false, prepare: |arguments| publishes(arguments, Change::Tools);
+    read_only: false, prepare: |arguments| publishes(arguments, Update::Tools);
     "test_trigger_prompt_change", "Prompts changed", "Says that the list of prompts has changed.",
-    read_only: false, prepare: |arguments| publishes(arguments, Change::Prompts);
+    read_only: false, prepare: |arguments| publishes(arguments, Update::Prompts);
     "test_trigger_resource_update", "Resource updated", "Says that test://watched-resource has changed.",
     read_only: false, prepare: |arguments| {
-        publishes(arguments, Change::Resource { uri: "test://watched-resource".to_owned() })
+        publishes(arguments, Update::Resource { uri: "test://watched-resource".to_owned() })
     };
     "test_custom_header", "Mirrored arguments", "Has arguments that are mirrored into headers.",
     mirrored: &[("value", "Value"), ("count", "Count"), ("flag", "Flag")],
@@ -211,7 +214,7 @@ pub(super) const TOOLS: &[Tool] = rows![
         Ok(Prepared::task(true, |_, _| async {
             tokio::time::sleep(PAUSE).await;
             let message = "The job ended with a protocol error, as it was meant to.".to_owned();
-            Outcome::<ToolResult>::Refused { code: INTERNAL_ERROR, message }
+            Outcome::<ToolResult>::Failed(Failure::Refused { code: INTERNAL_ERROR, message })
         }))
     };
     "confirm_delete", "Confirm a deletion", "A task that asks before it goes on.",
@@ -270,9 +273,9 @@ fn staged(
     Ok(Prepared::now(move |context: &CallContext| run(&inputs, context)))
 }
 
-fn publishes(arguments: &mut Arguments<'_>, change: Change) -> Result<Prepared, BadArguments> {
+fn publishes(arguments: &mut Arguments<'_>, update: Update) -> Result<Prepared, BadArguments> {
     fixed(arguments, move |context| {
-        context.instance.hub.publish(&change);
+        context.instance.state.subscriptions.publish(&update);
         ToolResult::text("Those who asked to be told have been told.")
     })
 }
@@ -465,10 +468,10 @@ fn confirmed(inputs: &Inputs, _: &CallContext) -> Outcome<ToolResult> {
         (Some(_), Some(state)) if *state == json!("confirming") => {
             Outcome::Done(ToolResult::text("state-ok"))
         }
-        (Some(_), Some(_)) => Outcome::Refused {
+        (Some(_), Some(_)) => Outcome::Failed(Failure::Refused {
             code: INVALID_PARAMS,
             message: "requestState belongs to another step".to_owned(),
-        },
+        }),
         _ => ask(vec![("confirm", form("Please confirm", OK))], Some(json!("confirming"))),
     }
 }

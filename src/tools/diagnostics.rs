@@ -9,12 +9,19 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{TOOL, Tool, object};
+use super::{
+    arguments::{Arguments, BadArguments},
+    call::{CallContext, Prepared},
+};
 use crate::{
-    auth::{self, Claims, Unauthorized},
-    call::{Arguments, Arrival, BadArguments, CallContext, Prepared},
     config::PLAIN_NAMES,
-    http::{cors, origin::Verdict},
-    mcp::model::ToolResult,
+    id::Caller,
+    tenant::{
+        auth::{self, Claims, Unauthorized},
+        inbound::Inbound,
+        origins::{EXPOSED, METHODS, Verdict},
+    },
+    wire::model::ToolResult,
 };
 
 /// Headers whose values let their reader act as someone else.
@@ -93,7 +100,7 @@ pub(super) const TOOLS: &[Tool] = &[
             let include_raw = arguments.flag("includeRaw")?;
             arguments.finish()?;
             Ok(Prepared::now(move |context| {
-                ToolResult::readable(&bearer_decode(&context.arrival, include_raw))
+                ToolResult::readable(&bearer_decode(&context.inbound, include_raw))
             }))
         },
         ..TOOL
@@ -230,34 +237,34 @@ fn shown(name: &str, value: &[u8]) -> String {
 }
 
 /// The headers among `names` that are there.
-fn present(arrival: &Arrival, names: &[&str]) -> Value {
+fn present(inbound: &Inbound, names: &[&str]) -> Value {
     let found = names.iter().filter_map(|name| {
-        let value = arrival.headers().get(*name)?;
+        let value = inbound.headers().get(*name)?;
         Some(((*name).to_owned(), shown(name, value.as_bytes()).into()))
     });
     Value::Object(found.collect())
 }
 
 pub(super) fn print_header(context: &CallContext) -> Value {
-    let arrival = &context.arrival;
-    let headers: Vec<_> = arrival
+    let inbound = &context.inbound;
+    let headers: Vec<_> = inbound
         .headers()
         .iter()
         .map(|(name, value)| json!({ "name": name.as_str(), "value": shown(name.as_str(), value.as_bytes()) }))
         .collect();
     json!({
-        "http_version": format!("{:?}", arrival.parts.version),
-        "method": arrival.parts.method.as_str(),
-        "path": arrival.uri().path(),
-        "peer": arrival.record.peer.to_string(),
-        "peer_is_trusted_proxy": arrival.trusted_peer,
+        "http_version": format!("{:?}", inbound.parts.version),
+        "method": inbound.parts.method.as_str(),
+        "path": inbound.uri().path(),
+        "peer": inbound.record.peer.to_string(),
+        "peer_is_trusted_proxy": inbound.trusted_peer,
         "headers": headers,
-        "forwarded": present(arrival, &FORWARDED),
+        "forwarded": present(inbound, &FORWARDED),
     })
 }
 
-fn token(arrival: &Arrival) -> Result<&str, Unauthorized> {
-    auth::bearer(arrival.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes()))
+fn token(inbound: &Inbound) -> Result<&str, Unauthorized> {
+    auth::bearer(inbound.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes()))
 }
 
 fn claim_time(claims: &Claims, name: &str) -> Option<Timestamp> {
@@ -265,9 +272,9 @@ fn claim_time(claims: &Claims, name: &str) -> Option<Timestamp> {
     Timestamp::from_second(seconds as i64).ok()
 }
 
-fn bearer_decode(arrival: &Arrival, include_raw: bool) -> Value {
+fn bearer_decode(inbound: &Inbound, include_raw: bool) -> Value {
     const NOTE: &str = "decoded, not verified: nobody has checked the signature";
-    let token = match token(arrival) {
+    let token = match token(inbound) {
         Ok(token) => token,
         Err(problem) => {
             let present = problem != Unauthorized::Missing;
@@ -301,8 +308,8 @@ fn bearer_decode(arrival: &Arrival, include_raw: bool) -> Value {
 }
 
 fn auth_context(context: &CallContext) -> Value {
-    let arrival = &context.arrival;
-    let bearer = match token(arrival) {
+    let inbound = &context.inbound;
+    let bearer = match token(inbound) {
         Ok(token) => {
             let claims = Claims::decode(token);
             let claim = |name| claims.as_ref().and_then(|claims| claims.text(name));
@@ -322,25 +329,25 @@ fn auth_context(context: &CallContext) -> Value {
             "problem": problem.to_string(),
         }),
     };
-    let note = match arrival.trusted_peer {
+    let note = match inbound.trusted_peer {
         true => "these headers count: the peer is one of http.trusted_proxies",
         false => "these headers do not count: the peer is not one of http.trusted_proxies",
     };
     json!({
-        "mode": context.instance.auth.as_str(),
-        "identity_known": arrival.caller != auth::Caller::Anonymous,
+        "mode": context.instance.policy.auth.as_str(),
+        "identity_known": inbound.caller != Caller::Anonymous,
         "bearer": bearer,
         "proxy_identity": {
-            "headers": present(arrival, &IDENTITY),
-            "auth_token_present": arrival.headers().contains_key("x-auth-token"),
-            "trusted": arrival.trusted_peer,
+            "headers": present(inbound, &IDENTITY),
+            "auth_token_present": inbound.headers().contains_key("x-auth-token"),
+            "trusted": inbound.trusted_peer,
             "note": note,
         },
     })
 }
 
 fn request_timing(context: &CallContext) -> Value {
-    let elapsed_ms = context.arrival.record.elapsed().as_secs_f64() * 1000.0;
+    let elapsed_ms = context.inbound.record.elapsed().as_secs_f64() * 1000.0;
     let rating = match elapsed_ms {
         ms if ms < 10.0 => "excellent",
         ms if ms < 50.0 => "good",
@@ -348,21 +355,21 @@ fn request_timing(context: &CallContext) -> Value {
         _ => "slow",
     };
     json!({
-        "request_id": context.arrival.record.id.to_string(),
+        "request_id": context.inbound.record.id.to_string(),
         "received_at": context.received_at(),
         "now": Timestamp::now(),
         "elapsed_ms": elapsed_ms,
         "session_age_seconds": context.session.as_ref().map(|session| {
-            context.instance.process.clock.now().since(session.created).as_secs_f64()
+            context.instance.process.clock.now().since(session.head.created).as_secs_f64()
         }),
         "rating": rating,
     })
 }
 
 fn cors_analysis(context: &CallContext) -> Value {
-    let (arrival, instance) = (&context.arrival, &context.instance);
-    let origin = arrival.header("origin");
-    let verdict = match origin.map(|origin| instance.origins.judge(origin.as_bytes())) {
+    let (inbound, instance) = (&context.inbound, &context.instance);
+    let origin = inbound.header("origin");
+    let verdict = match origin.map(|origin| instance.policy.origins.judge(origin.as_bytes())) {
         None => "no Origin header: not a cross-origin request of a browser",
         Some(Verdict::Listed) => "allowed: it is listed in origin.allowed",
         Some(Verdict::Loopback) => "allowed: it is a page of this machine",
@@ -372,10 +379,10 @@ fn cors_analysis(context: &CallContext) -> Value {
     json!({
         "origin": origin,
         "verdict": verdict,
-        "allowed_methods": cors::METHODS.iter().map(|method| method.as_str()).collect::<Vec<_>>(),
-        "exposed_headers": cors::EXPOSED.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
-        "allowed_origins": instance.policy.origin.allowed,
-        "request_headers": present(arrival, &[
+        "allowed_methods": METHODS.iter().map(|method| method.as_str()).collect::<Vec<_>>(),
+        "exposed_headers": EXPOSED.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
+        "allowed_origins": instance.policy.config.origin.allowed,
+        "request_headers": present(inbound, &[
             "access-control-request-method",
             "access-control-request-headers",
             "sec-fetch-mode",
@@ -417,8 +424,8 @@ fn redacted(name: &str, value: String, show_secrets: bool) -> String {
 fn health_probe(context: &CallContext) -> Value {
     let instance = &context.instance;
     let process = &instance.process;
-    let counts = instance.sessions.counts();
-    let capacity = instance.policy.session.capacity;
+    let counts = instance.state.sessions.counts();
+    let capacity = instance.policy.config.session.capacity;
     let status = match () {
         () if process.lifecycle.is_draining() => "draining",
         () if counts.live >= capacity => "full",
@@ -428,22 +435,22 @@ fn health_probe(context: &CallContext) -> Value {
         "status": status,
         "server": { "name": process.server_name, "version": process.server_version },
         "protocol_versions":
-            instance.policy.protocol.versions.iter().map(|version| version.as_str()).collect::<Vec<_>>(),
+            instance.policy.config.protocol.versions.iter().map(|version| version.as_str()).collect::<Vec<_>>(),
         "uptime_seconds": process.clock.uptime().as_secs_f64(),
         "sessions": { "live": counts.live, "capacity": capacity, "refused": counts.refused },
     })
 }
 
 fn who_is_the_goat(context: &CallContext) -> Value {
-    let arrival = &context.arrival;
-    let claims = token(arrival).ok().and_then(Claims::decode);
+    let inbound = &context.inbound;
+    let claims = token(inbound).ok().and_then(Claims::decode);
     let claimed = claims.as_ref().and_then(|claims| {
         ["name", "username", "preferred_username", "sub"].iter().find_map(|name| claims.text(name))
     });
     let forwarded = ["x-user-name", "x-user-id"]
         .iter()
-        .find_map(|name| arrival.header(name))
-        .filter(|_| arrival.trusted_peer);
+        .find_map(|name| inbound.header(name))
+        .filter(|_| inbound.trusted_peer);
     let subject = claimed.or(forwarded);
     let conclusion = match subject {
         Some(name) => format!(

@@ -9,20 +9,26 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{TOOL, Tool, object, place_schema};
+use super::{
+    TOOL, Tool,
+    arguments::{Arguments, BadArguments},
+    call::{CallContext, Operation, Outcome, Prepared, Step, needs_session},
+    object, place_schema, resources,
+};
 use crate::{
-    call::{Arguments, BadArguments, CallContext, Prepared},
     clock::{Moment, Rfc3339},
     config::ToolsConfig,
-    hub::Change,
-    mcp::{
-        failure::place,
+    id::EndReason,
+    session::{
+        record::{Change, Client, Handshake, Head, Record, Tally, Want},
+        store::NotCreated,
+    },
+    tenant::subscriptions::Update,
+    wire::{
         jsonrpc::compact,
         model::{Json, ToolResult, write_string},
         version::ProtocolVersion,
     },
-    resources,
-    session::{EndReason, Handshake, Session, Tally},
 };
 
 pub(super) const TOOLS: &[Tool] = &[
@@ -113,8 +119,9 @@ pub(super) const TOOLS: &[Tool] = &[
         counted: false,
         prepare: |arguments| {
             arguments.finish()?;
-            Ok(Prepared::now(|context| {
-                on_session(context, |session| ToolResult::json(&SessionInfo::of(session, context)))
+            Ok(Prepared::reading(Want::Data, |context, session| match session {
+                Some(session) => ToolResult::json(&SessionInfo::of(session, context)),
+                None => needs_session(),
             }))
         },
         stateful: true,
@@ -156,7 +163,7 @@ pub(super) const TOOLS: &[Tool] = &[
         }),
         prepare: |arguments| {
             arguments.finish()?;
-            Ok(Prepared::now(session_statistics))
+            Ok(Prepared::reading(Want::Data, session_statistics))
         },
         stateful: true,
         ..TOOL
@@ -272,38 +279,49 @@ fn echo(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
         );
         return Err(arguments.bad(problem));
     }
+    let echo = Step::Operate(Box::new(Echo { message, format }));
     Ok(match Duration::from_secs_f64(delay) {
-        Duration::ZERO => Prepared::now(move |context| echoed(context, message, format)),
-        delay => Prepared::later(move |context| async move {
-            tokio::time::sleep(delay).await;
-            echoed(&context, message, format)
-        }),
+        Duration::ZERO => Prepared::Now(echo),
+        delay => Prepared::After(delay, echo),
     })
 }
 
-fn echoed(context: &CallContext, message: String, format: Format) -> ToolResult {
-    if let Some(session) = &context.session {
-        session.set_last_echo(&message);
+struct Echo {
+    message: String,
+    format: Format,
+}
+
+impl Operation for Echo {
+    fn change(&self) -> Change<'_> {
+        Change { echo: Some(&self.message), ..Change::default() }
     }
-    let tally = context.count();
-    let structured = tracking(context, &message, format, tally);
-    let text = match format {
-        Format::Json => structured.get().to_owned(),
-        Format::Markdown => match (&context.session, tally) {
-            (Some(session), Some(tally)) => format!(
-                "## Echo\n\n{message}\n\n- **Session:** `{}`\n- **Request count:** {}\n",
-                session.id, tally.requests
-            ),
-            _ => format!("## Echo\n\n{message}\n"),
-        },
-        Format::Plain => message,
-    };
-    ToolResult::new(text, structured)
+
+    fn answer(self: Box<Self>, context: &CallContext, session: Option<&Record>) -> ToolResult {
+        let Self { message, format } = *self;
+        let structured = tracking(context, &message, format, session);
+        let text = match format {
+            Format::Json => structured.get().to_owned(),
+            Format::Markdown => match session {
+                Some(session) => format!(
+                    "## Echo\n\n{message}\n\n- **Session:** `{}`\n- **Request count:** {}\n",
+                    session.head.id, session.tally.requests
+                ),
+                None => format!("## Echo\n\n{message}\n"),
+            },
+            Format::Plain => message,
+        };
+        ToolResult::new(text, structured)
+    }
 }
 
 /// The structured content of an echo, as its output schema says. It is what most people measure with, so
 /// it is written piece by piece.
-fn tracking(context: &CallContext, message: &str, format: Format, tally: Option<Tally>) -> Json {
+fn tracking(
+    context: &CallContext,
+    message: &str,
+    format: Format,
+    session: Option<&Record>,
+) -> Json {
     let mut out = Vec::with_capacity(message.len() + 240);
     out.extend_from_slice(b"{\"message\":");
     write_string(&mut out, message);
@@ -321,8 +339,9 @@ fn tracking(context: &CallContext, message: &str, format: Format, tally: Option<
         }
     };
     let mut buffer = [0; 36];
-    let session = context.session.as_ref().map(|session| session.id.encode(&mut buffer).as_bytes());
-    member(",\"session_id\":\"", session, "\"");
+    let id = session.map(|session| session.head.id.encode(&mut buffer).as_bytes());
+    member(",\"session_id\":\"", id, "\"");
+    let tally = session.map(|session| session.tally);
     let mut digits = itoa::Buffer::new();
     let count = tally.map(|tally| digits.format(tally.requests).as_bytes());
     member(",\"request_count\":", count, "");
@@ -351,28 +370,32 @@ fn set_session_data(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArgume
     // Compact, so that a value with line breaks between its tokens still fits one line of a stream.
     let value =
         RawValue::from_string(compact(value)).map_err(|error| arguments.bad(error.to_string()))?;
-    Ok(Prepared::now(move |context| {
-        let session = match context.session() {
-            Ok(session) => session,
-            Err(none) => return none,
-        };
-        let instance = &context.instance;
-        let quota = &instance.policy.session;
-        let replaced = match instance.sessions.set_data(session, &key, value, quota) {
-            Ok(replaced) => replaced,
-            Err(exceeded) => return ToolResult::error(exceeded.to_string()),
-        };
-        let uri = resources::data_uri(&session.id.to_string(), &key);
-        context.instance.hub.publish(&Change::Resource { uri });
-        let (data_keys, data_bytes) = session.with_data(|data| (data.keys(), data.bytes()));
+    Ok(Prepared::operation(SetData { key, value: value.into() }))
+}
+
+struct SetData {
+    key: String,
+    value: Arc<RawValue>,
+}
+
+impl Operation for SetData {
+    fn change(&self) -> Change<'_> {
+        let set = Some((&*self.key, &self.value));
+        Change { set, want: Want::Data, ..Change::default() }
+    }
+
+    fn answer(self: Box<Self>, context: &CallContext, session: Option<&Record>) -> ToolResult {
+        let Some(session) = session else { return needs_session() };
+        let uri = resources::data_uri(&session.head.id.to_string(), &self.key);
+        context.instance.state.subscriptions.publish(&Update::Resource { uri });
         ToolResult::json(&json!({
-            "key": key,
+            "key": self.key,
             "stored": true,
-            "replaced": replaced,
-            "data_keys": data_keys,
-            "data_bytes": data_bytes,
+            "replaced": session.replaced,
+            "data_keys": session.data().keys(),
+            "data_bytes": session.data_bytes,
         }))
-    }))
+    }
 }
 
 fn get_session_data(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
@@ -384,47 +407,39 @@ fn get_session_data(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArgume
     }
     #[derive(Serialize)]
     struct All<'a> {
-        data: &'a std::collections::BTreeMap<Box<str>, Box<RawValue>>,
+        data: &'a std::collections::BTreeMap<Box<str>, Arc<RawValue>>,
         data_keys: Vec<Box<str>>,
     }
 
     let key = arguments.optional_string("key")?.map(String::from);
     arguments.finish()?;
-    Ok(Prepared::now(move |context| {
-        on_session(context, |session| {
-            session.with_data(|data| match &key {
-                Some(key) => {
-                    let value = data.get(key);
-                    ToolResult::json(&One { key, found: value.is_some(), value })
-                }
-                None => ToolResult::json(&All { data: data.values(), data_keys: data.keys() }),
-            })
-        })
+    Ok(Prepared::reading(Want::Data, move |_, session| {
+        let Some(data) = session.map(Record::data) else { return needs_session() };
+        match &key {
+            Some(key) => {
+                let value = data.get(key);
+                ToolResult::json(&One { key, found: value.is_some(), value })
+            }
+            None => ToolResult::json(&All { data: data.values(), data_keys: data.keys() }),
+        }
     }))
 }
 
 fn replay_last_echo(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
     arguments.finish()?;
-    Ok(Prepared::now(|context| {
-        on_session(context, |session| {
-            let message = session.last_echo();
-            let text = match &message {
-                Some(message) => message.to_string(),
-                None => "Nothing has been echoed in this session yet; call echo first.".to_owned(),
-            };
-            let structured = json!({
-                "found": message.is_some(),
-                "message": message,
-                "session_id": session.id.to_string(),
-            });
-            ToolResult::new(text, Json::composed(structured.to_string()))
-        })
+    Ok(Prepared::reading(Want::Echo, |_, session| {
+        let Some(session) = session else { return needs_session() };
+        let message = session.last_echo();
+        let text = message
+            .unwrap_or("Nothing has been echoed in this session yet; call echo first.")
+            .to_owned();
+        let structured = json!({
+            "found": message.is_some(),
+            "message": message,
+            "session_id": session.head.id.to_string(),
+        });
+        ToolResult::new(text, Json::composed(structured.to_string()))
     }))
-}
-
-/// Runs on the call's session, or says that there is none.
-fn on_session(context: &CallContext, run: impl FnOnce(&Arc<Session>) -> ToolResult) -> ToolResult {
-    context.session().map_or_else(|none| none, run)
 }
 
 /// Longest label. Bytes.
@@ -449,31 +464,36 @@ fn create_session(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArgument
             timeout: lifetime.map(Duration::from_secs_f64),
             ..Handshake::implicit(None)
         };
-        let session = match instance.sessions.create(handshake, context.arrival.caller).await {
+        let created = instance.state.sessions.create(handshake, context.inbound.caller).await;
+        let session = match created {
             Ok(session) => session,
-            Err(refused) => return ToolResult::error(format!("no session was created: {refused}")),
+            Err(NotCreated::Unavailable(error)) => return Outcome::Failed(error.into()),
+            Err(refused) => {
+                return ToolResult::error(format!("no session was created: {refused}")).into();
+            }
         };
-        let timeout = session.timeout(instance.policy.session.timeout_seconds.get());
-        let clock = instance.process.clock;
         ToolResult::json(&json!({
-            "session": session.id.to_string(),
-            "label": session.handshake.label,
-            "idle_timeout_seconds": timeout.as_secs_f64(),
-            "expires_at": clock.time(session.created.plus(timeout)),
-            "minted_by": place((instance.id, instance.process.origin)),
+            "session": session.head.id.to_string(),
+            "label": session.head.handshake.label,
+            "idle_timeout_seconds": session.head.timeout.as_secs_f64(),
+            "expires_at": instance.process.clock.time(session.expires()),
+            "minted_by": instance.here().to_json(),
         }))
+        .into()
     }))
 }
 
 fn end_session(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
     arguments.finish()?;
     Ok(Prepared::later(|context| async move {
-        let session = match context.session() {
-            Ok(session) => session,
-            Err(none) => return none,
-        };
-        let ended = context.instance.sessions.end(session.id, EndReason::Client).await;
-        ToolResult::json(&json!({ "session": session.id.to_string(), "ended": ended }))
+        let Some(session) = &context.session else { return needs_session().into() };
+        let id = session.head.id;
+        match context.instance.state.sessions.end(id, EndReason::Client).await {
+            Ok(ended) => {
+                ToolResult::json(&json!({ "session": id.to_string(), "ended": ended })).into()
+            }
+            Err(error) => Outcome::Failed(error.into()),
+        }
     }))
 }
 
@@ -492,7 +512,7 @@ struct SessionInfo {
     expires_at: Timestamp,
     data_keys: Vec<Box<str>>,
     data_bytes: usize,
-    client: Option<crate::session::Client>,
+    client: Option<Client>,
     label: Option<Box<str>>,
     protocol_version: Option<&'static str>,
     initialized: bool,
@@ -501,35 +521,32 @@ struct SessionInfo {
 }
 
 impl SessionInfo {
-    fn of(session: &Session, context: &CallContext) -> Self {
+    fn of(session: &Record, context: &CallContext) -> Self {
         let instance = &context.instance;
         let clock = instance.process.clock;
         let now = clock.now();
-        let Tally { requests, first, last } = session.tally();
-        let timeout = session.timeout(instance.policy.session.timeout_seconds.get());
-        let idle = now.since(session.touched());
-        let (data_keys, data_bytes) = session.with_data(|data| (data.keys(), data.bytes()));
-        let minted_by = session.id.instance().unwrap_or(instance.id);
-        let mut served_by = place((instance.id, instance.process.origin));
+        let Head { id, reference, handshake, created, timeout, .. } = &*session.head;
+        let Tally { requests, first, last } = session.tally;
+        let mut served_by = instance.here().to_json();
         served_by["replica"] = instance.process.replica.as_str().into();
         Self {
-            session_id: session.id.to_string(),
-            session_ref: session.reference.to_string(),
+            session_id: id.to_string(),
+            session_ref: reference.to_string(),
             request_count: requests,
             first_request_at: first.map(|moment| clock.time(moment)),
             last_request_at: last.map(|moment| clock.time(moment)),
-            created_at: clock.time(session.created),
-            age_seconds: now.since(session.created).as_secs_f64(),
+            created_at: clock.time(*created),
+            age_seconds: now.since(*created).as_secs_f64(),
             idle_timeout_seconds: timeout.as_secs_f64(),
-            expires_in_seconds: timeout.saturating_sub(idle).as_secs_f64(),
-            expires_at: clock.time(session.touched().plus(timeout)),
-            data_keys,
-            data_bytes,
-            client: session.handshake.client.clone(),
-            label: session.handshake.label.clone(),
-            protocol_version: session.handshake.version.map(ProtocolVersion::as_str),
-            initialized: session.is_initialized(),
-            minted_by: place((minted_by, session.id.origin())),
+            expires_in_seconds: session.expires().since(now).as_secs_f64(),
+            expires_at: clock.time(session.expires()),
+            data_keys: session.data().keys(),
+            data_bytes: session.data_bytes,
+            client: handshake.client.clone(),
+            label: handshake.label.clone(),
+            protocol_version: handshake.version.map(ProtocolVersion::as_str),
+            initialized: session.initialized,
+            minted_by: id.minted_by().unwrap_or(instance.here()).to_json(),
             served_by,
         }
     }
@@ -562,17 +579,16 @@ fn info_schema() -> Value {
     }))
 }
 
-fn session_statistics(context: &CallContext) -> ToolResult {
+fn session_statistics(context: &CallContext, session: Option<&Record>) -> ToolResult {
     let instance = &context.instance;
-    let counts = instance.sessions.counts();
-    context.count();
+    let counts = instance.state.sessions.counts();
     ToolResult::readable(&json!({
-        "session": context.session.as_deref().map(|session| SessionInfo::of(session, context)),
+        "session": session.map(|session| SessionInfo::of(session, context)),
         "instance": {
             "live_sessions": counts.live,
             "created_sessions": counts.created,
-            "session_capacity": instance.policy.session.capacity,
-            "idle_timeout_seconds": instance.policy.session.timeout_seconds.get().as_secs_f64(),
+            "session_capacity": instance.policy.config.session.capacity,
+            "idle_timeout_seconds": instance.policy.config.session.timeout_seconds.get().as_secs_f64(),
             "uptime_seconds": instance.process.clock.uptime().as_secs_f64(),
         },
     }))

@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{TOOL, Tool, diagnostics, object};
-use crate::{
-    call::{Arguments, BadArguments, CallContext, Prepared},
-    mcp::{
-        json::Raw,
-        model::{Json, LogLevel, ToolResult},
-    },
+use super::{
+    arguments::{Arguments, BadArguments},
+    call::{CallContext, Prepared},
+};
+use crate::wire::{
+    json::Raw,
+    model::{Json, LogLevel, ToolResult},
 };
 
 /// Events of one call at the most.
@@ -163,15 +164,15 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn request_echo(context: &CallContext) -> Value {
-    let arrival = &context.arrival;
+    let inbound = &context.inbound;
     let meta = context.client.meta.as_deref().map(|meta| Raw::again(meta).value());
     let trace = |name: &str| {
         let in_meta = meta.as_ref().and_then(|meta| meta.get(name));
-        json!({ "header": arrival.header(name), "meta": in_meta })
+        json!({ "header": inbound.header(name), "meta": in_meta })
     };
     json!({
         "http": diagnostics::print_header(context),
-        "body": { "bytes": arrival.body.len(), "sha256": hex(&Sha256::digest(&arrival.body)) },
+        "body": { "bytes": inbound.body.len(), "sha256": hex(&Sha256::digest(&inbound.body)) },
         "meta": meta,
         "trace": {
             "traceparent": trace("traceparent"),

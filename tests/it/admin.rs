@@ -69,7 +69,7 @@ async fn looking_does_not_extend_a_life() {
         let _ = admin(&server, "GET", "localhost", &format!("/debug/sessions/{reference}")).await;
         sleep(Duration::from_millis(60)).await;
     }
-    eventually(|| server.instances[0].sessions.counts().live == 0).await;
+    eventually(|| server.instances[0].state.sessions.counts().live == 0).await;
     assert_eq!(talk.rpc("ping", json!({})).send().await.expect_gone(), "expired");
 }
 

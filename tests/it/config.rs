@@ -335,7 +335,10 @@ mod effect {
             for _ in 0..5 {
                 talk.ask("echo", json!({"message": "x"})).await;
             }
-            crate::support::eventually(|| server.instances[0].traffic.totals().requests == 7).await;
+            crate::support::eventually(|| {
+                server.instances[0].state.requests.totals().requests == 7
+            })
+            .await;
             let path = format!("/debug/sessions/{}", info["session_ref"].as_str().expect("a ref"));
             let detail = server.request("GET", &path);
             let detail = detail.header("Authorization", "Bearer admin-secret").send().await.json();
@@ -571,7 +574,7 @@ mod effect {
             TestServer::start(&[CONFORMANCE, ("MCP_ECHO_TASKS__TTL_SECONDS", "0.3")]).await;
         let task = slow(&server).send().await.json()["result"].clone();
         assert_eq!(task["ttlMs"], 300);
-        crate::support::eventually(|| server.instances[0].tasks.is_empty()).await;
+        crate::support::eventually(|| server.instances[0].state.tasks.is_empty()).await;
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use mcp_echo_stateful::{feed::KEPT, session::EndReason};
+use mcp_echo_stateful::{id::EndReason, observe::events::KEPT};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::{sleep, timeout};
@@ -25,7 +25,7 @@ async fn get(server: &TestServer, host: &str, path: &str) -> Value {
 }
 
 fn open_streams(server: &TestServer, instance: usize) -> u64 {
-    server.instances[instance].counters.streams().map(|(_, open)| open).sum()
+    server.instances[instance].state.counters.streams().map(|(_, open)| open).sum()
 }
 
 fn reference(info: &Value) -> String {
@@ -126,7 +126,7 @@ async fn the_overview_counts() {
     let mut stream = talk.request("GET").header("Accept", "text/event-stream").begin().await;
     stream.head().await.expect_status(200);
 
-    let traffic = &server.instances[3].traffic;
+    let traffic = &server.instances[3].state.requests;
     eventually(|| traffic.totals().requests == 4).await;
     let all = get(&server, "localhost", "/debug/overview").await;
     assert_eq!((&all["replica"], &all["tag"]), (&json!("pod-7"), &json!("a1")));
@@ -256,7 +256,7 @@ async fn a_session_is_shown_with_its_last_requests() {
     let _ = talk.call("no_such_tool", json!({})).send().await;
     other.ask("echo", json!({"message": "x"})).await;
     let _ = talk.request("PUT").send().await;
-    eventually(|| server.instances[3].traffic.totals().requests == 7).await;
+    eventually(|| server.instances[3].state.requests.totals().requests == 7).await;
 
     let detail = get(&server, "localhost", &path).await;
     let requests = detail["requests"].as_array().expect("requests");
@@ -284,13 +284,13 @@ async fn a_session_is_shown_with_its_last_requests() {
         other.ask("echo", json!({"message": "x"})).await;
         talk.ask("echo", json!({"message": "x"})).await;
     }
-    eventually(|| server.instances[3].traffic.totals().requests == 67).await;
+    eventually(|| server.instances[3].state.requests.totals().requests == 67).await;
     let detail = get(&server, "localhost", &path).await;
     assert_eq!(detail["requests"].as_array().map(Vec::len), Some(30));
     for _ in 0..60 {
         talk.ask("echo", json!({"message": "x"})).await;
     }
-    eventually(|| server.instances[3].traffic.totals().requests == 127).await;
+    eventually(|| server.instances[3].state.requests.totals().requests == 127).await;
     let detail = get(&server, "localhost", &path).await;
     assert_eq!(detail["requests"].as_array().map(Vec::len), Some(50));
 }
@@ -312,7 +312,7 @@ async fn all_sessions_of_one_instance_are_ended_and_never_all_ten() {
     }
     let foreign = admin(&server, "DELETE", &instance_host(4), "/debug/sessions?instance=3");
     foreign.send().await.expect_status(404);
-    let live = || server.instances.iter().map(|i| i.sessions.counts().live).sum::<u64>();
+    let live = || server.instances.iter().map(|i| i.state.sessions.counts().live).sum::<u64>();
     assert_eq!(live(), 5);
 
     let mut stream = talks[0].request("GET").header("Accept", "text/event-stream").begin().await;
@@ -325,7 +325,7 @@ async fn all_sessions_of_one_instance_are_ended_and_never_all_ten() {
     assert_eq!(stream.chunk().await.as_deref(), Some(&b": closing\n\n"[..]));
     assert_eq!(talks[0].rpc("ping", json!({})).send().await.expect_gone(), "terminated");
     talks[3].rpc("ping", json!({})).send().await.expect_status(200);
-    let counts = server.instances[3].sessions.counts();
+    let counts = server.instances[3].state.sessions.counts();
     assert_eq!((counts.live, counts.ended[EndReason::Admin.index()]), (0, 3));
 
     // At its own host an instance need not be named, and may be.
@@ -520,7 +520,7 @@ async fn a_reload_is_told_and_forgets_nothing() {
     let (_, told) = events.next().await;
     assert_eq!((&told["event"], &told["instance"]), (&json!("reloaded"), &Value::Null));
     talk.ask("echo", json!({"message": "x"})).await;
-    eventually(|| server.instances[3].traffic.totals().requests == 3).await;
+    eventually(|| server.instances[3].state.requests.totals().requests == 3).await;
     let three = get(&server, "localhost", "/debug/overview").await["instances"][3].clone();
     let numbers = ["capacity", "live", "requests"].map(|name| three[name].as_u64());
     assert_eq!(numbers, [7, 1, 3].map(Some), "{three}");

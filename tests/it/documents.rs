@@ -14,17 +14,12 @@ use mcp_echo_stateful::{
         CONFIG_VARIABLE, DEFAULTS, Flags, Layers, NEEDS_RESTART, PLAIN_NAMES, POLICY_SECTIONS,
         ToolSet,
     },
-    http::cors,
-    mcp::{
-        failure::{Failure, INVALID_PARAMS, Misrouted},
-        version::{Era, Feature, Method, ProtocolVersion, Window},
-    },
-    place::{Boot, InstanceId, Origin, Tag},
-    session::{
-        EndReason,
-        store::{Gone, Refused},
-    },
-    telemetry::outcome::RequestOutcome,
+    failure::Failure,
+    id::{Boot, EndReason, InstanceId, MintedBy, ReplicaTag},
+    observe::outcome::RequestOutcome,
+    session::store::Gone,
+    tenant::origins::EXPOSED,
+    wire::version::{Era, Feature, Method, ProtocolVersion, Window},
 };
 use serde_json::{Value, json};
 
@@ -91,97 +86,34 @@ fn set<T: Ord + std::fmt::Debug>(items: impl IntoIterator<Item = T>) -> BTreeSet
     set
 }
 
-/// An example of each variant. The match has no `_`, so a new variant does not compile until it has a
-/// line here, and with the line an example.
-macro_rules! each {
-    ($type:ty: $($variant:pat => $example:expr,)+) => {{
-        fn _has_a_line(variant: &$type) {
-            match variant { $($variant => (),)+ }
-        }
-        vec![$($example,)+]
-    }};
-}
-
-fn each_gone() -> Vec<Gone> {
-    let origin = Origin { tag: Tag(0xa1), boot: Boot(0x0b2) };
-    let instance = InstanceId::new(3).expect("0 to 9");
-    each!(Gone:
-        Gone::Expired(_) => Gone::Expired(std::time::Duration::from_secs(300)),
-        Gone::Terminated(_) => Gone::Terminated(EndReason::Client),
-        Gone::OtherInstance(_) => Gone::OtherInstance(instance),
-        Gone::OtherReplica(_) => Gone::OtherReplica(origin),
-        Gone::EarlierBoot(_) => Gone::EarlierBoot(origin),
-        Gone::Unknown => Gone::Unknown,
-    )
-}
-
-fn each_refused() -> Vec<Refused> {
-    each!(Refused:
-        Refused::Full { .. } => Refused::Full { capacity: 1, retry_after_seconds: 1 },
-        Refused::Draining => Refused::Draining,
-        Refused::NoEntropy => Refused::NoEntropy,
-    )
-}
-
-/// Each failure with the eras whose requests can fail in that way.
-fn each_failure() -> Vec<(Failure, &'static [Era])> {
-    const BOTH: &[Era] = &[Era::Sessioned, Era::Stateless];
-    const SESSIONED: &[Era] = &[Era::Sessioned];
-    const STATELESS: &[Era] = &[Era::Stateless];
-
-    let here = InstanceId::new(0).expect("0 to 9");
-    let origin = Origin { tag: Tag(0), boot: Boot(0) };
-    let gone = |gone| {
-        let served_by = (here, origin);
-        let why = Misrouted { gone, minted_by: None, served_by };
-        (Failure::SessionGone(why), SESSIONED)
-    };
-    // What keeps a session from being made is a tool's error where there is only create_session to make
-    // one.
-    let refused = |refused| (Failure::SessionRefused(refused), SESSIONED);
-    let groups: Vec<Vec<_>> = each!(Failure:
-        Failure::NotJson(_) => vec![(Failure::NotJson(String::new()), BOTH)],
-        Failure::NotAMessage(_) => vec![(Failure::NotAMessage("".into()), BOTH)],
-        Failure::MethodNotFound(_) => vec![(Failure::MethodNotFound(String::new()), BOTH)],
-        Failure::InvalidParams(_) => vec![(Failure::InvalidParams(String::new()), BOTH)],
-        Failure::UnknownTool(_) => vec![(Failure::UnknownTool(String::new()), BOTH)],
-        Failure::ResourceNotFound(_) => vec![(Failure::ResourceNotFound(String::new()), BOTH)],
-        Failure::Refused { .. } => {
-            vec![(Failure::Refused { code: INVALID_PARAMS, message: String::new() }, BOTH)]
-        },
-        Failure::MissingCapability(_) => vec![(Failure::MissingCapability(json!({})), STATELESS)],
-        Failure::BadMeta(_) => vec![(Failure::BadMeta(""), STATELESS)],
-        Failure::HeaderMismatch(_) => vec![(Failure::HeaderMismatch(String::new()), STATELESS)],
-        Failure::UnsupportedRevision { .. } => {
-            let (requested, served) = (String::new(), Vec::new());
-            vec![(Failure::UnsupportedRevision { requested, served }, STATELESS)]
-        },
-        Failure::TooManySubscriptions { .. } => {
-            vec![(Failure::TooManySubscriptions { limit: 1 }, STATELESS)]
-        },
-        Failure::TooManyTasks => vec![(Failure::TooManyTasks, STATELESS)],
-        Failure::Cancelled => vec![(Failure::Cancelled, SESSIONED)],
-        Failure::SessionRequired => vec![(Failure::SessionRequired, SESSIONED)],
-        Failure::SessionGone(_) => each_gone().into_iter().map(gone).collect(),
-        Failure::SessionRefused(_) => {
-            let apart = |why: &Refused| *why != Refused::NoEntropy;
-            each_refused().into_iter().filter(apart).map(refused).collect()
-        },
-        Failure::TooManyStreams { .. } => vec![(Failure::TooManyStreams { limit: 1 }, SESSIONED)],
-        Failure::BadHeader(_) => vec![(Failure::BadHeader(""), SESSIONED)],
-        Failure::UnsupportedVersion { .. } => {
-            vec![(Failure::UnsupportedVersion { served: Vec::new() }, SESSIONED)]
-        },
-        Failure::NotAcceptable { .. } => vec![(Failure::NotAcceptable { needed: "" }, BOTH)],
-        Failure::UnsupportedMediaType => vec![(Failure::UnsupportedMediaType, BOTH)],
-        Failure::BodyTooLarge { .. } => vec![(Failure::BodyTooLarge { limit: 1 }, BOTH)],
-        Failure::BodyTimeout => vec![(Failure::BodyTimeout, BOTH)],
-        Failure::BodyBroken => vec![(Failure::BodyBroken, BOTH)],
-        Failure::MethodNotAllowed(_) => vec![(Failure::MethodNotAllowed(""), BOTH)],
-        Failure::Internal => vec![(Failure::Internal, BOTH)],
-    );
-    groups.concat()
-}
+/// Every reason why there is no session.
+const GONE: [Gone; 6] = {
+    let by =
+        MintedBy { instance: InstanceId::wrapping(3), tag: ReplicaTag(0xa1), boot: Boot(0x0b2) };
+    let all = [
+        Gone::Expired(std::time::Duration::from_secs(300)),
+        Gone::Terminated(EndReason::Client),
+        Gone::OtherInstance(by.instance),
+        Gone::OtherReplica(by),
+        Gone::EarlierBoot(by),
+        Gone::Unknown,
+    ];
+    let mut place = 0;
+    while place < all.len() {
+        // One more variant does not compile until it has a line here, and with the line a place above.
+        let expected = match all[place] {
+            Gone::Expired(_) => 0,
+            Gone::Terminated(_) => 1,
+            Gone::OtherInstance(_) => 2,
+            Gone::OtherReplica(_) => 3,
+            Gone::EarlierBoot(_) => 4,
+            Gone::Unknown => 5,
+        };
+        assert!(expected == place);
+        place += 1;
+    }
+    all
+};
 
 /// Every file of the sources: its path below src and its text.
 fn sources() -> BTreeMap<String, String> {
@@ -424,23 +356,22 @@ fn the_error_table_holds_every_failure() {
         let answers = [row[0].to_owned(), row[1].to_owned()];
         codes(row[2]).into_iter().map(move |name| (name, answers.clone()))
     }));
-    let known = set(each_failure().iter().map(|(failure, eras)| {
-        let answers = [Era::Sessioned, Era::Stateless].map(|era| match eras.contains(&era) {
-            true => format!("{} {}", failure.status(era).as_u16(), failure.code(era)),
+    let known = set(Failure::ROWS.iter().flat_map(|row| {
+        let answer = |(place, era)| match row.eras.contains(&era) {
+            true => format!("{} {}", row.status[place], row.code[place]),
             false => "–".to_owned(),
-        });
-        (failure.as_str(), answers)
+        };
+        let answers = [(0, Era::Sessioned), (1, Era::Stateless)].map(answer);
+        row.outcomes.iter().map(move |outcome| (outcome.as_str(), answers.clone()))
     }));
     assert_eq!(written, known);
-    let (no_entropy, internal) = (Failure::SessionRefused(Refused::NoEntropy), Failure::Internal);
-    assert_eq!(no_entropy.as_str(), internal.as_str());
 }
 
 #[test]
 fn the_reason_table_holds_every_reason() {
     let rows = table("## Sessions", &["reason", "the session", "do"]);
     let written = set(rows.iter().map(|row| code(row[0])));
-    assert_eq!(written, set(each_gone().into_iter().map(Gone::as_str)));
+    assert_eq!(written, set(GONE.map(Gone::reason)));
 }
 
 #[tokio::test]
@@ -507,7 +438,7 @@ fn the_header_table_names_what_the_code_does() {
         assert!(["request", "answer", "both"].contains(&row[1]), "{row:?}");
     }
     let own = literals("HeaderName::from_static(\"");
-    let exposed = cors::EXPOSED.into_iter().map(|name| name.as_str().to_owned());
+    let exposed = EXPOSED.into_iter().map(|name| name.as_str().to_owned());
     let missing: Vec<_> =
         own.into_iter().chain(exposed).filter(|name| !written.contains(name)).collect();
     assert!(missing.is_empty(), "{missing:?}");

@@ -212,7 +212,7 @@ async fn a_handle_expires_when_it_said_it_would() {
         let echo = json!({"message": "x", "session": handle});
         server.modern_call("echo", echo).structured().await;
     }
-    eventually(|| server.instances[0].sessions.counts().live == 1).await;
+    eventually(|| server.instances[0].state.sessions.counts().live == 1).await;
     let text = server.modern_call("echo", json!({"message": "x", "session": handle}));
     let text = text.tool_error().await;
     assert!(text.contains("expired") && text.contains("create_session"), "{text}");

@@ -226,7 +226,7 @@ async fn a_reader_that_stops_does_not_keep_its_session() {
     let ticks = json!({"count": 10_000, "interval_ms": 0});
     let mut stream = talk.call("stream_ticks", ticks).begin().await;
     stream.head().await.expect_status(200);
-    eventually(|| server.instances[3].sessions.counts().live == 0).await;
+    eventually(|| server.instances[3].state.sessions.counts().live == 0).await;
 }
 
 #[tokio::test]

@@ -73,6 +73,6 @@ async fn a_full_instance_leaves_the_others_serving() {
     // Room comes back with an end.
     kept[0].request("DELETE").send().await.expect_status(204);
     server.session(3).await;
-    let counts = server.instances[3].sessions.counts();
+    let counts = server.instances[3].state.sessions.counts();
     assert_eq!((counts.live, counts.created, counts.refused), (5, 6, 2));
 }

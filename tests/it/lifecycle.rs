@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::TestServer;
-use mcp_echo_stateful::{server::Stopped, session::EndReason};
+use mcp_echo_stateful::{id::EndReason, server::Stopped};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -34,7 +34,7 @@ async fn a_stop_finishes_what_is_in_flight() {
 
     assert_eq!(server.stopped().await, Stopped::Clean);
     let counts: Vec<_> =
-        server.instances.iter().map(|instance| instance.sessions.counts()).collect();
+        server.instances.iter().map(|instance| instance.state.sessions.counts()).collect();
     assert!(counts.iter().all(|counts| counts.live == 0));
     assert_eq!(counts[0].ended[EndReason::Shutdown.index()], 1);
 }
@@ -81,6 +81,6 @@ async fn every_created_session_is_accounted_for() {
     server.session(0).await;
     server.stop();
     server.stopped().await;
-    let counts = server.instances[0].sessions.counts();
+    let counts = server.instances[0].state.sessions.counts();
     assert_eq!((counts.created, counts.live, counts.ended), (4, 0, [1, 1, 1, 1]));
 }

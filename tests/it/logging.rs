@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use mcp_echo_stateful::session::SessionRef;
+use mcp_echo_stateful::id::SessionRef;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::sleep;

@@ -10,10 +10,14 @@ use std::{
 };
 
 use mcp_echo_stateful::{
-    metrics::{ERAS, Kind, STATUSES, StreamKind},
-    session::EndReason,
-    tasks::Stage,
-    telemetry::{access::AccessLog, lines::Lines, outcome::RequestOutcome},
+    id::EndReason,
+    observe::{
+        access::AccessLog,
+        lines::Lines,
+        metrics::{ERAS, Kind, STATUSES, StreamKind},
+        outcome::RequestOutcome,
+    },
+    tenant::tasks::Stage,
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -358,7 +362,7 @@ async fn what_streams_keep_is_told() {
     let talk = server.session_of(3, "2025-11-25").await;
     let _open = talk.request("GET").begin().await;
     until(&server, |page| page.get("mcp_echo_replay_bytes{mcp_instance=\"3\"}") > 0.0).await;
-    assert!(server.instances[3].replay.kept() > 0);
+    assert!(server.instances[3].state.replay.kept() > 0);
 }
 
 /// Label names and the values that each may have.

@@ -10,13 +10,13 @@ use std::{
 
 use clap::Parser;
 use mcp_echo_stateful::{
+    id::EndReason,
     probe::{
         self,
         arguments::{Arguments, BEARER_VARIABLE, BadPlan, Plan},
         progress::Teller,
         report::Report,
     },
-    session::EndReason,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -153,7 +153,7 @@ async fn ten_hosts_are_whole_in_both_eras() {
             }
             let replicas = report["replicas"].as_array().expect("a list");
             assert_eq!(replicas.len(), 1, "{replicas:?}");
-            let [process] = [server.instances[0].process.origin];
+            let process = &server.instances[0].process;
             assert_eq!(replicas[0]["sessions"], 40);
             assert_eq!(replicas[0]["replica_tag"], process.tag.to_string());
             assert_eq!(replicas[0]["boot"], process.boot.to_string());
@@ -170,7 +170,7 @@ async fn ten_hosts_are_whole_in_both_eras() {
         }
     }
     for instance in &server.instances {
-        let counts = instance.sessions.counts();
+        let counts = instance.state.sessions.counts();
         assert_eq!((counts.created, counts.live), (16, 0), "instance {}", instance.id);
         assert_eq!(counts.ended[EndReason::Client.index()], 16, "each was ended by its client");
     }

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    between::{Passed, Passing, Proxy},
+    between::{CompletedRequest, Passing, Proxy},
     probe::{ERAS, Found, probe},
     support::{TestServer, instance_host},
 };
@@ -68,7 +68,7 @@ async fn a_balancer_that_takes_turns_is_named_with_both_ends() {
                 assert_eq!(replicas, names, "{misroute}");
             }
             assert_eq!(sessions, 4, "{misroutes:?}");
-            let broken = found.all("misrouted");
+            let broken = found.all("no_session");
             let detail = broken["detail"].as_str().expect("a text");
             assert!(detail.contains("minted by") && detail.contains(names[1]), "{detail}");
         }
@@ -114,7 +114,7 @@ async fn a_misroute_at_any_point_is_found() {
             .await;
             let found = through(&proxy, era, &["--sessions", "1"]).await;
             assert_eq!(found.json["requests"], wrong + 1, "{}", found.report);
-            found.all("misrouted");
+            found.all("no_session");
         }
         let proxy = Proxy::start(move |request| request.on(to[0])).await;
         let found = through(&proxy, era, &["--sessions", "1"]).await.whole();
@@ -139,7 +139,7 @@ async fn an_answer_from_elsewhere_is_misrouted_though_it_is_right() {
                 answer
             })
             .await;
-            let broken = through(&proxy, era, &[]).await.all("misrouted");
+            let broken = through(&proxy, era, &[]).await.all("no_session");
             assert_eq!(broken["at"], "echo", "{broken}");
         }
     }
@@ -173,7 +173,7 @@ async fn a_proxy_that_drops_the_host_mixes_instances() {
             let instance = |end: &str| misroute[end]["instance"].as_u64();
             assert!(matches!(instance("minted_by"), Some(1 | 2)), "{misroute}");
             assert_eq!(instance("served_by"), Some(0), "{misroute}");
-            found.all("misrouted");
+            found.all("no_session");
         }
     }
 }
@@ -246,7 +246,11 @@ async fn what_is_lost_says_why() {
         found.all("lost");
     }
     let proxy = Proxy::start(move |request: Passing| async move {
-        if request.calls("echo") { Passed::of(404, "<html>") } else { request.on(lasting_at).await }
+        if request.calls("echo") {
+            CompletedRequest::of(404, "<html>")
+        } else {
+            request.on(lasting_at).await
+        }
     })
     .await;
     let found = through(&proxy, "sessioned", &[]).await;
@@ -311,7 +315,7 @@ async fn sessions_that_are_mixed_up_are_crossed() {
                     // It stays, so that others can be mixed up with it.
                     if request.ends() && first.lock().expect("lock").as_deref() == request.session()
                     {
-                        return Passed::of(200, "");
+                        return CompletedRequest::of(200, "");
                     }
                     request.on(to).await
                 }
@@ -396,7 +400,7 @@ async fn answers_from_a_cache_are_crossed() {
     let to = server.address;
     for era in ERAS {
         for fit in [false, true] {
-            let cache: Arc<Mutex<HashMap<String, Passed>>> = Arc::default();
+            let cache: Arc<Mutex<HashMap<String, CompletedRequest>>> = Arc::default();
             let proxy = Proxy::start(move |request: Passing| {
                 let cache = Arc::clone(&cache);
                 async move {
@@ -454,7 +458,7 @@ async fn an_id_that_two_sessions_get_is_crossed() {
     let server = TestServer::start(&[]).await;
     let to = server.address;
     for era in ERAS {
-        let first: Kept<Passed> = Arc::default();
+        let first: Kept<CompletedRequest> = Arc::default();
         let proxy = Proxy::start(move |request: Passing| {
             let first = Arc::clone(&first);
             async move {
@@ -494,10 +498,10 @@ async fn an_end_that_is_swallowed_is_found() {
     let server = TestServer::start(&[]).await;
     let to = server.address;
     for (era, answer) in [
-        ("sessioned", Passed::of(204, "")),
+        ("sessioned", CompletedRequest::of(204, "")),
         (
             "stateless",
-            Passed::of(
+            CompletedRequest::of(
                 200,
                 r#"{"jsonrpc":"2.0","id":0,"result":{"structuredContent":{"ended":true}}}"#,
             ),
@@ -524,15 +528,15 @@ async fn an_end_that_is_swallowed_is_found() {
 async fn what_fails_around_the_messages_is_told_by_cause() {
     let server = TestServer::start(&[]).await;
     let to = server.address;
-    let html = |status: u16| move || Passed::of(status, "<html>\n<h1>Bad Gateway</h1>");
+    let html = |status: u16| move || CompletedRequest::of(status, "<html>\n<h1>Bad Gateway</h1>");
     let odd = |body: &'static str, kind: &'static str| {
         move || {
-            let mut answer = Passed::of(200, body);
+            let mut answer = CompletedRequest::of(200, body);
             answer.headers.insert("content-type", http::HeaderValue::from_static(kind));
             answer
         }
     };
-    type Make = Box<dyn Fn() -> Passed + Send + Sync>;
+    type Make = Box<dyn Fn() -> CompletedRequest + Send + Sync>;
     let cases: [(Make, &str, &str); 8] = [
         (Box::new(html(502)), "status 502", "<html>"),
         (Box::new(html(302)), "status 302", "<html>"),
@@ -591,7 +595,7 @@ async fn what_never_comes_is_told_by_cause() {
 
     // More than any answer of ours, and less than was promised.
     let endless = Proxy::start(move |request: Passing| async move {
-        let mut answer = Passed::of(200, &"x".repeat(5_000_000));
+        let mut answer = CompletedRequest::of(200, &"x".repeat(5_000_000));
         if !request.calls("echo") {
             answer = request.on(to).await;
         }

@@ -1,7 +1,7 @@
 //! The sessioned revisions on Streamable HTTP, each with its own rules.
 
 use crate::support::TestServer;
-use mcp_echo_stateful::mcp::version::{Era, Feature, ProtocolVersion};
+use mcp_echo_stateful::wire::version::{Era, Feature, ProtocolVersion};
 use serde_json::{Value, json};
 
 fn sessioned() -> impl Iterator<Item = ProtocolVersion> {

@@ -98,7 +98,7 @@ async fn limits_change_and_live_sessions_stay() {
         applied(&["http.max_body_bytes", "session.capacity"])
     );
     one.info().await;
-    assert_eq!(server.instances[0].sessions.counts().live, 2);
+    assert_eq!(server.instances[0].state.sessions.counts().live, 2);
     server.initialize("2025-06-18").send().await.expect_status(503);
     server.post(vec![b' '; 3000]).send().await.expect_status(413);
 
@@ -326,7 +326,7 @@ async fn who_asks_while_it_stops_is_told() {
     let reloading = Reloading::start("[shutdown]\ndrain_seconds = 3", &[]).await;
     let talk = reloading.server.session(0).await;
     let mut slow = talk.call("echo", json!({"message": "m", "delay": 1})).begin().await;
-    eventually(|| reloading.server.instances[0].sessions.counts().live == 1).await;
+    eventually(|| reloading.server.instances[0].state.sessions.counts().live == 1).await;
     sleep(Duration::from_millis(100)).await;
     reloading.server.stop();
     eventually(|| reloading.server.instances[0].process.lifecycle.is_draining()).await;

@@ -190,8 +190,7 @@ async fn unknown_event_ids_are_refused() {
     // An event that was never sent: there is nothing after it.
     let never = resume(&talk, "1-999").send().await;
     assert_eq!(never.status, 400, "{never:?}");
-    let session = server.instances[0].sessions.list().await.pop().expect("the session");
-    assert_eq!(session.open_streams(), 0);
+    assert_eq!(talk.open_streams(), 0);
 }
 
 #[tokio::test]
@@ -207,8 +206,7 @@ async fn what_is_kept_is_bounded() {
     let mut standalone = Events::open(talk.request("GET")).await;
     let primed = standalone.next().await.expect("the priming event");
     drop(standalone);
-    let session = server.instances[0].sessions.list().await.pop().expect("the session");
-    eventually(|| session.open_streams() == 0).await;
+    eventually(|| talk.open_streams() == 0).await;
     let changes = 400;
     for _ in 0..changes {
         trigger(&talk, "tool_change").await;
@@ -233,12 +231,11 @@ async fn a_resumed_stream_counts_as_open_and_is_bounded() {
     // Too many is not unknown: the client may come back.
     resume(&talk, primed.id()).send().await.expect_error(409, -32000);
     drop(standalone);
-    let session = server.instances[0].sessions.list().await.pop().expect("the session");
-    eventually(|| session.open_streams() == 0).await;
+    eventually(|| talk.open_streams() == 0).await;
     let again = Events::open(resume(&talk, primed.id())).await;
-    assert_eq!(session.open_streams(), 1);
+    assert_eq!(talk.open_streams(), 1);
     drop(again);
-    eventually(|| session.open_streams() == 0).await;
+    eventually(|| talk.open_streams() == 0).await;
 }
 
 #[tokio::test]
@@ -322,9 +319,7 @@ async fn a_message_goes_to_one_of_several_streams() {
     // A stream that is gone is not spoken to while another is read.
     while streams.len() > 1 {
         streams.pop();
-        let session = server.instances[0].sessions.find(&talk.id, NOBODY).await;
-        let session = session.expect("the session");
-        eventually(|| session.open_streams() == streams.len()).await;
+        eventually(|| talk.open_streams() == streams.len()).await;
         trigger(&talk, "tool_change").await;
         let mut heard = 0;
         for events in &mut streams {
@@ -335,8 +330,6 @@ async fn a_message_goes_to_one_of_several_streams() {
     }
 }
 
-const NOBODY: mcp_echo_stateful::auth::Caller = mcp_echo_stateful::auth::Caller::Anonymous;
-
 #[tokio::test]
 async fn what_is_said_while_nobody_listens_is_kept_for_the_stream() {
     let server = TestServer::start(&[FIXTURES]).await;
@@ -344,8 +337,7 @@ async fn what_is_said_while_nobody_listens_is_kept_for_the_stream() {
     let mut events = Events::open(talk.request("GET")).await;
     let primed = events.next().await.expect("the priming event");
     drop(events);
-    let session = server.instances[0].sessions.list().await.pop().expect("the session");
-    eventually(|| session.open_streams() == 0).await;
+    eventually(|| talk.open_streams() == 0).await;
     for _ in 0..3 {
         trigger(&talk, "tool_change").await;
     }

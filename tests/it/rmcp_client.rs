@@ -284,7 +284,7 @@ async fn whole_conversations_on_several_instances() {
             (&json!(3), &json!(instance))
         );
         peer.client.cancel().await.expect("terminates");
-        let sessions = &server.instances[usize::from(instance)].sessions;
+        let sessions = &server.instances[usize::from(instance)].state.sessions;
         eventually(|| sessions.counts().live == 0).await;
     }
 }
@@ -562,7 +562,7 @@ async fn a_client_that_knows_both_eras_finds_the_one_that_is_served() {
         let peer = Peer::connect(&server, instance, auto(), user).await.expect("connects");
         assert_eq!(peer.version(), version);
         assert_eq!(peer.call("echo", json!({"message": "hi"})).await["message"], "hi");
-        let created = server.instances[usize::from(instance)].sessions.counts().created;
+        let created = server.instances[usize::from(instance)].state.sessions.counts().created;
         assert_eq!(created, u64::from(version == "2025-11-25"));
     }
     for (instance, mode) in [(5, discover()), (6, ClientLifecycleMode::Initialize)] {

@@ -177,7 +177,7 @@ fn a_wrong_message_is_noticed() {
 #[test]
 fn every_revision_has_its_schema() {
     if FOLDER.is_some() {
-        for version in mcp_echo_stateful::mcp::version::ProtocolVersion::ALL {
+        for version in mcp_echo_stateful::wire::version::ProtocolVersion::ALL {
             assert!(validator(version.as_str(), "CallToolResult").is_some());
         }
     }

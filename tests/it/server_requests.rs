@@ -1,9 +1,7 @@
 //! Questions of the server to a client of the sessioned revisions: on the stream of the call that they
 //! belong to, answered, refused, left unanswered.
 
-use std::sync::Arc;
-
-use mcp_echo_stateful::{server::Stopped, session::Session};
+use mcp_echo_stateful::server::Stopped;
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant, sleep};
 
@@ -32,11 +30,6 @@ async fn client<'a>(server: &'a TestServer, version: &str, capabilities: Value) 
 async fn able<'a>(server: &'a TestServer, version: &str) -> Talk<'a> {
     let elicitation = json!({"form": {}, "url": {}});
     client(server, version, json!({"sampling": {}, "elicitation": elicitation, "roots": {}})).await
-}
-
-async fn session(talk: &Talk<'_>) -> Arc<Session> {
-    let all = talk.server.instances[0].sessions.list().await;
-    all.into_iter().find(|session| session.id.to_string() == talk.id).expect("the session")
 }
 
 /// Calls a tool that asks, and gives its stream and the question.
@@ -76,12 +69,12 @@ async fn a_model_is_asked_and_its_answer_used() {
         let text = json!({"type": "text", "text": "Why?"});
         assert_eq!(params["messages"], json!([{"role": "user", "content": text}]));
         assert!(params["maxTokens"].is_u64());
-        assert_eq!(session(&talk).await.open_questions(), 1);
+        assert_eq!(talk.open_questions(), 1);
         let said = json!({"type": "text", "text": "Because."});
         let reply = json!({"role": "assistant", "content": said, "model": "m"});
         answer(&talk, &question, reply).await;
         assert_eq!(outcome(&mut events).await, ("LLM response: Because.".to_owned(), false));
-        assert_eq!(session(&talk).await.open_questions(), 0);
+        assert_eq!(talk.open_questions(), 0);
     }
 }
 
@@ -167,7 +160,7 @@ async fn a_client_is_not_asked_what_it_cannot_answer() {
         let mut events = Events::open(talk.call(tool, arguments)).await;
         let (text, is_error) = outcome(&mut events).await;
         assert!(is_error && text.contains(named), "{version} {tool}: {text}");
-        assert_eq!(session(&talk).await.open_questions(), 0);
+        assert_eq!(talk.open_questions(), 0);
     }
     // In 2025-06-18 the capability has no modes yet, and an empty object means forms.
     let talk = client(&server, "2025-06-18", json!({"elicitation": {}})).await;
@@ -186,7 +179,7 @@ async fn a_client_that_takes_no_events_is_not_asked() {
     let result = result.json()["result"].clone();
     assert_eq!(result["isError"], true);
     assert!(result["content"][0]["text"].as_str().is_some_and(|text| text.contains("Accept")));
-    assert_eq!(session(&talk).await.open_questions(), 0);
+    assert_eq!(talk.open_questions(), 0);
 }
 
 #[tokio::test]
@@ -218,7 +211,7 @@ async fn a_client_that_does_not_answer_is_not_waited_for_for_ever() {
     assert!(is_error && text.contains("answer_timeout_seconds"), "{text}");
     let waited = start.elapsed();
     assert!((Duration::from_millis(250)..Duration::from_secs(3)).contains(&waited), "{waited:?}");
-    assert_eq!(session(&talk).await.open_questions(), 0);
+    assert_eq!(talk.open_questions(), 0);
     // Too late is no harm.
     answer(&talk, &question, json!({"role": "assistant"})).await;
 }
@@ -255,7 +248,7 @@ async fn questions_of_calls_at_once_are_told_apart() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 5, "an id is used once");
-    assert_eq!(session(&talk).await.open_questions(), 5);
+    assert_eq!(talk.open_questions(), 5);
     for (mut events, question) in asked.into_iter().rev() {
         let prompt = question["params"]["messages"][0]["content"]["text"].clone();
         let said = json!({"type": "text", "text": prompt});
@@ -270,13 +263,12 @@ async fn questions_of_calls_at_once_are_told_apart() {
 async fn a_client_that_is_gone_is_forgotten_in_time() {
     let server = TestServer::start(&[FIXTURES, IMPATIENT]).await;
     let talk = able(&server, "2025-11-25").await;
-    let session = session(&talk).await;
     for _ in 0..3 {
         let (events, _) = ask(&talk, "test_sampling", json!({"prompt": "x"})).await;
         drop(events);
     }
-    assert_eq!(session.open_questions(), 3, "gone is not cancelled");
-    eventually(|| session.open_questions() == 0).await;
+    assert_eq!(talk.open_questions(), 3, "gone is not cancelled");
+    eventually(|| talk.open_questions() == 0).await;
 }
 
 #[tokio::test]
@@ -305,22 +297,20 @@ async fn cancelling_the_call_withdraws_the_question() {
     let taken = talk.post(cancel.to_string()).send().await;
     taken.expect_status(202);
     events.rest().await;
-    let session = session(&talk).await;
-    eventually(|| session.open_questions() == 0).await;
+    eventually(|| talk.open_questions() == 0).await;
 }
 
 #[tokio::test]
 async fn the_end_of_the_session_ends_what_it_was_asked() {
     let server = TestServer::start(&[FIXTURES]).await;
     let talk = able(&server, "2025-11-25").await;
-    let session = session(&talk).await;
     let (mut events, _) = ask(&talk, "test_sampling", json!({"prompt": "x"})).await;
     let start = Instant::now();
     talk.request("DELETE").send().await.expect_status(204);
     // No answer can come any more, so waiting for one would be in vain.
     events.rest().await;
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
-    eventually(|| session.open_questions() == 0).await;
+    eventually(|| talk.open_questions() == 0).await;
 }
 
 #[tokio::test]
@@ -340,10 +330,14 @@ async fn a_client_that_disappears_leaves_nothing_behind() {
     let server = TestServer::start(&[FIXTURES, IMPATIENT]).await;
     let talk = able(&server, "2025-11-25").await;
     let instance = &server.instances[0];
-    let session = session(&talk).await;
     let count = || {
-        let counts = instance.sessions.counts();
-        (counts.live, session.open_streams(), session.open_questions(), instance.hub.open())
+        let counts = instance.state.sessions.counts();
+        (
+            counts.live,
+            talk.open_streams(),
+            talk.open_questions(),
+            instance.state.subscriptions.open(),
+        )
     };
     let before = count();
     assert_eq!(before, (1, 0, 0, 0));
@@ -366,7 +360,7 @@ async fn a_client_that_disappears_leaves_nothing_behind() {
         }
     }
     sleep(Duration::from_millis(100)).await;
-    assert_eq!(session.open_streams(), 1);
+    assert_eq!(talk.open_streams(), 1);
     drop(gone);
     eventually(|| count() == before).await;
     server.stop();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::{TestServer, eventually, instance_host};
-use mcp_echo_stateful::session::EndReason;
+use mcp_echo_stateful::id::EndReason;
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -112,8 +112,8 @@ async fn an_idle_session_expires_and_a_used_one_does_not() {
         assert_eq!(request.send().await.expect_gone(), "expired");
     }
     // Expiry needs nobody to ask: the counts fall by themselves.
-    eventually(|| server.instances[0].sessions.counts().live == 0).await;
-    let counts = server.instances[0].sessions.counts();
+    eventually(|| server.instances[0].state.sessions.counts().live == 0).await;
+    let counts = server.instances[0].state.sessions.counts();
     assert_eq!(counts.ended[EndReason::Expired.index()], 2);
 }
 
@@ -127,7 +127,7 @@ async fn the_idle_clock_waits_for_running_calls_and_open_streams() {
     calling.rpc("ping", json!({})).send().await.expect_status(200);
     listening.rpc("ping", json!({})).send().await.expect_status(200);
     drop(stream);
-    eventually(|| server.instances[0].sessions.counts().live == 0).await;
+    eventually(|| server.instances[0].state.sessions.counts().live == 0).await;
     assert_eq!(listening.rpc("ping", json!({})).send().await.expect_gone(), "expired");
 }
 

@@ -372,7 +372,7 @@ async fn an_instance_of_this_revision_alone_answers_no_other() {
     }
     let batch = r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#;
     server.post(batch).host(&host).send().await.expect_error(400, INVALID_REQUEST);
-    assert_eq!(server.instances[3].sessions.counts().created, 0);
+    assert_eq!(server.instances[3].state.sessions.counts().created, 0);
 }
 
 #[tokio::test]
@@ -539,7 +539,7 @@ async fn the_time_of_a_session_waits_for_its_call_and_not_for_one_that_was_left(
     let left = server.modern_call("echo", echo(30.0)).begin().await;
     sleep(Duration::from_millis(100)).await;
     drop(left);
-    eventually(|| server.instances[0].sessions.counts().live == 0).await;
+    eventually(|| server.instances[0].state.sessions.counts().live == 0).await;
 }
 
 #[tokio::test]
@@ -593,7 +593,11 @@ async fn a_client_that_disappears_leaves_nothing_behind() {
     let server = TestServer::start(&[FIXTURES]).await;
     let instance = &server.instances[0];
     let handle = server.handle(0).await;
-    let before = (instance.sessions.counts().live, instance.tasks.len(), instance.hub.open());
+    let before = (
+        instance.state.sessions.counts().live,
+        instance.state.tasks.len(),
+        instance.state.subscriptions.open(),
+    );
     let listen = json!({"notifications": {"toolsListChanged": true}});
     let ticks = json!({"count": 20, "interval_ms": 1000});
     let echo = json!({"message": "x", "delay": 30, "session": handle});
@@ -619,11 +623,15 @@ async fn a_client_that_disappears_leaves_nothing_behind() {
             gone.push(connection);
         }
     }
-    eventually(|| instance.hub.open() == 1).await;
+    eventually(|| instance.state.subscriptions.open() == 1).await;
     sleep(Duration::from_millis(100)).await;
     drop(gone);
     eventually(|| {
-        (instance.sessions.counts().live, instance.tasks.len(), instance.hub.open()) == before
+        (
+            instance.state.sessions.counts().live,
+            instance.state.tasks.len(),
+            instance.state.subscriptions.open(),
+        ) == before
     })
     .await;
     let session = json!({"session": handle});

@@ -6,16 +6,17 @@ use std::{
 };
 
 use mcp_echo_stateful::{
-    auth::Caller,
     config::{Flags, Layers, SessionConfig},
-    instance::Process,
-    mcp::version::ProtocolVersion,
-    place::InstanceId,
+    id::{Caller, EndReason, InstanceId, SessionId},
+    process::Process,
     session::{
-        EndReason, Handshake, SessionId,
-        store::{Gone, Refused, SessionStore},
+        record::{Change, Handshake, QuotaExceeded, Record, Want},
+        store::{Gone, NotCommitted, NotCreated, NotLoaded, SessionStore, Unavailable},
+        stream::ReplayBudget,
     },
+    wire::{model::LogLevel, version::ProtocolVersion},
 };
+use serde_json::value::RawValue;
 use tokio::time::sleep;
 
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(300);
@@ -32,11 +33,23 @@ pub(crate) fn every_kind(capacity: u64) -> Vec<SessionStore> {
     let process = Arc::new(Process::build(&config).expect("builds"));
     let session: &SessionConfig = &config.instances[4].session;
     let id = InstanceId::new(4).expect("exists");
-    vec![SessionStore::in_memory(id, session, &process)]
+    vec![SessionStore::in_memory(id, session, &process, &ReplayBudget::of(0))]
 }
 
 pub(crate) fn handshake() -> Handshake {
     Handshake::implicit(Some(ProtocolVersion::V2025_06_18))
+}
+
+/// The session of that id, or what became of it.
+pub(crate) async fn load(store: &SessionStore, id: &str, caller: Caller) -> Result<Record, Gone> {
+    store.load(id, caller, Want::Nothing).await.map_err(|error| match error {
+        NotLoaded::Gone(gone) => gone,
+        NotLoaded::Unavailable => panic!("the store can be asked"),
+    })
+}
+
+pub(crate) async fn end(store: &SessionStore, id: SessionId, reason: EndReason) -> bool {
+    store.end(id, reason).await.expect("the store can be asked")
 }
 
 #[tokio::test]
@@ -44,11 +57,12 @@ async fn a_session_is_found_by_its_owner_alone() {
     for store in every_kind(10) {
         let owner = Caller::known("user", "a");
         let session = store.create(handshake(), owner).await.expect("room");
-        let id = session.id.to_string();
-        assert!(Arc::ptr_eq(&store.find(&id, owner).await.expect("found"), &session));
+        let id = session.head.id.to_string();
+        let found = store.load(&id, owner, Want::Nothing).await.expect("found");
+        assert_eq!((found.head.id, found.head.owner), (session.head.id, owner));
         for stranger in [Caller::Anonymous, Caller::known("user", "b"), Caller::known("token", "a")]
         {
-            assert_eq!(store.find(&id, stranger).await.unwrap_err(), Gone::Unknown);
+            assert_eq!(load(&store, &id, stranger).await.unwrap_err(), Gone::Unknown);
         }
     }
 }
@@ -59,19 +73,19 @@ async fn a_stranger_neither_keeps_a_session_nor_learns_how_it_ended() {
         let owner = Caller::known("user", "a");
         let (stranger, other) = (Caller::Anonymous, Caller::known("user", "b"));
         let (idle, done) = (
-            store.create(handshake(), owner).await.expect("room").id,
-            store.create(handshake(), owner).await.expect("room").id,
+            store.create(handshake(), owner).await.expect("room").head.id,
+            store.create(handshake(), owner).await.expect("room").head.id,
         );
-        assert!(store.end(done, EndReason::Client).await);
+        assert!(end(&store, done, EndReason::Client).await);
         let start = Instant::now();
         while start.elapsed() < TIMEOUT * 2 {
             for (id, caller) in [(idle, stranger), (idle, other), (done, stranger), (done, other)] {
-                let found = store.find(&id.to_string(), caller).await;
+                let found = load(&store, &id.to_string(), caller).await;
                 assert_eq!(found.unwrap_err(), Gone::Unknown);
             }
             sleep(TIMEOUT / 10).await;
         }
-        let find = async |id: SessionId| store.find(&id.to_string(), owner).await.unwrap_err();
+        let find = async |id: SessionId| load(&store, &id.to_string(), owner).await.unwrap_err();
         assert_eq!(find(idle).await, Gone::Expired(TIMEOUT));
         assert_eq!(find(done).await, Gone::Terminated(EndReason::Client));
     }
@@ -83,14 +97,14 @@ async fn a_shorter_life_is_over_to_the_moment() {
         let timeout = Duration::from_millis(30);
         let create = async || {
             let handshake = Handshake { timeout: Some(timeout), ..handshake() };
-            store.create(handshake, Caller::Anonymous).await.expect("room").id
+            store.create(handshake, Caller::Anonymous).await.expect("room").head.id
         };
         let (asked, ended) = (create().await, create().await);
         create().await;
         sleep(timeout * 2).await;
-        let gone = store.find(&asked.to_string(), Caller::Anonymous).await.unwrap_err();
+        let gone = load(&store, &asked.to_string(), Caller::Anonymous).await.unwrap_err();
         assert_eq!(gone, Gone::Expired(timeout));
-        assert!(!store.end(ended, EndReason::Client).await, "it was over");
+        assert!(!end(&store, ended, EndReason::Client).await, "it was over");
         store.end_all(EndReason::Shutdown).await;
         let counts = store.counts();
         assert_eq!((counts.live, counts.ended), (0, [3, 0, 0, 0]));
@@ -102,14 +116,14 @@ async fn the_ends_that_are_remembered_are_the_last_ones() {
     for store in every_kind(10) {
         let mut last = Vec::new();
         for number in 0..10_200 {
-            let id = store.create(handshake(), Caller::Anonymous).await.expect("room").id;
-            store.end(id, EndReason::Client).await;
+            let id = store.create(handshake(), Caller::Anonymous).await.expect("room").head.id;
+            end(&store, id, EndReason::Client).await;
             if number >= 10_000 {
                 last.push(id.to_string());
             }
         }
         for id in last {
-            let gone = store.find(&id, Caller::Anonymous).await.unwrap_err();
+            let gone = load(&store, &id, Caller::Anonymous).await.unwrap_err();
             assert_eq!(gone, Gone::Terminated(EndReason::Client));
         }
     }
@@ -118,18 +132,20 @@ async fn the_ends_that_are_remembered_are_the_last_ones() {
 #[tokio::test]
 async fn every_end_is_counted_once_and_remembered() {
     for store in every_kind(10) {
-        let create = async || store.create(handshake(), Caller::Anonymous).await.expect("room").id;
+        let create =
+            async || store.create(handshake(), Caller::Anonymous).await.expect("room").head.id;
         let (client, admin, idle) = (create().await, create().await, create().await);
-        assert!(store.end(client, EndReason::Client).await);
-        assert!(!store.end(client, EndReason::Admin).await, "only once");
-        assert!(store.end(admin, EndReason::Admin).await);
+        assert!(end(&store, client, EndReason::Client).await);
+        assert!(!end(&store, client, EndReason::Admin).await, "only once");
+        assert!(end(&store, admin, EndReason::Admin).await);
         sleep(TIMEOUT * 2).await;
-        let find =
-            async |id: SessionId| store.find(&id.to_string(), Caller::Anonymous).await.unwrap_err();
+        let find = async |id: SessionId| {
+            load(&store, &id.to_string(), Caller::Anonymous).await.unwrap_err()
+        };
         assert_eq!(find(client).await, Gone::Terminated(EndReason::Client));
         assert_eq!(find(admin).await, Gone::Terminated(EndReason::Admin));
         assert_eq!(find(idle).await, Gone::Expired(TIMEOUT));
-        assert!(!store.end(idle, EndReason::Client).await);
+        assert!(!end(&store, idle, EndReason::Client).await);
         let counts = store.counts();
         assert_eq!((counts.created, counts.live, counts.ended), (3, 0, [1, 1, 1, 0]));
     }
@@ -140,16 +156,16 @@ async fn a_full_store_refuses_and_keeps_what_it_has() {
     for store in every_kind(50) {
         let mut ids = Vec::new();
         for _ in 0..50 {
-            ids.push(store.create(handshake(), Caller::Anonymous).await.expect("room").id);
+            ids.push(store.create(handshake(), Caller::Anonymous).await.expect("room").head.id);
         }
         for _ in 0..200 {
             let refused = store.create(handshake(), Caller::Anonymous).await.unwrap_err();
-            assert!(matches!(refused, Refused::Full { capacity: 50, retry_after_seconds: 1 }));
+            assert!(matches!(refused, NotCreated::Full { capacity: 50, retry_after_seconds: 1 }));
         }
         for id in &ids {
-            store.find(&id.to_string(), Caller::Anonymous).await.expect("still live");
+            load(&store, &id.to_string(), Caller::Anonymous).await.expect("still live");
         }
-        assert_eq!(store.list().await.len(), 50);
+        assert_eq!(store.list().await.expect("asked").len(), 50);
         // Room comes back by expiry alone, although nobody ticks.
         sleep(TIMEOUT * 2).await;
         store.create(handshake(), Caller::Anonymous).await.expect("room again");
@@ -162,7 +178,7 @@ async fn a_held_session_does_not_expire_and_listing_does_not_hold() {
     for store in every_kind(10) {
         let held = store.create(handshake(), Caller::Anonymous).await.expect("room");
         store.create(handshake(), Caller::Anonymous).await.expect("room");
-        let (hold, second) = (store.hold(&held), store.hold(&held));
+        let (hold, second) = (store.hold(held.head.id), store.hold(held.head.id));
         let start = Instant::now();
         while start.elapsed() < TIMEOUT * 3 {
             store.tick().await;
@@ -192,7 +208,7 @@ async fn ended_and_expired_races_never_lose_count() {
                     let session = store.create(handshake(), Caller::Anonymous).await.expect("room");
                     if (round + worker) % 3 == 0 {
                         sleep(Duration::from_millis(3)).await;
-                        store.end(session.id, EndReason::Client).await;
+                        end(&store, session.head.id, EndReason::Client).await;
                     }
                     store.tick().await;
                 }
@@ -214,14 +230,129 @@ async fn the_last_to_end_are_the_ones_remembered() {
         let mut ids = Vec::new();
         for _ in 0..12_000 {
             let session = store.create(handshake(), Caller::Anonymous).await.expect("room");
-            ids.push(session.id);
-            assert!(store.end(session.id, EndReason::Client).await);
+            ids.push(session.head.id);
+            assert!(end(&store, session.head.id, EndReason::Client).await);
         }
         for id in &ids[2_000..] {
-            let gone = store.find(&id.to_string(), Caller::Anonymous).await.unwrap_err();
+            let gone = load(&store, &id.to_string(), Caller::Anonymous).await.unwrap_err();
             assert_eq!(gone, Gone::Terminated(EndReason::Client));
         }
-        let forgotten = store.find(&ids[0].to_string(), Caller::Anonymous).await.unwrap_err();
+        let forgotten = load(&store, &ids[0].to_string(), Caller::Anonymous).await.unwrap_err();
         assert_eq!(forgotten, Gone::Unknown);
+    }
+}
+
+/// What one session may hold.
+pub(crate) fn quota(max_data_bytes: usize, max_data_keys: usize) -> SessionConfig {
+    let config = Layers::merge(&Flags::default(), &[]).and_then(|layers| layers.check());
+    let session = config.expect("fits").instances[4].session.clone();
+    SessionConfig { max_data_bytes, max_data_keys, ..session }
+}
+
+fn json(text: &str) -> Arc<RawValue> {
+    RawValue::from_string(text.to_owned()).expect("is JSON").into()
+}
+
+#[tokio::test]
+async fn a_change_is_made_as_a_whole_or_not_at_all() {
+    for store in every_kind(10) {
+        let session = store.create(handshake(), Caller::Anonymous).await.expect("room").head;
+        let quota = quota(12, 2);
+        let commit = async |change: Change<'_>| store.commit(&session, change, &quota).await;
+        let (one, two, large) = (json("1"), json("[2]"), json("\"0123456789\""));
+        let set = |key, value| Change { set: Some((key, value)), ..Change::COUNT };
+
+        let after = commit(set("a", &one)).await.expect("fits");
+        assert_eq!((after.tally.requests, after.replaced, after.data_bytes), (1, false, 2));
+        assert!(after.data().values().is_empty(), "nobody asked for it");
+        let echo = Change { echo: Some("hello"), want: Want::Data, ..set("a", &two) };
+        let after = commit(echo).await.expect("fits");
+        assert_eq!((after.tally.requests, after.replaced, after.data_bytes), (2, true, 4));
+        assert_eq!(after.data().get("a").map(RawValue::get), Some("[2]"));
+        commit(set("b", &one)).await.expect("fits");
+
+        // What is refused leaves no trace: neither its count nor its echo.
+        for (key, value, expected) in [
+            ("a", &large, QuotaExceeded::Bytes { needed: 15, limit: 12 }),
+            ("c", &one, QuotaExceeded::Keys { limit: 2 }),
+        ] {
+            let change = Change { echo: Some("lost"), initialized: true, ..set(key, value) };
+            assert_eq!(commit(change).await.unwrap_err(), NotCommitted::Quota(expected));
+        }
+        let read = async |want| commit(Change { want, ..Change::default() }).await.expect("live");
+        let echo = read(Want::Echo).await;
+        assert_eq!(
+            (echo.last_echo(), echo.tally.requests, echo.initialized),
+            (Some("hello"), 3, false)
+        );
+        assert_eq!(read(Want::Data).await.data().keys(), ["a".into(), "b".into()]);
+        assert_eq!(store.counts().data_bytes, 6);
+
+        let level = Some(LogLevel::Error);
+        let change = Change { initialized: true, log_level: level, ..Change::default() };
+        commit(change).await.expect("live");
+        let loaded = load(&store, &session.id.to_string(), Caller::Anonymous).await.expect("live");
+        assert_eq!((loaded.initialized, loaded.log_level), (true, LogLevel::Error));
+
+        assert!(end(&store, session.id, EndReason::Client).await);
+        assert_eq!(store.counts().data_bytes, 0);
+        let gone = NotCommitted::Gone(Gone::Terminated(EndReason::Client));
+        assert_eq!(commit(set("a", &one)).await.unwrap_err(), gone);
+        assert_eq!(store.counts().data_bytes, 0);
+    }
+}
+
+#[tokio::test]
+async fn who_reads_keeps_what_was_there_and_who_writes_goes_on() {
+    for store in every_kind(10) {
+        let session = store.create(handshake(), Caller::Anonymous).await.expect("room").head;
+        let quota = quota(1000, 100);
+        let set = async |key: &str, value: &str| {
+            let change =
+                Change { set: Some((key, &json(value))), want: Want::Data, ..Change::default() };
+            store.commit(&session, change, &quota).await.expect("fits")
+        };
+        let before = set("k", "1").await;
+        let after = set("k", "2").await;
+        assert_eq!(before.data().get("k").map(RawValue::get), Some("1"));
+        assert_eq!(after.data().get("k").map(RawValue::get), Some("2"));
+    }
+}
+
+#[tokio::test]
+async fn counts_of_one_session_are_never_lost() {
+    for store in every_kind(10) {
+        let session = store.create(handshake(), Caller::Anonymous).await.expect("room").head;
+        let quota = quota(1000, 100);
+        let workers = (0..8).map(|_| async {
+            for _ in 0..50 {
+                store.commit(&session, Change::COUNT, &quota).await.expect("live");
+                tokio::task::yield_now().await;
+            }
+        });
+        futures_util::future::join_all(workers).await;
+        let loaded = load(&store, &session.id.to_string(), Caller::Anonymous).await.expect("live");
+        assert_eq!(loaded.tally.requests, 400);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_asked_says_so_and_loses_nothing() {
+    for store in every_kind(10) {
+        let session = store.create(handshake(), Caller::Anonymous).await.expect("room").head;
+        let (id, quota) = (session.id.to_string(), quota(1000, 100));
+        store.set_available(false);
+        let created = store.create(handshake(), Caller::Anonymous).await.unwrap_err();
+        assert_eq!(created, NotCreated::Unavailable(Unavailable));
+        let loaded = store.load(&id, Caller::Anonymous, Want::Nothing).await.unwrap_err();
+        assert_eq!(loaded, NotLoaded::Unavailable);
+        let committed = store.commit(&session, Change::COUNT, &quota).await.unwrap_err();
+        assert_eq!(committed, NotCommitted::Unavailable);
+        assert_eq!(store.end(session.id, EndReason::Client).await, Err(Unavailable));
+        assert!(store.list().await.is_err());
+        store.set_available(true);
+        let loaded = load(&store, &id, Caller::Anonymous).await.expect("still live");
+        assert_eq!(loaded.tally.requests, 0);
+        assert_eq!(store.counts().created, 1);
     }
 }

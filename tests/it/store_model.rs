@@ -14,11 +14,11 @@ use std::{
 
 use futures_util::future::join_all;
 use mcp_echo_stateful::{
-    auth::Caller,
-    place::{Boot, InstanceId, Origin, Tag},
+    config::SessionConfig,
+    id::{Boot, Caller, EndReason, InstanceId, MintedBy, ReplicaTag, SessionId},
     session::{
-        EndReason, Handshake, Session, SessionId,
-        store::{Gone, Hold, Refused, SessionStore},
+        record::{Change, Handshake, Head},
+        store::{Gone, Lease, NotCommitted, NotCreated, SessionStore},
     },
 };
 use proptest::{
@@ -30,7 +30,7 @@ use proptest::{
 };
 use tokio::{task::JoinSet, time::sleep};
 
-use crate::store::{TIMEOUT, every_kind, handshake};
+use crate::store::{self, TIMEOUT, every_kind, handshake};
 
 /// What `create_session` was told, in some sessions.
 const SHORTER: Duration = Duration::from_millis(120);
@@ -53,7 +53,10 @@ enum Command {
         caller: usize,
     },
     FindStrange(Strange),
-    Hold {
+    Commit {
+        session: usize,
+    },
+    Lease {
         session: usize,
     },
     Release {
@@ -104,7 +107,8 @@ fn command() -> impl Strategy<Value = Command> {
             .prop_map(|(caller, shorter)| Command::Create { caller, shorter }),
         8 => (0usize..12, callers).prop_map(|(session, caller)| Command::Find { session, caller }),
         1 => strange.prop_map(Command::FindStrange),
-        2 => (0usize..12).prop_map(|session| Command::Hold { session }),
+        3 => (0usize..12).prop_map(|session| Command::Commit { session }),
+        2 => (0usize..12).prop_map(|session| Command::Lease { session }),
         2 => (0usize..4).prop_map(|hold| Command::Release { hold }),
         2 => (0usize..12, reason()).prop_map(|(session, reason)| Command::End { session, reason }),
         1 => reason().prop_map(|reason| Command::EndAll { reason }),
@@ -128,7 +132,9 @@ struct Span {
 
 #[derive(Debug)]
 struct Known {
-    session: Arc<Session>,
+    session: Arc<Head>,
+    /// Calls that have been counted.
+    counted: u64,
     caller: usize,
     timeout: Duration,
     /// When its idle clock was last set back.
@@ -171,14 +177,16 @@ struct Certain {
 struct Model {
     store: SessionStore,
     known: Vec<Known>,
-    holds: Vec<(usize, Hold)>,
+    holds: Vec<(usize, Lease)>,
     refused: u64,
+    quota: SessionConfig,
     certain: Certain,
 }
 
 impl Model {
     fn new(store: SessionStore) -> Self {
-        Self { store, known: vec![], holds: vec![], refused: 0, certain: Certain::default() }
+        let quota = store::quota(1000, 10);
+        Self { store, known: vec![], holds: vec![], refused: 0, quota, certain: Certain::default() }
     }
 
     async fn run(mut self, commands: &[Command]) -> Result<Certain, String> {
@@ -210,9 +218,11 @@ impl Model {
                 match created {
                     Ok(session) => {
                         must(surely_live < CAPACITY as usize, "room for one too many")?;
+                        let session = session.head;
                         must(session.owner == CALLERS[caller](), "another owner")?;
                         self.known.push(Known {
                             session,
+                            counted: 0,
                             caller,
                             timeout: timeout.unwrap_or(TIMEOUT),
                             kept: now,
@@ -221,7 +231,7 @@ impl Model {
                             ended: None,
                         });
                     }
-                    Err(Refused::Full { capacity: CAPACITY, .. }) => {
+                    Err(NotCreated::Full { capacity: CAPACITY, .. }) => {
                         must(perhaps >= CAPACITY as usize, "full, with room")?;
                         self.refused += 1;
                         self.certain.full += 1;
@@ -232,7 +242,9 @@ impl Model {
             Command::Find { session, caller } => {
                 let Some(index) = self.pick(session) else { return Ok(()) };
                 let known = &mut self.known[index];
-                let found = self.store.find(&known.session.id.to_string(), CALLERS[caller]()).await;
+                let found =
+                    store::load(&self.store, &known.session.id.to_string(), CALLERS[caller]())
+                        .await;
                 let now = Span { from, to: Instant::now() };
                 if caller != known.caller {
                     // Whatever became of it; and its idle clock goes on.
@@ -241,7 +253,8 @@ impl Model {
                 }
                 match (found, known.ended) {
                     (Ok(session), None) => {
-                        must(Arc::ptr_eq(&session, &known.session), "another session")?;
+                        must(session.head.id == known.session.id, "another session")?;
+                        must(session.tally.requests == known.counted, "another count")?;
                         must(!known.surely_expired(now), "found after its time")?;
                         self.certain.found += usize::from(known.surely_live(now));
                         known.kept = now;
@@ -258,10 +271,30 @@ impl Model {
                 }
             }
             Command::FindStrange(strange) => self.find_strange(strange).await?,
-            Command::Hold { session } => {
+            Command::Commit { session } => {
+                let Some(index) = self.pick(session) else { return Ok(()) };
+                let known = &mut self.known[index];
+                // A session counts whatever is committed before its end has been noticed; its idle clock goes on.
+                let quota = &self.quota;
+                match self.store.commit(&known.session, Change::COUNT, quota).await {
+                    Ok(after) => {
+                        must(known.ended.is_none(), "counted after its end")?;
+                        known.counted += 1;
+                        must(after.tally.requests == known.counted, "another count")?;
+                    }
+                    Err(NotCommitted::Gone(Gone::Expired(_))) if known.ended.is_none() => {
+                        let now = Span { from, to: Instant::now() };
+                        must(!known.surely_live(now), "gone before its time")?;
+                        known.ended = Some(EndReason::Expired);
+                    }
+                    Err(NotCommitted::Gone(_)) if known.ended.is_some() => {}
+                    other => return Err(format!("{other:?} where {:?} was due", known.ended)),
+                }
+            }
+            Command::Lease { session } => {
                 let Some(index) = self.pick(session) else { return Ok(()) };
                 if self.holds.len() < 4 {
-                    self.holds.push((index, self.store.hold(&self.known[index].session)));
+                    self.holds.push((index, self.store.hold(self.known[index].session.id)));
                     let known = &mut self.known[index];
                     known.holds += 1;
                     known.held_live = known.surely_live(Span { from, to: Instant::now() });
@@ -281,7 +314,7 @@ impl Model {
             Command::End { session, reason } => {
                 let Some(index) = self.pick(session) else { return Ok(()) };
                 let known = &mut self.known[index];
-                let ended = self.store.end(known.session.id, reason).await;
+                let ended = store::end(&self.store, known.session.id, reason).await;
                 let now = Span { from, to: Instant::now() };
                 match (ended, known.ended) {
                     (true, None) => {
@@ -302,7 +335,12 @@ impl Model {
                 for known in self.known.iter_mut().filter(|known| known.ended.is_none()) {
                     // What may have been either way says itself which it was.
                     let owner = CALLERS[known.caller]();
-                    known.ended = match self.store.find(&known.session.id.to_string(), owner).await
+                    known.ended = match store::load(
+                        &self.store,
+                        &known.session.id.to_string(),
+                        owner,
+                    )
+                    .await
                     {
                         Err(Gone::Expired(_)) if !known.surely_live(now) => {
                             Some(EndReason::Expired)
@@ -314,9 +352,9 @@ impl Model {
                 must(self.store.counts().live == 0, "some outlived the end of all")?;
             }
             Command::List => {
-                let listed = self.store.list().await;
+                let listed = self.store.list().await.map_err(|error| error.to_string())?;
                 let now = Span { from, to: Instant::now() };
-                let ids: HashSet<_> = listed.iter().map(|session| session.id).collect();
+                let ids: HashSet<_> = listed.iter().map(|session| session.head.id).collect();
                 must(ids.len() == listed.len(), "listed twice")?;
                 let by_id: HashMap<_, _> =
                     self.known.iter().map(|known| (known.session.id, known)).collect();
@@ -369,30 +407,25 @@ impl Model {
     }
 
     async fn find_strange(&self, strange: Strange) -> Result<(), String> {
-        let here = InstanceId::new(4).ok_or("exists")?;
         let there = InstanceId::new(7).ok_or("exists")?;
         let Some(known) = self.known.first() else { return Ok(()) };
-        let origin = known.session.id.origin();
-        let Origin { tag: Tag(tag), boot: Boot(boot) } = origin;
-        let replica = Origin { tag: Tag(tag ^ 1), ..origin };
-        let before = Origin { boot: Boot(boot ^ 1), ..origin };
-        let mint =
-            |instance, origin| SessionId::mint(instance, origin).map_err(|error| error.to_string());
+        let here = known.session.id.minted_by().ok_or("minted here")?;
+        let MintedBy { tag: ReplicaTag(tag), boot: Boot(boot), .. } = here;
+        let instance = MintedBy { instance: there, ..here };
+        let replica = MintedBy { tag: ReplicaTag(tag ^ 1), ..here };
+        let before = MintedBy { boot: Boot(boot ^ 1), ..here };
+        let mint = |by| SessionId::mint(by).map_err(|error| error.to_string());
         let (id, due) = match strange {
-            Strange::NeverMinted => (mint(here, origin)?.to_string(), Gone::Unknown),
-            Strange::OtherInstance => {
-                (mint(there, origin)?.to_string(), Gone::OtherInstance(there))
-            }
-            Strange::OtherReplica => {
-                (mint(here, replica)?.to_string(), Gone::OtherReplica(replica))
-            }
-            Strange::EarlierBoot => (mint(here, before)?.to_string(), Gone::EarlierBoot(before)),
+            Strange::NeverMinted => (mint(here)?.to_string(), Gone::Unknown),
+            Strange::OtherInstance => (mint(instance)?.to_string(), Gone::OtherInstance(there)),
+            Strange::OtherReplica => (mint(replica)?.to_string(), Gone::OtherReplica(replica)),
+            Strange::EarlierBoot => (mint(before)?.to_string(), Gone::EarlierBoot(before)),
             Strange::UpperCase => {
                 (known.session.id.to_string().replace('-', "").to_uppercase(), Gone::Unknown)
             }
             Strange::Garbage => ("so-called id".to_owned(), Gone::Unknown),
         };
-        match self.store.find(&id, CALLERS[known.caller]()).await {
+        match store::load(&self.store, &id, CALLERS[known.caller]()).await {
             Err(gone) if gone == due => Ok(()),
             other => Err(format!("{other:?} where {due:?} was due")),
         }
@@ -506,12 +539,13 @@ async fn counts_add_up_at_every_moment() {
                         2 => store.tick().await,
                         3 => {
                             let Some(session) = mine.pop() else { continue };
-                            store.end(session.id, EndReason::Client).await;
+                            let _ = store.end(session.head.id, EndReason::Client).await;
                         }
                         _ => {
                             let Some(session) = mine.last() else { continue };
-                            let hold = store.hold(session);
-                            let _ = store.find(&session.id.to_string(), owner).await;
+                            let hold = store.hold(session.head.id);
+                            let id = session.head.id.to_string();
+                            let _ = store::load(&store, &id, owner).await;
                             drop(hold);
                         }
                     }
@@ -527,7 +561,7 @@ async fn counts_add_up_at_every_moment() {
         store.end_all(EndReason::Shutdown).await;
         let counts = store.counts();
         assert_eq!((counts.live, counts.ended.iter().sum::<u64>()), (0, counts.created));
-        assert!(store.list().await.is_empty());
+        assert!(store.list().await.is_ok_and(|listed| listed.is_empty()));
         assert!(counts.created > 100, "{counts:?}");
     }
 }

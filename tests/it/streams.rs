@@ -48,8 +48,7 @@ async fn streams_of_a_session_are_bounded_and_given_back() {
     }
     talk.request("GET").send().await.expect_error(409, -32000);
     open.pop();
-    let session = server.instances[1].sessions.list().await.pop().expect("the session");
-    eventually(|| session.open_streams() == 1).await;
+    eventually(|| talk.open_streams() == 1).await;
     talk.request("GET").begin().await.head().await.expect_status(200);
 }
 

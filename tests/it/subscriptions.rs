@@ -208,7 +208,7 @@ async fn malformed_filters_are_refused() {
     assert_eq!(answer.json()["error"]["code"], -32602, "{answer:?}");
     let json_only = listen(&server, json!({})).header("Accept", "application/json").send().await;
     assert_eq!(json_only.status, 406, "a subscription is a stream: {json_only:?}");
-    assert_eq!(server.instances[0].hub.open(), 0);
+    assert_eq!(server.instances[0].state.subscriptions.open(), 0);
 }
 
 #[tokio::test]
@@ -222,12 +222,19 @@ async fn subscriptions_are_bounded_per_instance_and_given_back() {
     assert!(answer.header("retry-after").is_some(), "{answer:?}");
     assert!(answer.json()["error"]["code"].is_i64());
     let elsewhere = open(request().on(1)).await;
-    assert_eq!((server.instances[0].hub.open(), server.instances[1].hub.open()), (2, 1));
+    assert_eq!(
+        (
+            server.instances[0].state.subscriptions.open(),
+            server.instances[1].state.subscriptions.open()
+        ),
+        (2, 1)
+    );
     drop(first);
-    eventually(|| server.instances[0].hub.open() == 1).await;
+    eventually(|| server.instances[0].state.subscriptions.open() == 1).await;
     let third = open(request()).await;
     drop((second, third, elsewhere));
-    eventually(|| server.instances.iter().all(|instance| instance.hub.open() == 0)).await;
+    eventually(|| server.instances.iter().all(|instance| instance.state.subscriptions.open() == 0))
+        .await;
 }
 
 #[tokio::test]
@@ -240,7 +247,7 @@ async fn a_quiet_subscription_is_kept_alive_and_a_vanished_one_forgotten() {
     assert_eq!(connection.chunk().await.as_deref(), Some(&b": keep-alive\n\n"[..]));
     assert_eq!(connection.chunk().await.as_deref(), Some(&b": keep-alive\n\n"[..]));
     drop(connection);
-    eventually(|| server.instances[0].hub.open() == 0).await;
+    eventually(|| server.instances[0].state.subscriptions.open() == 0).await;
     trigger(&server, "tool_change").await;
 }
 
@@ -249,7 +256,7 @@ async fn a_reader_that_never_reads_holds_nobody_up() {
     let server = TestServer::start(&[FIXTURES]).await;
     let (mut good, _) = open(listen(&server, json!({"toolsListChanged": true}))).await;
     let _idle = listen(&server, json!({"toolsListChanged": true})).begin().await;
-    eventually(|| server.instances[0].hub.open() == 2).await;
+    eventually(|| server.instances[0].state.subscriptions.open() == 2).await;
     for _ in 0..100 {
         trigger(&server, "tool_change").await;
         good.message().await;

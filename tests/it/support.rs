@@ -10,10 +10,12 @@ use std::{
 
 use mcp_echo_stateful::{
     config::{Flags, Layers, Listen},
-    instance::Instance,
+    id::SessionId,
+    observe::access::AccessLog,
     reload::Source,
     server::{Listeners, Server, Stopped},
-    telemetry::access::AccessLog,
+    session::conversation::Conversation,
+    tenant::Instance,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -78,7 +80,7 @@ impl TestServer {
         let admin_address = admin.as_ref().map(|admin| admin.local_addr().expect("is bound"));
         let listener = Listeners { main, admin };
         let (stop, stopping) = oneshot::channel::<()>();
-        let instances = server.instances().to_vec();
+        let instances = server.instances().cloned().collect();
         #[expect(clippy::disallowed_methods, reason = "the test joins it")]
         let task = tokio::spawn(server.run(listener, async move {
             let _ = stopping.await;
@@ -105,7 +107,7 @@ impl TestServer {
 
     /// Sessions begun so far, all instances together.
     pub fn created(&self) -> u64 {
-        self.instances.iter().map(|instance| instance.sessions.counts().created).sum()
+        self.instances.iter().map(|instance| instance.state.sessions.counts().created).sum()
     }
 
     /// A request of that method to the front door, to be completed.
@@ -179,6 +181,24 @@ pub struct Talk<'a> {
 }
 
 impl Talk<'_> {
+    /// Streams of this session on which the server may speak first, as it counts them.
+    pub fn open_streams(&self) -> usize {
+        self.opened(Conversation::open_streams)
+    }
+
+    /// Questions that this session's client has not answered, as the server counts them.
+    pub fn open_questions(&self) -> usize {
+        self.opened(Conversation::open_questions)
+    }
+
+    fn opened(&self, count: impl Fn(&Conversation) -> usize) -> usize {
+        let id = SessionId::parse(&self.id).expect("an id");
+        let all = self.server.instances.iter();
+        all.filter_map(|instance| instance.state.sessions.conversation_of(id))
+            .map(|conversation| count(&conversation))
+            .sum()
+    }
+
     fn here(&self, mut request: Request) -> Request {
         request.revision = Some(self.revision.clone());
         request.host(&self.host).header("Mcp-Session-Id", &self.id)

@@ -229,7 +229,7 @@ async fn a_question_may_come_before_the_task() {
     let first = call().result().await;
     assert_eq!(first["resultType"], "input_required");
     assert!(!first.contains_key("taskId"), "there is no task yet: {first:?}");
-    assert_eq!(server.instances[0].tasks.len(), 0);
+    assert_eq!(server.instances[0].state.tasks.len(), 0);
     let answers = json!({"user_name": {"action": "accept", "content": {"name": "Ada"}}});
     let created = call().param("inputResponses", answers).result().await;
     assert_eq!(created["resultType"], "task");
@@ -290,7 +290,7 @@ async fn a_task_lives_as_long_as_it_says() {
         );
     }
     // Nobody has to ask for it to be forgotten, and its work ends with it.
-    eventually(|| server.instances[0].tasks.is_empty()).await;
+    eventually(|| server.instances[0].state.tasks.is_empty()).await;
     server.stop();
     assert_eq!(server.stopped().await, Stopped::Clean);
 }
@@ -306,7 +306,7 @@ async fn an_instance_holds_so_many_and_no_more() {
     answer.expect_status(503);
     assert!(answer.header("retry-after").is_some(), "{answer:?}");
     assert!(answer.json()["error"]["message"].as_str().is_some_and(|m| m.contains("capacity")));
-    assert_eq!(server.instances[0].tasks.len(), 2);
+    assert_eq!(server.instances[0].state.tasks.len(), 2);
     // The others have room, and so has whoever needs no task.
     assert_eq!(call().on(1).result().await["resultType"], "task");
     server.modern_call("slow_compute", json!({"seconds": 0})).text().await;

@@ -6,8 +6,8 @@ use crate::support::TestServer;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use mcp_echo_stateful::{
     config::ToolSet,
-    mcp::version::{Era, Feature, ProtocolVersion},
     tools,
+    wire::version::{Era, Feature, ProtocolVersion},
 };
 use serde_json::{Value, json};
 

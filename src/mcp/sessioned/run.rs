@@ -1,8 +1,8 @@
-//! One tool call of a sessioned revision.
+//! One tool call of a sessioned revision, from prepared to answered.
 //!
-//! Owns the way from a prepared call to its answer: questions to the client go out as requests on the
-//! call's stream, and the call is made again with the answers, so that tools need not know how they came.
-//! Refuses to wait longer than `session.answer_timeout_seconds`, and to ask what the client cannot answer.
+//! Owns the questions to the client, which go out as requests on the call's stream: the call is made again with the
+//! answers, so that tools need not know how they came. Refuses to wait longer than `session.answer_timeout_seconds`, and
+//! to ask what the client cannot answer.
 //! Trap: the session that is asked is the connection's, the one that is worked on may be a handle's.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -14,16 +14,24 @@ use tokio::time::sleep;
 
 use super::ERA;
 use crate::{
-    call::{self, CallContext, InputRequest, Inputs, Outcome, Prepared, Questions},
+    failure::Failure,
+    http::body::AnswerForms,
     mcp::{
-        dispatch::OwnedCall,
-        failure::Failure,
+        Endpoint,
+        call::{self, OwnedCall},
+        exchange::Exchange,
+    },
+    observe::{outcome::RequestOutcome, record::RequestRecord},
+    session::conversation::Conversation,
+    tools::{
+        Tool,
+        call::{CallContext, Outcome, Prepared},
+    },
+    wire::{
+        inputs::{self, InputRequest, Inputs, Questions},
         jsonrpc::{self, Id, OwnedId},
         model::ToolResult,
     },
-    session::Session,
-    telemetry::outcome::RequestOutcome,
-    tools::Tool,
 };
 
 /// How the outcome of a call is told.
@@ -36,12 +44,37 @@ pub(super) struct Answer {
 
 /// A call that takes time, and all that it needs to be made again when the client has answered.
 pub(super) struct Run {
-    /// The session of the connection, which is asked.
-    pub(super) own: Arc<Session>,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) forms: AnswerForms,
+    /// Of the connection's session, which is asked.
+    pub(super) conversation: Arc<Conversation>,
     pub(super) context: Arc<CallContext>,
     pub(super) call: OwnedCall,
     pub(super) id: OwnedId,
     pub(super) answer: Answer,
+}
+
+/// What cannot be asked for is a result that says so; what can is left for [`Run`] to ask.
+pub(super) fn settle(outcome: Outcome<ToolResult>, context: &CallContext) -> Outcome<ToolResult> {
+    let lacks = |required: Value| {
+        ToolResult::error(format!(
+            "the client has not declared a capability that this tool needs: {required}"
+        ))
+    };
+    match outcome {
+        Outcome::NeedInput { .. } if context.stream.is_none() => ToolResult::error(
+            "this tool asks its client, and the client takes no event stream: see its Accept header",
+        )
+        .into(),
+        Outcome::NeedInput { requests, state } => {
+            match inputs::missing(&requests, context.client.capabilities) {
+                Some(required) => lacks(required).into(),
+                None => Outcome::NeedInput { requests, state },
+            }
+        }
+        Outcome::Failed(Failure::MissingCapability(required)) => lacks(required).into(),
+        other => other,
+    }
 }
 
 impl Answer {
@@ -49,115 +82,94 @@ impl Answer {
     pub(super) fn of(
         self,
         id: Id<'_>,
-        context: &CallContext,
+        record: &RequestRecord,
         outcome: Outcome<ToolResult>,
-    ) -> Bytes {
-        let record = &context.arrival.record;
+    ) -> Result<Bytes, Failure> {
         let result = match outcome {
-            Outcome::Done(result) => result,
-            Outcome::NeedInput { .. } => ToolResult::error(
-                "this tool asks its client, and the client takes no event stream: see its Accept header",
-            ),
-            Outcome::Missing(required) => ToolResult::error(format!(
-                "the client has not declared a capability that this tool needs: {required}"
-            )),
-            Outcome::Refused { code, message } => {
-                let failure = Failure::Refused { code, message };
-                record.set_outcome(failure.outcome());
-                return failure.to_message(Some(id), ERA);
-            }
+            Outcome::Done(result) if self.audio => result,
+            Outcome::Done(result) => result.without_audio(),
+            Outcome::Failed(failure) => return Err(failure),
+            // Whoever ran the call has asked, or has settled it.
+            Outcome::NeedInput { .. } => return Err(Failure::Internal),
         };
-        let result = match self.audio {
-            true => result,
-            false => result.without_audio(),
-        };
-        if self.tool.counted {
-            context.count();
-        }
         record.set_outcome(RequestOutcome::of_tool(result.is_error));
-        jsonrpc::success_with(id, |message| {
+        Ok(jsonrpc::success_with(id, |message| {
             message.push(b'{');
             result.write_members(message);
             message.push(b'}');
-        })
+        }))
     }
 }
 
 impl Run {
-    /// Makes the call, asking its client on the way where it must.
-    pub(super) async fn complete(self, mut prepared: Prepared) -> Bytes {
+    /// Makes the call, asking its client on the way where it must; the message that answers it.
+    pub(super) async fn complete(self, prepared: Prepared) -> Bytes {
+        let outcome = self.outcome(prepared).await;
+        let (id, record) = (self.id.get(), &self.context.inbound.record);
+        self.answer.of(id, record, outcome).unwrap_or_else(|failure| {
+            record.set_outcome(failure.outcome());
+            failure.to_message(Some(id), ERA)
+        })
+    }
+
+    async fn outcome(&self, mut prepared: Prepared) -> Outcome<ToolResult> {
+        let tool = self.answer.tool;
+        let failed = async |text: String| {
+            call::count(tool, &self.context, ToolResult::error(text).into()).await
+        };
         loop {
-            // Each time anew: what was counted belongs to one making of the call.
-            let context = Arc::new(self.context.again());
-            let answer = |outcome| self.answer.of(self.id.get(), &context, outcome);
-            let outcome = match prepared {
-                Prepared::Now(run) => run(&context),
-                Prepared::Later(run) => run(Arc::clone(&context)).await,
-                Prepared::Task { required: true, .. } => Outcome::Done(ToolResult::error(
-                    "this tool runs as a task, which only revision 2026-07-28 and later have",
-                )),
-                Prepared::Task { required: false, run } => {
-                    run(Arc::clone(&context), call::nobody()).await
-                }
-            };
-            let (requests, state) = match outcome {
-                Outcome::NeedInput { requests, state } if context.stream.is_some() => {
-                    (requests, state)
-                }
-                outcome => return answer(outcome),
-            };
-            if let Some(required) = call::missing(&requests, context.client.capabilities) {
-                return answer(Outcome::Missing(required));
+            if let Prepared::Task { required: true, .. } = prepared {
+                let text =
+                    "this tool runs as a task, which only revision 2026-07-28 and later have";
+                return failed(text.to_owned()).await;
             }
+            let (requests, state) = match call::run(tool, &self.context, prepared, settle).await {
+                Outcome::NeedInput { requests, state } => (requests, state),
+                outcome => return outcome,
+            };
             let inputs = match self.ask(requests).await {
                 Ok(responses) => Inputs { responses, state },
-                Err(result) => return answer(Outcome::Done(result)),
+                Err(problem) => return failed(problem).await,
             };
-            prepared = match self.call.get().prepare(&context.instance, &inputs) {
-                Ok(ready) => ready.prepared,
-                Err(bad) => return answer(Outcome::Done(ToolResult::error(bad.to_string()))),
+            let exchange = Exchange::new(&self.endpoint, &self.context.inbound, self.forms, ERA);
+            prepared = match self.call.get().prepare(&exchange, &inputs) {
+                Ok((prepared, _)) => prepared,
+                Err(bad) => return failed(bad.to_string()).await,
             };
         }
     }
 
     /// Puts questions to the client on the call's stream and waits for all answers.
-    async fn ask(&self, requests: Questions) -> Result<BTreeMap<String, Value>, ToolResult> {
-        let instance = &self.context.instance;
+    async fn ask(&self, requests: Questions) -> Result<BTreeMap<String, Value>, String> {
         let Some(stream) = &self.context.stream else {
-            return Err(ToolResult::error(
-                "the client takes no event stream, so it cannot be asked",
-            ));
+            return Err("the client takes no event stream, so it cannot be asked".to_owned());
         };
-        let closing = instance.process.lifecycle.closing();
         let mut waiting = Vec::with_capacity(requests.len());
         for (key, InputRequest { kind, params }) in requests {
-            let (id, answer) = self.own.ask(closing);
+            let (id, answer) = self.conversation.ask();
             stream.send(&jsonrpc::request(id, kind.method(), &params)).await;
             waiting.push(async move { (key, kind, answer.await) });
         }
-        let patience = instance.policy.session.answer_timeout_seconds.get();
-        let closed = self.own.closed(closing);
+        let session = &self.context.instance.policy.config.session;
+        let patience = session.answer_timeout_seconds.get();
         let answers = tokio::select! {
             answers = join_all(waiting) => answers,
             () = sleep(patience) => {
                 let seconds = patience.as_secs_f64();
-                return Err(ToolResult::error(format!(
+                return Err(format!(
                     "the client did not answer within {seconds} seconds (session.answer_timeout_seconds)"
-                )));
+                ));
             }
             // No answer can come any more.
-            () = closed.cancelled() => {
-                return Err(ToolResult::error("the session ended before the client answered"));
+            () = self.conversation.closed().cancelled() => {
+                return Err("the session ended before the client answered".to_owned());
             }
         };
         let mut responses = BTreeMap::new();
         for (key, kind, answer) in answers {
             match answer {
                 Ok(Some(answer)) if answer.is_object() => responses.insert(key.to_owned(), answer),
-                _ => {
-                    let text = format!("the client answered {} with an error", kind.method());
-                    return Err(ToolResult::error(text));
-                }
+                _ => return Err(format!("the client answered {} with an error", kind.method())),
             };
         }
         Ok(responses)

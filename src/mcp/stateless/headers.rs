@@ -13,28 +13,26 @@ use serde_json::{Map, Value};
 
 use super::VERSION;
 use crate::{
-    call::Fields,
-    http::once::{Once, once},
-    mcp::{
-        HANDLE_HEADER, METHOD_HEADER, NAME_HEADER,
-        dispatch::{ToolCall, read},
-        failure::Failure,
+    failure::Failure,
+    mcp::{call::ToolCall, dispatch::read},
+    tools::{HANDLE, arguments::Fields},
+    wire::{
+        headers::{HANDLE_HEADER, METHOD_HEADER, NAME_HEADER, Single, single},
         json::Raw,
         params::Params,
         version::Method,
     },
-    tools::HANDLE,
 };
 
-/// A header that may stand once, as visible ASCII.
+/// A header that may stand single, as visible ASCII.
 pub(super) fn header(
     headers: &HeaderMap,
     name: impl AsHeaderName + Display + Copy,
 ) -> Result<Option<&str>, Failure> {
-    let text = match once(headers, name) {
-        Once::Missing => return Ok(None),
-        Once::Value(value) => value.to_str().ok(),
-        Once::Several => None,
+    let text = match single(headers, name) {
+        Single::Missing => return Ok(None),
+        Single::Value(value) => value.to_str().ok(),
+        Single::Several => None,
     };
     let problem = || format!("the header {name} must stand once and be visible ASCII");
     text.map(|text| Some(text.trim())).ok_or_else(|| Failure::HeaderMismatch(problem()))

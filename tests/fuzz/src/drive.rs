@@ -19,13 +19,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, stream};
 use http::Request;
 use http_body_util::BodyExt;
-use mcp_echo_stateful::{
-    config::{Config, Flags, Layers, LogFormat},
-    http::Stack,
-    server::Server,
-    session::EndReason,
-    telemetry::access::AccessLog,
-};
+use mcp_echo_stateful::{config::{Config, Flags, Layers, LogFormat}, server::{stack::Stack, Server}, id::EndReason, observe::access::AccessLog};
 use tokio::{
     runtime::{self, Runtime},
     task::JoinSet,
@@ -193,7 +187,7 @@ fn on_stage(play: impl AsyncFnOnce(&Server)) {
     });
     drop(runtime);
     // Sessions have been ended; a task lives on.
-    if server.instances().iter().all(|instance| instance.tasks.is_empty()) {
+    if server.instances().iter().all(|instance| instance.state.tasks.is_empty()) {
         SERVER.set(Some(server));
     }
     let log = log();
@@ -225,8 +219,8 @@ async fn run(
         if let Ask::Pass(millis) = step.ask {
             sleep(Duration::from_millis(millis.into())).await;
             for instance in server.instances() {
-                instance.sessions.tick().await;
-                instance.tasks.sweep();
+                instance.state.sessions.tick().await;
+                instance.state.tasks.sweep();
             }
         }
         let sent = Renderer { knowledge, memory: &lock(memory) }.request(step);
@@ -262,18 +256,18 @@ async fn check_state(server: &Server) {
     // Calls that nobody waits for any more end as well.
     sleep(PATIENCE).await;
     for instance in server.instances() {
-        let counts = instance.sessions.counts();
-        let sessions = instance.sessions.list().await;
+        let counts = instance.state.sessions.counts();
+        let sessions = instance.state.sessions.list().await;
         let ended: u64 = counts.ended.iter().sum();
         assert_eq!(counts.live, counts.created - ended, "{counts:?}");
         assert_eq!(counts.live, sessions.len() as u64, "{counts:?}");
-        assert_eq!(instance.hub.open(), 0, "a subscription outlives its stream");
+        assert_eq!(instance.state.subscriptions.open(), 0, "a subscription outlives its stream");
         for session in sessions {
             assert_eq!(session.open_streams(), 0, "a stream is counted that is closed");
             assert_eq!(session.open_questions(), 0, "a question outlives its call");
         }
-        instance.sessions.end_all(EndReason::Shutdown).await;
-        let counts = instance.sessions.counts();
+        instance.state.sessions.end_all(EndReason::Shutdown).await;
+        let counts = instance.state.sessions.counts();
         assert_eq!((counts.live, counts.ended.iter().sum()), (0, counts.created), "{counts:?}");
     }
 }

@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use mcp_echo_stateful::mcp::version::Method;
+use mcp_echo_stateful::wire::version::Method;
 use mcp_echo_stateful_fuzz::{conversation, drive, render};
 
 /// Conversations that are made up anew.

@@ -1,0 +1,73 @@
+//! OAuth 2.0 Protected Resource Metadata (RFC 9728) and the challenge that points to it.
+//!
+//! Owns `/.well-known/oauth-protected-resource` and the `WWW-Authenticate` header. Refuses to be an
+//! authorization server; it names the configured ones.
+//! Trap: the URLs must carry the host that the client used, or it cannot fetch what it is told to.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Json,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+
+use super::external_base;
+use crate::{
+    failure::TRANSPORT,
+    observe::record::RequestRecord,
+    tenant::{
+        Instance,
+        auth::{AuthMode, Unauthorized},
+    },
+};
+
+/// The path of the metadata, to which the resource's own path may be appended (RFC 9728 §3.1).
+pub const PATH: &str = "/.well-known/oauth-protected-resource";
+
+/// `GET /.well-known/oauth-protected-resource[/mcp]`
+pub async fn document(
+    State(instance): State<Arc<Instance>>,
+    Extension(record): Extension<Arc<RequestRecord>>,
+    request: Request,
+) -> Json<Value> {
+    let base = external_base(&instance, record.peer, request.uri(), request.headers());
+    let auth = &instance.policy.config.auth;
+    let mut document = json!({
+        "resource": format!("{base}/mcp"),
+        "resource_name": format!("{} {}", instance.process.server_name, instance.id),
+    });
+    if !matches!(instance.policy.auth, AuthMode::Off) {
+        document["bearer_methods_supported"] = json!(["header"]);
+    }
+    // RFC 9728 §2: a parameter with no elements is left out.
+    if !auth.authorization_servers.is_empty() {
+        document["authorization_servers"] = json!(auth.authorization_servers);
+    }
+    if !auth.scopes.is_empty() {
+        document["scopes_supported"] = json!(auth.scopes);
+    }
+    Json(document)
+}
+
+/// 401 with the challenge of RFC 6750 §3 and RFC 9728 §5.1.
+pub fn challenge(problem: Unauthorized, base: &str) -> Response {
+    let metadata = format!("resource_metadata=\"{base}{PATH}/mcp\"");
+    let challenge = match problem {
+        // RFC 6750 §3.1: a request without a token gets no error code.
+        Unauthorized::Missing => format!("Bearer {metadata}"),
+        Unauthorized::Malformed => format!("Bearer error=\"invalid_request\", {metadata}"),
+        Unauthorized::Rejected => format!("Bearer error=\"invalid_token\", {metadata}"),
+    };
+    let body = json!({
+        "jsonrpc": "2.0",
+        "error": { "code": TRANSPORT, "message": problem.to_string() },
+    });
+    let mut response = (StatusCode::UNAUTHORIZED, Json(body)).into_response();
+    if let Ok(value) = HeaderValue::try_from(challenge) {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
+    }
+    response
+}

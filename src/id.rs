@@ -1,0 +1,323 @@
+//! Ids and who they belong to: instance, replica, boot, session, caller.
+//!
+//! Owns [`InstanceId`], [`SessionId`], which says where it was minted ([`MintedBy`]), its [`SessionRef`] for logs,
+//! and [`Caller`]. Handles and task ids have the form of a session id.
+//! Trap: a session id is a secret that lets its holder act as the session. Its first six digits are for routing and
+//! no secret; logs show a [`SessionRef`].
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// Which of the ten: 0 to 9.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct InstanceId(u8);
+
+impl InstanceId {
+    /// How many there are.
+    pub const COUNT: usize = 10;
+
+    /// The id of that number, if there is such an instance.
+    pub const fn new(number: u8) -> Option<Self> {
+        if (number as usize) < Self::COUNT { Some(Self(number)) } else { None }
+    }
+
+    /// The id that a count comes to when it goes round and round.
+    pub const fn wrapping(count: usize) -> Self {
+        Self((count % Self::COUNT) as u8)
+    }
+
+    /// All ten, in order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..Self::COUNT as u8).map(Self)
+    }
+
+    /// As an index into a table of ten.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The digit that opens every session id of this instance.
+    pub const fn digit(self) -> u8 {
+        self.0
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for InstanceId {
+    /// From the key of a table, so from a text.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let known = text.parse().ok().and_then(Self::new).filter(|id| id.to_string() == text);
+        known.ok_or_else(|| D::Error::custom(format!("{text:?} is no instance: they are 0 to 9")))
+    }
+}
+
+/// Where an id was minted: which instance of which replica, in which start of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MintedBy {
+    /// Hex digit 0.
+    pub instance: InstanceId,
+    /// Hex digits 1-2.
+    pub tag: ReplicaTag,
+    /// Hex digits 3-5.
+    pub boot: Boot,
+}
+
+/// How far from here an id was minted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// By another of the ten.
+    Instance,
+    /// By this instance of another replica.
+    Replica,
+    /// Here, before the last start.
+    Boot,
+}
+
+impl MintedBy {
+    /// What is not the same here; `None` if all of it is.
+    pub fn elsewhere(self, here: Self) -> Option<Elsewhere> {
+        match () {
+            () if self.instance != here.instance => Some(Elsewhere::Instance),
+            () if self.tag != here.tag => Some(Elsewhere::Replica),
+            () if self.boot != here.boot => Some(Elsewhere::Boot),
+            () => None,
+        }
+    }
+
+    /// `{"instance":…,"replica_tag":…,"boot":…}`, as clients are told.
+    pub fn to_json(self) -> Value {
+        json!({
+            "instance": self.instance,
+            "replica_tag": self.tag.to_string(),
+            "boot": self.boot.to_string(),
+        })
+    }
+}
+
+/// Drawn at every start: 12 bits, three hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Boot(pub u16);
+
+impl fmt::Display for Boot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:03x}", self.0)
+    }
+}
+
+/// The replica tag: hex digits 1-2 of every id minted here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicaTag(pub u8);
+
+impl fmt::Display for ReplicaTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02x}", self.0)
+    }
+}
+
+impl FromStr for ReplicaTag {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let two_digits = text.len() == 2 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        match u8::from_str_radix(text, 16) {
+            Ok(tag) if two_digits => Ok(Self(tag)),
+            _ => Err("must be two hex digits, such as \"a1\", or \"\" to draw them at the start"),
+        }
+    }
+}
+
+/// A UUID (version 8): hex digit 0 is the instance that minted it, digits 1-2 the replica tag, digits
+/// 3-5 the boot; the other 98 bits are random.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionId(Uuid);
+
+impl SessionId {
+    /// A new id that no one can guess.
+    pub fn mint(by: MintedBy) -> Result<Self, getrandom::Error> {
+        let mut bytes = [0u8; 16];
+        getrandom::fill(&mut bytes)?;
+        let MintedBy { instance, tag: ReplicaTag(tag), boot: Boot(boot) } = by;
+        bytes[0] = instance.digit() << 4 | tag >> 4;
+        bytes[1] = tag << 4 | (boot >> 8) as u8;
+        bytes[2] = boot as u8;
+        Ok(Self(uuid::Builder::from_custom_bytes(bytes).into_uuid()))
+    }
+
+    /// Reads an id as this server writes it: 36 characters, lower case.
+    pub fn parse(text: &str) -> Option<Self> {
+        let uuid = Uuid::try_parse(text).ok()?;
+        // Of the forms that can be read, one has this length.
+        let canonical = text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase());
+        let ours = canonical && uuid.get_version_num() == 8;
+        ours.then_some(Self(uuid))
+    }
+
+    /// Where it was minted; `None` for an id that is not ours.
+    pub fn minted_by(self) -> Option<MintedBy> {
+        let [a, b, c, ..] = *self.0.as_bytes();
+        Some(MintedBy {
+            instance: InstanceId::new(a >> 4)?,
+            tag: ReplicaTag(a << 4 | b >> 4),
+            boot: Boot(u16::from(b & 0xf) << 8 | u16::from(c)),
+        })
+    }
+
+    /// What stands for it in logs and listings.
+    pub fn reference(self) -> SessionRef {
+        SessionRef::of(self.encode(&mut [0; 36]))
+    }
+
+    /// Writes it as text.
+    pub fn encode(self, buffer: &mut [u8; 36]) -> &str {
+        self.0.as_hyphenated().encode_lower(buffer)
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.encode(&mut [0; 36]))
+    }
+}
+
+impl Serialize for SessionId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.encode(&mut [0; 36]))
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionId({})", self.reference())
+    }
+}
+
+/// The first 12 hex digits of the SHA-256 of an id's text: enough to find a session, too little to be one.
+/// `printf %s "$SESSION_ID" | sha256sum | cut -c1-12` gives the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionRef([u8; 6]);
+
+impl SessionRef {
+    /// The reference of any text that was given as an id.
+    pub fn of(id: &str) -> Self {
+        let digest = Sha256::digest(id.as_bytes());
+        let mut first = [0; 6];
+        first.copy_from_slice(&digest[..6]);
+        Self(first)
+    }
+
+    /// Reads a reference as it is shown.
+    pub fn parse(text: &str) -> Option<Self> {
+        let number = u64::from_str_radix(text, 16).ok()?;
+        let [_, _, bytes @ ..] = number.to_be_bytes();
+        let reference = Self(bytes);
+        (reference.to_string() == text).then_some(reference)
+    }
+
+    /// Its digits.
+    pub fn digits(self) -> [u8; 12] {
+        let mut digits = [0; 12];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
+        }
+        digits
+    }
+}
+
+impl fmt::Display for SessionRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.digits()).unwrap_or_default())
+    }
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// Idle for too long.
+    Expired,
+    /// The client sent DELETE.
+    Client,
+    /// An operator ended it.
+    Admin,
+    /// The process stopped.
+    Shutdown,
+}
+
+impl EndReason {
+    /// Every reason, in the order of [`EndReason::index`].
+    pub const ALL: [Self; 4] = [Self::Expired, Self::Client, Self::Admin, Self::Shutdown];
+
+    /// Position in [`EndReason::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// As it stands in logs and listings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Client => "client",
+            Self::Admin => "admin",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// The identity behind a request, as a digest: enough to compare, nothing to leak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// No identity is known.
+    Anonymous,
+    /// A known identity.
+    Known([u8; 16]),
+}
+
+impl Caller {
+    /// The caller of that identity; `kind` keeps a user and a token of the same name apart.
+    pub fn known(kind: &str, identity: &str) -> Self {
+        let digest =
+            Sha256::new().chain_update(kind).chain_update([0]).chain_update(identity).finalize();
+        let mut first = [0; 16];
+        first.copy_from_slice(&digest[..16]);
+        Self::Known(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_id_says_where_it_came_from(digit in 0u8..10, tag: u8, boot in 0u16..0x1000) {
+            let instance = InstanceId::new(digit).expect("0 to 9");
+            let by = MintedBy { instance, tag: ReplicaTag(tag), boot: Boot(boot) };
+            let id = SessionId::mint(by).expect("random bytes");
+            let text = id.to_string();
+            prop_assert_eq!(&text[..6], format!("{digit}{tag:02x}{boot:03x}"));
+            prop_assert_eq!(SessionId::parse(&text), Some(id));
+            prop_assert_eq!(id.minted_by(), Some(by));
+        }
+
+        #[test]
+        fn any_text_is_an_id_or_not(text in "\\PC{0,40}") {
+            if let Some(id) = SessionId::parse(&text) {
+                prop_assert_eq!(id.to_string(), text);
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! GET: a standalone stream on which the server speaks first, or one that is picked up again.
+//!
+//! Owns the opening of both and what an open one keeps. Refuses an event id that was never sent, and one stream more than
+//! `session.max_streams`.
+//! Trap: an open stream keeps its session awake, so what it holds must go when its body is dropped.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+
+use super::Sessioned;
+use crate::{
+    failure::Failure,
+    mcp::{exchange::Exchange, reply::Reply},
+    observe::metrics::StreamKind,
+    session::{
+        conversation::Conversation,
+        store::Lease,
+        stream::{EventLog, EventStream},
+    },
+    tenant::instance::OpenStream,
+    wire::{headers::LAST_EVENT_ID_HEADER, sse, version::Feature},
+};
+
+/// What an open stream keeps: the session, awake; its place among the session's streams, and in the counts.
+struct Following {
+    conversation: Arc<Conversation>,
+    _lease: Lease,
+    _open: OpenStream,
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.conversation.close_stream();
+    }
+}
+
+/// Answers a GET.
+pub(in crate::mcp) async fn listen(exchange: Exchange<'_>) -> Result<Response, Failure> {
+    if !exchange.forms.events {
+        return Err(Failure::NotAcceptable { needed: "text/event-stream" });
+    }
+    let mut request = Sessioned::new(exchange);
+    let head = Arc::clone(&request.existing().await?.head);
+    let resumed = request.resumed()?;
+    let (instance, policy) = (exchange.instance(), exchange.policy());
+    let conversation = request.conversation().await?;
+    let after = resumed.as_ref().map(|(_, number)| *number);
+    let limit = policy.session.max_streams;
+    let log = conversation
+        .open_stream(resumed.map(|(log, _)| log), limit)
+        .ok_or(Failure::TooManyStreams { limit })?;
+    if after.is_none() {
+        if request.version.has(Feature::PrimingEvent) {
+            log.prime(policy.stream.retry_seconds.get());
+        }
+        instance.state.subscriptions.add(&conversation);
+    }
+    let closed = conversation.closed().clone();
+    let following = Following {
+        conversation,
+        _lease: instance.state.sessions.hold(head.id),
+        _open: instance.open_stream(StreamKind::Standalone, Some(head.reference)),
+    };
+    let keep_alive = policy.stream.keep_alive_seconds.get();
+    let stream = EventStream::new(log, after, keep_alive, closed, following);
+    Ok(Reply::Stream(stream).into_response(Some(head.id)))
+}
+
+impl Sessioned<'_> {
+    /// The stream that `Last-Event-ID` names, and the event after which it goes on.
+    fn resumed(&self) -> Result<Option<(Arc<EventLog>, u64)>, Failure> {
+        let Some(text) = self.header(&LAST_EVENT_ID_HEADER, "Last-Event-ID")? else {
+            return Ok(None);
+        };
+        let known = sse::parse_id(text)
+            .and_then(|(stream, number)| {
+                Some((self.conversation_if_any()?.stream(stream)?, number))
+            })
+            .filter(|(log, number)| log.has_sent(*number));
+        match known {
+            Some(known) => Ok(Some(known)),
+            None => {
+                let problem = format!("there is no stream to resume at event {text:?}");
+                Err(Failure::NotAMessage(problem.into()))
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! `subscriptions/listen`: a stream of the changes that a client asked for (2026-07-28,
+//! basic/patterns/subscriptions).
+//!
+//! Owns the acknowledgement, which comes first and says what is honoured, and the graceful end. Refuses
+//! one subscription more than `stream.max_subscriptions`.
+//! Trap: everything on the stream is tagged with the id of the request that opened it, in its own type.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{
+    failure::Failure,
+    mcp::{catalogue::Catalogue, dispatch::require, exchange::Exchange},
+    observe::metrics::StreamKind,
+    session::stream::{EventLog, EventStream},
+    tenant::subscriptions::Subscription,
+    tools::resources,
+    wire::{
+        json::Raw,
+        jsonrpc::{self, Id},
+        model::{Filter, META_SUBSCRIPTION, Nested},
+        sse,
+    },
+};
+
+#[derive(Deserialize)]
+struct ListenParams {
+    notifications: Nested<Filter>,
+}
+
+/// Resources of one subscription at the most.
+const MAX_RESOURCES: usize = 1000;
+
+/// Opens the stream.
+pub(super) async fn open(
+    exchange: &Exchange<'_>,
+    id: Id<'_>,
+    params: Option<Raw<'_>>,
+    knows_tasks: bool,
+) -> Result<EventStream, Failure> {
+    let (instance, caller) = (exchange.instance(), exchange.inbound.caller);
+    let ListenParams { notifications: Nested(wanted) } = require(params, "\"notifications\"")?;
+    if !knows_tasks && !wanted.task_ids.is_empty() {
+        return Err(Failure::needs_tasks());
+    }
+    if wanted.resource_subscriptions.len() > MAX_RESOURCES {
+        let problem = format!("\"resourceSubscriptions\" must not hold more than {MAX_RESOURCES}");
+        return Err(Failure::InvalidParams(problem));
+    }
+    let mut resource_subscriptions = Vec::new();
+    for uri in wanted.resource_subscriptions {
+        if resources::may_watch(instance, &uri, caller).await? {
+            resource_subscriptions.push(resources::canonical(&uri).into_owned());
+        }
+    }
+    let filter = Filter {
+        resource_subscriptions,
+        // The list of resources never changes here.
+        resources_list_changed: false,
+        task_ids: {
+            let own = |id: &String| instance.state.tasks.find(id, caller).is_some();
+            wanted.task_ids.into_iter().filter(own).collect()
+        },
+        tools_list_changed: wanted.tools_list_changed,
+        prompts_list_changed: wanted.prompts_list_changed,
+    };
+    let acknowledged = json!({ "notifications": filter });
+    let log = EventLog::passing();
+    let subscription = Arc::new(Subscription { id: id.to_value(), filter, log: Arc::clone(&log) });
+    subscription.deliver("notifications/subscriptions/acknowledged", acknowledged);
+    let limit = exchange.policy().stream.max_subscriptions;
+    if !instance.state.subscriptions.subscribe(&subscription, limit) {
+        return Err(Failure::TooManySubscriptions { limit });
+    }
+    let farewell = farewell(exchange.catalogue(), id);
+    let keep_alive = exchange.policy().stream.keep_alive_seconds.get();
+    let closing = instance.process.lifecycle.closing().clone();
+    let open = instance.open_stream(StreamKind::Subscription, None);
+    let guard = (subscription, open);
+    Ok(EventStream::new(log, None, keep_alive, closing, guard).with_farewell(farewell))
+}
+
+/// What ends a subscription from this side: the response to its request ("Graceful Closure"), and that it
+/// is cancelled (basic/patterns/cancellation).
+fn farewell(catalogue: &Catalogue, id: Id<'_>) -> Bytes {
+    let cancelled = jsonrpc::notification(
+        "notifications/cancelled",
+        &json!({
+            "requestId": id.to_value(),
+            "reason": "the server is shutting down",
+            "_meta": { META_SUBSCRIPTION: id.to_value() },
+        }),
+    );
+    let result = json!({ "resultType": "complete", "_meta": catalogue.meta(META_SUBSCRIPTION, id.to_value()) });
+    let response = jsonrpc::success(id, result.to_string().as_bytes());
+    // The response first: it says that the end is a good one, and clients stop reading at the other.
+    [sse::frame(&response, None), sse::frame(&cancelled, None)].concat().into()
+}

@@ -1,0 +1,147 @@
+//! Tasks on the wire (extension `io.modelcontextprotocol/tasks`).
+//!
+//! Owns the answer that is a task, `tasks/get`, `tasks/update` and `tasks/cancel`, and what an id that leads nowhere tells.
+//! Trap: a task must be found by the time its id goes out.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{ERA, Stateless};
+use crate::{
+    failure::Failure,
+    id::{Elsewhere, MintedBy, SessionId},
+    lifecycle::outcome_of,
+    mcp::{
+        call,
+        dispatch::{self, require},
+        reply::Reply,
+    },
+    session::store::Lease,
+    tenant::tasks::{NotCreated, Task},
+    tools::{
+        Tool,
+        call::{CallContext, ClientFacts, Outcome, TaskRun, Work},
+    },
+    wire::{
+        jsonrpc::{self, Id},
+        model::{Common, TaskParams},
+        params::Params,
+        version::Method,
+    },
+};
+
+impl Stateless<'_> {
+    /// Answers a call with a task.
+    pub(super) fn create_task(
+        &self,
+        id: Id<'_>,
+        tool: &'static Tool,
+        context: Arc<CallContext>,
+        run: TaskRun,
+    ) -> Result<Reply, Failure> {
+        let instance = self.exchange.instance();
+        let caller = self.exchange.inbound.caller;
+        let task = match instance.state.tasks.create(caller, context.client.capabilities) {
+            Ok(task) => task,
+            Err(NotCreated::Full) => return Err(Failure::TooManyTasks),
+            Err(NotCreated::NoEntropy) => return Err(Failure::Internal),
+        };
+        let mut result = task.summary();
+        result["resultType"] = "task".into();
+        result["_meta"] = self.exchange.catalogue().server_meta();
+        // The session, if there is one, stays awake while the task works.
+        let session = context.session.as_ref();
+        let lease = session.map(|session| instance.state.sessions.hold(session.head.id));
+        let work = run(Arc::clone(&context), task.asker());
+        instance.process.lifecycle.spawn(run_task(task, context, tool, work, lease));
+        Ok(self.exchange.whole(jsonrpc::success(id, result.to_string().as_bytes())))
+    }
+
+    /// `tasks/get`, `tasks/update`, `tasks/cancel`.
+    pub(super) fn task(
+        &self,
+        method: Method,
+        id: Id<'_>,
+        params: &Params<'_>,
+        client: &ClientFacts,
+    ) -> Result<Reply, Failure> {
+        if !client.capabilities.tasks {
+            return Err(Failure::needs_tasks());
+        }
+        let TaskParams { task_id } = require(params.raw, "\"taskId\"")?;
+        let instance = self.exchange.instance();
+        let Some(task) = instance.state.tasks.find(&task_id, self.exchange.inbound.caller) else {
+            return Err(Failure::InvalidParams(unknown_task(&task_id, instance.here())));
+        };
+        let result = match method {
+            Method::TasksUpdate => {
+                let Common { input_responses, .. } = dispatch::common(params)?;
+                match input_responses {
+                    Some(Value::Object(answers)) => task.update(&answers),
+                    _ => {
+                        let problem = "\"inputResponses\" is required, an object".to_owned();
+                        return Err(Failure::InvalidParams(problem));
+                    }
+                }
+                json!({})
+            }
+            Method::TasksCancel => {
+                task.cancel();
+                json!({})
+            }
+            _ => task.describe(),
+        };
+        Ok(self.complete(id, result.to_string().as_bytes()))
+    }
+}
+
+/// What a task id that leads nowhere tells.
+fn unknown_task(task_id: &str, here: MintedBy) -> String {
+    let id = SessionId::parse(task_id);
+    let Some(made_by) = id.and_then(SessionId::minted_by) else {
+        let known = "there is no such task; its time may be over (tasks.ttl_seconds)";
+        return if id.is_some() { known } else { "there is no such task" }.to_owned();
+    };
+    match made_by.elsewhere(here) {
+        Some(Elsewhere::Instance) => format!(
+            "there is no such task here: instance {} made it, and instance {} answers",
+            made_by.instance, here.instance
+        ),
+        Some(Elsewhere::Replica) => format!(
+            "there is no such task here: replica {} made it, and replica {} answers",
+            made_by.tag, here.tag
+        ),
+        Some(Elsewhere::Boot) => {
+            "there is no such task: it was made before this server was last started".to_owned()
+        }
+        None => "there is no such task; its time may be over (tasks.ttl_seconds)".to_owned(),
+    }
+}
+
+/// Runs a task to its end, or until it is cancelled.
+async fn run_task(
+    task: Arc<Task>,
+    context: Arc<CallContext>,
+    tool: &'static Tool,
+    work: Work,
+    _lease: Option<Lease>,
+) {
+    let fail = |failure: &Failure| {
+        task.fail(serde_json::to_value(failure.to_object(ERA)).unwrap_or_default());
+    };
+    let outcome = tokio::select! {
+        outcome = outcome_of(work) => outcome,
+        () = task.cancelled.cancelled() => return,
+    };
+    let Some(outcome) = outcome else { return fail(&Failure::Internal) };
+    match call::count(tool, &context, outcome).await {
+        Outcome::Done(result) => match serde_json::to_value(&result) {
+            Ok(result) => task.complete(result),
+            Err(_) => fail(&Failure::Internal),
+        },
+        // A task asks through itself, so this is a fault of ours.
+        Outcome::NeedInput { .. } => fail(&Failure::Internal),
+        Outcome::Failed(failure) => fail(&failure),
+    }
+}

@@ -1,0 +1,275 @@
+//! The access log: one line for each request, in the form of every other line.
+//!
+//! Owns [`AccessLog`], which composes the line itself: it is the one event that every request causes, and
+//! to pass it through the subscriber field by field costs more than answering an `echo` does.
+//! Refuses to differ from what the subscriber would write: same time, level, target and fields in each format.
+//! Trap: the path and the request id are the client's words; they are escaped.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use http::Method;
+use tracing::Level;
+
+use super::{
+    lines::Lines,
+    outcome::RequestOutcome,
+    record::{Facts, RequestId, RequestRecord},
+};
+use crate::{clock::Rfc3339, config::LogFormat, wire::model::write_string};
+
+/// The level of a request's line.
+pub const LEVEL: Level = Level::INFO;
+
+const TARGET: &str = "mcp_echo_stateful::access";
+const MESSAGE: &str = "request";
+
+/// Where the line of each request goes, and how it looks.
+#[derive(Clone)]
+pub struct AccessLog {
+    written: Option<Arc<Written>>,
+    lines: Option<Lines>,
+}
+
+/// Takes whole lines.
+type Out = dyn Fn(&[u8]) + Send + Sync;
+
+struct Written {
+    out: Box<Out>,
+    style: Style,
+    /// Whether [`LEVEL`] is logged.
+    on: AtomicBool,
+}
+
+impl fmt::Debug for AccessLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.written.is_some() { "AccessLog" } else { "AccessLog(silent)" })
+    }
+}
+
+/// What stands between the values of a line, composed once.
+#[derive(Debug)]
+struct Style {
+    /// Around the time, and before the first field.
+    time: [&'static str; 2],
+    head: String,
+    names: [String; Field::ALL.len()],
+    /// Around what is neither a number nor a text.
+    quote: &'static str,
+    end: String,
+}
+
+/// The fields of a line, in their order.
+#[derive(Clone, Copy)]
+enum Field {
+    Instance,
+    HttpMethod,
+    HttpPath,
+    RpcMethod,
+    Tool,
+    Session,
+    Status,
+    Bytes,
+    Duration,
+    Outcome,
+    RequestId,
+    TraceId,
+}
+
+impl Field {
+    const ALL: [&'static str; 12] = [
+        "instance",
+        "http.method",
+        "http.path",
+        "rpc.method",
+        "tool",
+        "session",
+        "status",
+        "bytes",
+        "duration_us",
+        "outcome",
+        "request_id",
+        "trace_id",
+    ];
+}
+
+impl Style {
+    fn new(format: LogFormat, ansi: bool) -> Self {
+        let dim = |text: &str| if ansi { format!("\x1b[2m{text}\x1b[0m") } else { text.to_owned() };
+        let level = if ansi { "\x1b[32m INFO\x1b[0m" } else { " INFO" };
+        let italic =
+            |text: &str| if ansi { format!("\x1b[3m{text}\x1b[0m") } else { text.to_owned() };
+        let head = format!(" {level} {}{} {MESSAGE}", dim(TARGET), dim(":"));
+        match format {
+            LogFormat::Json => Self {
+                time: ["{\"timestamp\":\"", "\""],
+                head: format!(",\"level\":\"INFO\",\"message\":\"{MESSAGE}\""),
+                names: Field::ALL.map(|name| format!(",\"{name}\":")),
+                quote: "\"",
+                end: format!(",\"target\":\"{TARGET}\"}}\n"),
+            },
+            LogFormat::Compact => Self {
+                time: if ansi { ["\x1b[2m", "\x1b[0m"] } else { ["", ""] },
+                head,
+                names: Field::ALL.map(|name| format!(" {}{}", italic(name), dim("="))),
+                quote: "",
+                end: "\n".to_owned(),
+            },
+            LogFormat::Pretty => Self {
+                time: if ansi { ["  \x1b[2m", "\x1b[0m"] } else { ["  ", ""] },
+                head,
+                names: Field::ALL.map(|name| format!(", {}{}", italic(name), dim(": "))),
+                quote: "",
+                end: "\n\n".to_owned(),
+            },
+        }
+    }
+}
+
+/// How a request ended.
+#[derive(Debug)]
+pub struct Ending<'a> {
+    /// HTTP method.
+    pub method: &'a Method,
+    /// Path of the request target; borrowed if it is one of ours.
+    pub path: &'a Cow<'static, str>,
+    /// Status of the answer; 0 if there is none.
+    pub status: u16,
+    /// How it went.
+    pub outcome: RequestOutcome,
+    /// From its head to the end of its answer.
+    pub duration: Duration,
+}
+
+impl AccessLog {
+    /// Hands each line to `out`.
+    pub fn new(out: impl Fn(&[u8]) + Send + Sync + 'static, format: LogFormat, ansi: bool) -> Self {
+        let style = Style::new(format, ansi);
+        let written = Written { out: Box::new(out), style, on: AtomicBool::new(true) };
+        Self { written: Some(Arc::new(written)), lines: None }
+    }
+
+    /// Writes nothing.
+    pub fn silent() -> Self {
+        Self { written: None, lines: None }
+    }
+
+    /// The same, beside whatever else goes to these lines.
+    pub fn beside(self, lines: Lines) -> Self {
+        Self { lines: Some(lines), ..self }
+    }
+
+    /// Lines of the whole log that were dropped because its writer could not keep up.
+    pub fn dropped_lines(&self) -> u64 {
+        self.lines.as_ref().map_or(0, Lines::dropped)
+    }
+
+    /// Writes lines from now on, or none, as that least severe level has it.
+    pub fn set_level(&self, level: Level) {
+        if let Some(written) = &self.written {
+            written.on.store(level >= LEVEL, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes the line of a request.
+    pub fn write(&self, record: &RequestRecord, facts: &Facts, ending: &Ending<'_>) {
+        match &self.written {
+            Some(written) if written.on.load(Ordering::Relaxed) => {
+                let line = Line { text: Vec::with_capacity(512), style: &written.style };
+                (written.out)(&line.compose(record, facts, ending));
+            }
+            Some(_) | None => {}
+        }
+    }
+}
+
+/// A line that is being composed.
+struct Line<'a> {
+    text: Vec<u8>,
+    style: &'a Style,
+}
+
+impl Line<'_> {
+    fn compose(mut self, record: &RequestRecord, facts: &Facts, ending: &Ending<'_>) -> Vec<u8> {
+        let Facts { instance, era: _, method, tool, session, outcome: _, trace } = *facts;
+        let micros = u64::try_from(ending.duration.as_micros()).unwrap_or(u64::MAX);
+        let [before, after] = self.style.time;
+        self.add(before);
+        self.text.extend_from_slice(Rfc3339::now().as_bytes());
+        self.add(after);
+        self.add(&self.style.head);
+        if let Some(instance) = instance {
+            self.number(Field::Instance, instance.digit().into());
+        }
+        // A token of HTTP has neither quotes nor backslashes.
+        self.word(Field::HttpMethod, ending.method.as_str().as_bytes());
+        match ending.path {
+            Cow::Borrowed(known) => self.word(Field::HttpPath, known.as_bytes()),
+            Cow::Owned(path) => self.escaped(Field::HttpPath, path),
+        }
+        if let Some(method) = method {
+            self.word(Field::RpcMethod, method.as_str().as_bytes());
+        }
+        if let Some(tool) = tool {
+            self.word(Field::Tool, tool.as_bytes());
+        }
+        if let Some(session) = session {
+            self.digits(Field::Session, &session.digits());
+        }
+        self.number(Field::Status, ending.status.into());
+        self.number(Field::Bytes, record.bytes());
+        self.number(Field::Duration, micros);
+        self.word(Field::Outcome, ending.outcome.as_str().as_bytes());
+        match &record.id {
+            RequestId::Ours(id) => self.word(Field::RequestId, id.as_bytes()),
+            id @ RequestId::Callers(_) => self.escaped(Field::RequestId, id.as_str()),
+        }
+        if let Some(trace) = trace {
+            self.digits(Field::TraceId, trace.to_string().as_bytes());
+        }
+        self.add(&self.style.end);
+        self.text
+    }
+
+    fn add(&mut self, text: &str) {
+        self.text.extend_from_slice(text.as_bytes());
+    }
+
+    fn name(&mut self, field: Field) {
+        self.add(&self.style.names[field as usize]);
+    }
+
+    fn number(&mut self, field: Field, number: u64) {
+        self.name(field);
+        self.add(itoa::Buffer::new().format(number));
+    }
+
+    /// A client's word.
+    fn escaped(&mut self, field: Field, text: &str) {
+        self.name(field);
+        write_string(&mut self.text, text);
+    }
+
+    /// A word of ours, which needs no escaping.
+    fn word(&mut self, field: Field, word: &[u8]) {
+        self.name(field);
+        self.text.push(b'"');
+        self.text.extend_from_slice(word);
+        self.text.push(b'"');
+    }
+
+    /// Hexadecimal digits.
+    fn digits(&mut self, field: Field, digits: &[u8]) {
+        self.name(field);
+        self.add(self.style.quote);
+        self.text.extend_from_slice(digits);
+        self.add(self.style.quote);
+    }
+}

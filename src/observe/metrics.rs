@@ -1,0 +1,338 @@
+//! What is counted of requests and streams.
+//!
+//! Owns [`Counters`], the numbers of one instance, and [`ProcessCounters`], those that belong to none. A request
+//! costs four additions: every place is found by the index of an enum, in a table that is there from the start.
+//! Refuses a label that is no variant of a closed set: a client cannot make a series.
+//! Trap: an event stream's length is no latency. What opens one is counted but not timed.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{
+    outcome::RequestOutcome,
+    record::{Facts, RpcMethod},
+};
+use crate::wire::version::{Era, Method};
+
+/// What a request asks for: the label `method`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A POST to `/mcp` whose body could be read.
+    Rpc(RpcMethod),
+    /// A POST to `/mcp` that was refused before that.
+    Post,
+    /// A GET of `/mcp`: a stream on which the server speaks first.
+    Get,
+    /// A DELETE of `/mcp`.
+    Delete,
+    /// Another HTTP method at `/mcp`, such as a preflight's OPTIONS.
+    OtherHttp,
+    /// A probe.
+    Health,
+    /// What operators ask.
+    Admin,
+    /// Any other path.
+    Elsewhere,
+}
+
+impl Kind {
+    /// How many there are.
+    pub const COUNT: usize = Method::ALL.len() + 11;
+
+    /// Every kind, in the order of [`Kind::index`].
+    pub fn all() -> impl Iterator<Item = Self> {
+        let known = Method::ALL.iter().copied().map(RpcMethod::Known);
+        let more =
+            [RpcMethod::Other, RpcMethod::Batch, RpcMethod::Notification, RpcMethod::Response];
+        let others = [
+            Self::Post,
+            Self::Get,
+            Self::Delete,
+            Self::OtherHttp,
+            Self::Health,
+            Self::Admin,
+            Self::Elsewhere,
+        ];
+        known.chain(more).map(Self::Rpc).chain(others)
+    }
+
+    /// Position in [`Kind::all`].
+    pub const fn index(self) -> usize {
+        let after = match self {
+            Self::Rpc(RpcMethod::Known(method)) => return method as usize,
+            Self::Rpc(RpcMethod::Other) => 0,
+            Self::Rpc(RpcMethod::Batch) => 1,
+            Self::Rpc(RpcMethod::Notification) => 2,
+            Self::Rpc(RpcMethod::Response) => 3,
+            Self::Post => 4,
+            Self::Get => 5,
+            Self::Delete => 6,
+            Self::OtherHttp => 7,
+            Self::Health => 8,
+            Self::Admin => 9,
+            Self::Elsewhere => 10,
+        };
+        Method::ALL.len() + after
+    }
+
+    /// As a label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rpc(method) => method.as_str(),
+            Self::Post => "http_post",
+            Self::Get => "http_get",
+            Self::Delete => "http_delete",
+            Self::OtherHttp => "http_other",
+            Self::Health => "health",
+            Self::Admin => "admin",
+            Self::Elsewhere => "elsewhere",
+        }
+    }
+
+    /// Whether a good answer is a stream that lasts as long as its reader likes.
+    const fn is_endless(self) -> bool {
+        matches!(self, Self::Get | Self::Rpc(RpcMethod::Known(Method::Listen)))
+    }
+}
+
+/// The label `era`, by position; the last stands for a request that came to neither.
+pub const ERAS: [&str; 3] = ["sessioned", "stateless", "none"];
+
+const fn era_index(era: Option<Era>) -> usize {
+    match era {
+        Some(Era::Sessioned) => 0,
+        Some(Era::Stateless) => 1,
+        None => 2,
+    }
+}
+
+/// The label `status`, by the first digit of the status; the first is for a client that left before there was one.
+pub const STATUSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// What keeps a stream open: the label `kind`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamKind {
+    /// A GET.
+    Standalone,
+    /// The answer to one call.
+    Call,
+    /// `subscriptions/listen`.
+    Subscription,
+}
+
+impl StreamKind {
+    /// Every kind, in the order of [`StreamKind::index`].
+    pub const ALL: [Self; 3] = [Self::Standalone, Self::Call, Self::Subscription];
+
+    /// Position in [`StreamKind::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// As a label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Standalone => "standalone",
+            Self::Call => "call",
+            Self::Subscription => "subscription",
+        }
+    }
+}
+
+/// How many of something are open.
+#[derive(Debug, Default)]
+pub struct Gauge(Arc<AtomicU64>);
+
+/// One that is open; no longer when this is dropped.
+#[derive(Debug)]
+pub struct Open(Arc<AtomicU64>);
+
+impl Gauge {
+    /// One more, until the guard is dropped.
+    pub fn open(&self) -> Open {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Open(Arc::clone(&self.0))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How often, and how long.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    /// By the first bound that is not exceeded; the last is for what exceeds them all.
+    buckets: [AtomicU64; Self::BOUNDS.len() + 1],
+    nanos: AtomicU64,
+}
+
+impl Histogram {
+    /// Upper bounds of the buckets in microseconds: an `echo` is answered in a few tens, a call may be told to
+    /// take seconds. As text they are the label `le`.
+    pub const BOUNDS: [(u64, &str); 17] = [
+        (50, "0.00005"),
+        (100, "0.0001"),
+        (250, "0.00025"),
+        (500, "0.0005"),
+        (1_000, "0.001"),
+        (2_500, "0.0025"),
+        (5_000, "0.005"),
+        (10_000, "0.01"),
+        (25_000, "0.025"),
+        (50_000, "0.05"),
+        (100_000, "0.1"),
+        (250_000, "0.25"),
+        (500_000, "0.5"),
+        (1_000_000, "1"),
+        (2_500_000, "2.5"),
+        (5_000_000, "5"),
+        (10_000_000, "10"),
+    ];
+
+    fn observe(&self, duration: Duration) {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        // The first few are what nearly every request falls into.
+        let place = Self::BOUNDS.iter().position(|(micros, _)| nanos <= micros * 1000);
+        add(&self.buckets[place.unwrap_or(Self::BOUNDS.len())], 1);
+        add(&self.nanos, nanos);
+    }
+
+    /// How many fell into each bucket alone, and how long all of them took.
+    pub fn read(&self) -> ([u64; Self::BOUNDS.len() + 1], Duration) {
+        (self.buckets.each_ref().map(read), Duration::from_nanos(read(&self.nanos)))
+    }
+}
+
+fn add(number: &AtomicU64, more: u64) {
+    number.fetch_add(more, Ordering::Relaxed);
+}
+
+fn read(number: &AtomicU64) -> u64 {
+    number.load(Ordering::Relaxed)
+}
+
+type Statuses = [AtomicU64; STATUSES.len()];
+
+/// The numbers of one instance, or of what came to none.
+#[derive(Debug)]
+pub struct Counters {
+    requests: [[Statuses; ERAS.len()]; Kind::COUNT],
+    outcomes: [AtomicU64; RequestOutcome::ALL.len()],
+    /// By era, of those that came to one.
+    durations: [Histogram; ERAS.len() - 1],
+    streams: [Gauge; StreamKind::ALL.len()],
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            requests: [const { [const { [const { AtomicU64::new(0) }; STATUSES.len()] }; ERAS.len()] };
+                Kind::COUNT],
+            outcomes: [const { AtomicU64::new(0) }; RequestOutcome::ALL.len()],
+            durations: Default::default(),
+            streams: Default::default(),
+        }
+    }
+}
+
+impl Counters {
+    /// Counts a request that has ended.
+    pub fn count(
+        &self,
+        kind: Kind,
+        facts: &Facts,
+        status: u16,
+        outcome: RequestOutcome,
+        duration: Duration,
+    ) {
+        let era = era_index(facts.era);
+        let class = usize::from(status / 100).min(STATUSES.len() - 1);
+        add(&self.requests[kind.index()][era][class], 1);
+        add(&self.outcomes[outcome.index()], 1);
+        if let Some(durations) = self.durations.get(era).filter(|_| !kind.is_endless()) {
+            durations.observe(duration);
+        }
+    }
+
+    /// Requests that have ended: kind, and the positions of era and status class.
+    pub fn requests(&self) -> impl Iterator<Item = (Kind, usize, usize, u64)> {
+        Kind::all().zip(&self.requests).flat_map(|(kind, eras)| {
+            eras.iter().enumerate().flat_map(move |(era, statuses)| {
+                let numbers = statuses.iter().enumerate();
+                numbers.map(move |(status, number)| (kind, era, status, read(number)))
+            })
+        })
+    }
+
+    /// How they went.
+    pub fn outcomes(&self) -> impl Iterator<Item = (RequestOutcome, u64)> {
+        RequestOutcome::ALL.iter().copied().zip(self.outcomes.iter().map(read))
+    }
+
+    /// How long they took, by era.
+    pub fn durations(&self) -> impl Iterator<Item = (&'static str, &Histogram)> {
+        ERAS.into_iter().zip(&self.durations)
+    }
+
+    /// Counts a stream as open until the guard is dropped.
+    pub fn open_stream(&self, kind: StreamKind) -> Open {
+        self.streams[kind.index()].open()
+    }
+
+    /// Open streams.
+    pub fn streams(&self) -> impl Iterator<Item = (StreamKind, u64)> {
+        StreamKind::ALL.into_iter().zip(self.streams.iter().map(Gauge::count))
+    }
+}
+
+/// The numbers that belong to no instance.
+#[derive(Debug, Default)]
+pub struct ProcessCounters {
+    /// Requests that came to none: probes, what the front door's operator asks, hosts that are not served.
+    pub nowhere: Counters,
+    /// Open connections.
+    pub connections: Gauge,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_a_place_and_a_name_of_its_own() {
+        let all: Vec<_> = Kind::all().collect();
+        assert_eq!(all.len(), Kind::COUNT);
+        for (place, kind) in all.iter().enumerate() {
+            assert_eq!(kind.index(), place, "{kind:?}");
+            let alike = all.iter().filter(|other| other.as_str() == kind.as_str());
+            assert_eq!(alike.count(), 1, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_duration_falls_into_the_first_bucket_that_holds_it() {
+        let histogram = Histogram::default();
+        for micros in [0, 50, 51, 10_000_000, 10_000_001] {
+            histogram.observe(Duration::from_micros(micros));
+        }
+        let (buckets, sum) = histogram.read();
+        assert_eq!((buckets[0], buckets[1], buckets[16], buckets[17]), (2, 1, 1, 1));
+        assert_eq!(sum, Duration::from_micros(20_000_102));
+        for (micros, text) in Histogram::BOUNDS {
+            assert_eq!(text.parse(), Ok(micros as f64 / 1e6), "{text}");
+        }
+    }
+}

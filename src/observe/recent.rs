@@ -1,0 +1,166 @@
+//! The requests that one instance has answered: totals, and the last ones.
+//!
+//! Owns [`RequestLog`], to which every request of an instance is added when its answer has ended. Refuses requests for
+//! `/debug`: whoever looks would see himself looking.
+//! Trap: it is on the way of every request, so it allocates nothing, and a lock is held for one copy.
+
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    outcome::RequestOutcome,
+    record::{RequestId, RpcMethod},
+};
+use crate::id::SessionRef;
+
+/// A request that has ended.
+#[derive(Clone, Debug)]
+pub struct CompletedRequest {
+    /// Its name, as in the log.
+    pub id: RequestId,
+    /// When its head had been read.
+    pub received: Instant,
+    /// From its head to the end of its answer.
+    pub duration: Duration,
+    /// HTTP method; "other" for one that HTTP itself does not define.
+    pub http_method: &'static str,
+    /// What its body asked for.
+    pub method: Option<RpcMethod>,
+    /// The tool that was called.
+    pub tool: Option<&'static str>,
+    /// The session, or what the caller took for one.
+    pub session: Option<SessionRef>,
+    /// HTTP status; 0 if the client left before there was an answer.
+    pub status: u16,
+    /// How it went.
+    pub outcome: RequestOutcome,
+}
+
+impl CompletedRequest {
+    /// Whether something went wrong, here or in a tool; a client that left is no error.
+    pub fn is_error(&self) -> bool {
+        self.outcome.is_refusal() || self.outcome == RequestOutcome::ToolError
+    }
+}
+
+/// Totals since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Requests whose answer has ended.
+    pub requests: u64,
+    /// Those of them that [went wrong](CompletedRequest::is_error).
+    pub errors: u64,
+}
+
+/// The requests that one instance has answered.
+#[derive(Debug)]
+pub struct RequestLog {
+    requests: AtomicU64,
+    errors: AtomicU64,
+    keep: usize,
+    last: Mutex<Ring>,
+}
+
+/// The last requests, each in the place of the oldest.
+#[derive(Debug)]
+struct Ring {
+    kept: Vec<CompletedRequest>,
+    /// Where the next one goes.
+    next: usize,
+}
+
+impl RequestLog {
+    /// Nothing yet; `keep` is how many requests are remembered.
+    pub fn new(keep: usize) -> Self {
+        Self {
+            requests: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            keep,
+            last: Mutex::new(Ring { kept: Vec::with_capacity(keep), next: 0 }),
+        }
+    }
+
+    fn last(&self) -> MutexGuard<'_, Ring> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a request that has ended, and remembers it.
+    pub fn note(&self, request: CompletedRequest) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        if request.is_error() {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.keep == 0 {
+            return;
+        }
+        let ring = &mut *self.last();
+        match ring.kept.get_mut(ring.next) {
+            Some(oldest) => *oldest = request,
+            None => ring.kept.push(request),
+        }
+        ring.next = if ring.next + 1 == self.keep { 0 } else { ring.next + 1 };
+    }
+
+    /// Totals as of now.
+    pub fn totals(&self) -> Totals {
+        Totals {
+            requests: self.requests.load(Ordering::Relaxed),
+            errors: self.errors.load(Ordering::Relaxed),
+        }
+    }
+
+    /// At most so many of the remembered requests of one session, the last first.
+    pub fn last_of(&self, session: SessionRef, limit: usize) -> Vec<CompletedRequest> {
+        let ring = self.last();
+        let (newer, older) = ring.kept.split_at(ring.next);
+        let all = newer.iter().rev().chain(older.iter().rev());
+        all.filter(|request| request.session == Some(session)).take(limit).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn passed(session: &str, outcome: RequestOutcome) -> CompletedRequest {
+        CompletedRequest {
+            id: RequestId::Callers(HeaderValue::from_static("-")),
+            received: Instant::now(),
+            duration: Duration::ZERO,
+            http_method: "POST",
+            method: None,
+            tool: None,
+            session: Some(SessionRef::of(session)),
+            status: 200,
+            outcome,
+        }
+    }
+
+    #[test]
+    fn the_last_requests_are_kept_and_all_are_counted() {
+        for keep in [0, 1, 10] {
+            let log = RequestLog::new(keep);
+            for number in 0..50 {
+                let session = if number % 2 == 0 { "even" } else { "odd" };
+                log.note(passed(session, RequestOutcome::Ok));
+            }
+            log.note(passed("even", RequestOutcome::ToolError));
+            let totals = log.totals();
+            assert_eq!((totals.requests, totals.errors), (51, 1));
+            let even = log.last_of(SessionRef::of("even"), 100);
+            // The last one, and every other before it.
+            assert_eq!(even.len(), keep.div_ceil(2));
+            if let [first, ..] = &*even {
+                assert_eq!(first.outcome, RequestOutcome::ToolError, "the last first");
+            }
+            assert_eq!(log.last_of(SessionRef::of("even"), 3).len(), even.len().min(3));
+        }
+    }
+}

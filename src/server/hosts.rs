@@ -1,0 +1,214 @@
+//! Host selection: from the authority of a request to the instance that answers it.
+//!
+//! Owns the front door and the way to each instance, which change as a whole when the configuration does; it is the one
+//! place that knows more than one tenant. Refuses a request that names no host or two (400) and hosts that are not ours
+//! (421), before any router sees it. Health answers on any host.
+//! Trap: a header that names the host may appear once, and must agree with the request target.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use arc_swap::ArcSwap;
+use axum::{Router, body::Body, response::Response};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Either, ready},
+};
+use http::{HeaderMap, HeaderName, Request, StatusCode, Uri, header};
+use tower::Service;
+
+use super::stack::Tenant;
+use crate::{
+    admin::health,
+    config::FrontDoor,
+    http::{Recorded, for_router, problem},
+    id::{InstanceId, SessionId},
+    paths::Path,
+    process::Process,
+    tenant::hosts::{HostTable, Target, without_port},
+    wire::headers::{HANDLE_HEADER, SESSION_HEADER, Single, single},
+};
+
+/// Why a request has no host that we could serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NoHost {
+    Missing,
+    Several,
+    Malformed,
+}
+
+impl NoHost {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Missing => "the request names no host: send one Host header",
+            Self::Several => {
+                "the request names two hosts: send one Host header that fits the request target"
+            }
+            Self::Malformed => "the Host header is not a host name with an optional port",
+        }
+    }
+}
+
+/// The one host of a request: the target's authority (HTTP/2, absolute form), else the Host header
+/// (RFC 9112 §3.2, RFC 9113 §8.3.1).
+fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, NoHost> {
+    let header = match single(headers, header::HOST) {
+        Single::Missing => None,
+        Single::Several => return Err(NoHost::Several),
+        Single::Value(value) => {
+            let text = value.to_str().map_err(|_| NoHost::Malformed)?;
+            Some(without_port(text).ok_or(NoHost::Malformed)?)
+        }
+    };
+    let target = match uri.authority() {
+        None => None,
+        Some(authority) => Some(without_port(authority.as_str()).ok_or(NoHost::Malformed)?),
+    };
+    match (target, header) {
+        (Some(target), Some(header)) if !target.eq_ignore_ascii_case(header) => {
+            Err(NoHost::Several)
+        }
+        (Some(host), _) | (None, Some(host)) => Ok(host),
+        (None, None) => Err(NoHost::Missing),
+    }
+}
+
+/// What the hosts are, as one configuration has it.
+#[derive(Debug)]
+pub struct Hosts {
+    /// Their names.
+    pub table: HostTable,
+    /// How the front door picks.
+    pub front_door: FrontDoor,
+    /// The ten instances in order.
+    pub tenants: Vec<Tenant>,
+    /// Answers the operator's paths at the front door.
+    pub overview: Router,
+    /// Answers the operator's own port.
+    pub operators: Router,
+}
+
+/// Through which port a request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// `server.port`: for everyone.
+    Main,
+    /// `admin.listen`: for the operator, whatever the host.
+    Admin,
+}
+
+/// The service that hands each request to the router of its instance.
+#[derive(Clone, Debug)]
+pub struct VirtualHosts {
+    shared: Arc<Shared>,
+    port: Port,
+}
+
+#[derive(Debug)]
+struct Shared {
+    process: Arc<Process>,
+    turn: AtomicUsize,
+    hosts: ArcSwap<Hosts>,
+}
+
+impl VirtualHosts {
+    /// Serves these hosts on the main port.
+    pub fn new(process: &Arc<Process>, hosts: Hosts) -> Self {
+        let (process, hosts) = (Arc::clone(process), ArcSwap::from_pointee(hosts));
+        Self {
+            shared: Arc::new(Shared { process, turn: AtomicUsize::new(0), hosts }),
+            port: Port::Main,
+        }
+    }
+
+    /// The same hosts as seen through another port.
+    pub fn through(&self, port: Port) -> Self {
+        Self { shared: Arc::clone(&self.shared), port }
+    }
+
+    /// Serves these hosts from now on; requests that are under way go on as they began.
+    pub fn replace(&self, hosts: Hosts) {
+        self.shared.hosts.store(Arc::new(hosts));
+    }
+}
+
+impl Shared {
+    fn pick(&self, front_door: FrontDoor, headers: &HeaderMap) -> InstanceId {
+        let nth = |number: usize| InstanceId::wrapping(number);
+        let next = || nth(self.turn.fetch_add(1, Ordering::Relaxed));
+        match front_door {
+            FrontDoor::Fixed(instance) => instance,
+            FrontDoor::Sticky => {
+                let minted_by = |name: &HeaderName| {
+                    Some(SessionId::parse(headers.get(name)?.to_str().ok()?)?.minted_by()?.instance)
+                };
+                let id = minted_by(&SESSION_HEADER).or_else(|| minted_by(&HANDLE_HEADER));
+                id.unwrap_or_else(next)
+            }
+            FrontDoor::RoundRobin => next(),
+            FrontDoor::Random => {
+                let mut byte = [0];
+                // Without random bytes, turns are as good.
+                getrandom::fill(&mut byte).map_or_else(|_| next(), |()| nth(byte[0].into()))
+            }
+        }
+    }
+}
+
+impl Service<Request<Recorded>> for VirtualHosts {
+    type Response = Response;
+    type Error = Infallible;
+    /// A tenant's answer, the operator's overview, or one that is known at once.
+    type Future = Either<
+        <Tenant as Service<Request<Recorded>>>::Future,
+        BoxFuture<'static, Result<Response, Infallible>>,
+    >;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Recorded>) -> Self::Future {
+        let answer = |response| Either::Right(ready(Ok(response)).boxed());
+        let through = |router: &Router, request| {
+            Either::Right(
+                Service::<Request<Body>>::call(&mut router.clone(), for_router(request)).boxed(),
+            )
+        };
+        let Shared { process, hosts, .. } = &*self.shared;
+        let path = Path::of(request.uri().path());
+        if path == Path::Health {
+            let response = health::answer(process, request.method(), request.uri().path());
+            return answer(response);
+        }
+        let hosts = hosts.load();
+        if self.port == Port::Admin {
+            return through(&hosts.operators, request);
+        }
+        let target = match host(request.uri(), request.headers()) {
+            Ok(host) => hosts.table.select(host),
+            Err(no_host) => return answer(problem(StatusCode::BAD_REQUEST, no_host.text())),
+        };
+        let instance = match target {
+            Some(Target::Instance(instance)) => instance,
+            Some(Target::FrontDoor) if matches!(path, Path::Admin | Path::Session) => {
+                return through(&hosts.overview, request);
+            }
+            Some(Target::FrontDoor) => self.shared.pick(hosts.front_door, request.headers()),
+            None => {
+                return answer(problem(
+                    StatusCode::MISDIRECTED_REQUEST,
+                    "this host is not served here; see hosts.base_domains and hosts.front_door_names",
+                ));
+            }
+        };
+        request.body().record.set_instance(instance);
+        Either::Left(hosts.tenants[instance.index()].clone().call(request))
+    }
+}

@@ -1,0 +1,196 @@
+//! Everything between the connection and MCP: both layer stacks on one page.
+//!
+//! Owns the order of the layers. A request passes, from the outside in:
+//!
+//! | layer | why it stands there |
+//! |---|---|
+//! | [`access_log`](crate::http::access_log) | outermost, so that every answer is logged and carries the identity headers, whoever made it |
+//! | catch-panic | a panic costs one request; inside the log, so that it is logged as one |
+//! | [`hosts`](super::hosts) | selects the instance before any routing: no router can see another tenant's |
+//! | *then, per instance:* | |
+//! | [`origin`](crate::http::origin) | 403 before anything is done for a foreign page (DNS rebinding); [`cors`](crate::http::cors) for any other, outside the bearer check, so that a page can read a 401 and a preflight needs no token |
+//! | [`bearer`](crate::http::bearer) | on `/mcp` alone: unknown paths stay 404, metadata stays public |
+//! | [`body`](crate::http::body) | called by the endpoint itself: only it knows whether a body is wanted |
+//!
+//! Trap: the way to `/mcp` boxes one future and clones reference counts; a router in it would cost more than the rest.
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::{Router, response::Response, routing::get};
+use futures_util::future::{BoxFuture, Either};
+use http::{Request, StatusCode};
+use tower::{Layer, Service};
+use tower_http::catch_panic::{CatchPanic, CatchPanicLayer};
+
+use super::hosts::{Hosts, VirtualHosts};
+use crate::{
+    admin::{self, Admin},
+    config::{Config, Listen},
+    http::{
+        PanicResponse, Recorded,
+        access_log::{AccessLogged, Identity},
+        bearer::{BearerChecked, Called},
+        for_router, metadata,
+        origin::OriginChecked,
+        problem,
+    },
+    mcp::Endpoint,
+    paths::{self, Path},
+    reload::Reloads,
+    tenant::hosts::HostTable,
+};
+
+/// The outer stack around a service.
+pub type Outer<S> = AccessLogged<CatchPanic<S, PanicResponse>>;
+
+/// The whole application: the outer stack around host selection.
+pub type Stack = Outer<VirtualHosts>;
+
+/// One instance and the layers around it.
+pub type Tenant = OriginChecked<Paths>;
+
+/// The layers around host selection.
+pub fn outer<S>(inner: S, identity: &Arc<Identity>) -> Outer<S> {
+    AccessLogged::new(CatchPanicLayer::custom(PanicResponse).layer(inner), Arc::clone(identity))
+}
+
+/// What a configuration makes of the hosts: every instance behind its layers, and what the operator's paths
+/// lead to, on the main port or on their own.
+pub fn hosts(
+    config: &Config,
+    endpoints: &[Arc<Endpoint>],
+    admin: &Admin,
+    reloads: &Reloads,
+) -> Hosts {
+    // What has a port of its own is nowhere else.
+    let on_main_port = match config.admin.listen {
+        Listen(None) => admin,
+        Listen(Some(_)) => &Admin::Absent,
+    };
+    let instances: Vec<_> =
+        endpoints.iter().map(|endpoint| Arc::clone(&endpoint.instance)).collect();
+    Hosts {
+        table: HostTable::build(&config.hosts),
+        front_door: config.hosts.front_door,
+        tenants: endpoints.iter().map(|endpoint| tenant(endpoint, on_main_port)).collect(),
+        overview: with_fallbacks(admin::of_process(on_main_port, &instances, reloads)),
+        operators: with_fallbacks(admin::of_own_port(admin, &instances, reloads)),
+    }
+}
+
+/// One instance's own paths and the layers around them.
+fn tenant(endpoint: &Arc<Endpoint>, admin: &Admin) -> Tenant {
+    let instance = &endpoint.instance;
+    let with_suffix = format!("{}{}", paths::METADATA, paths::MCP);
+    let others = Router::new()
+        .route(paths::METADATA, get(metadata::document))
+        .route(&with_suffix, get(metadata::document))
+        .with_state(Arc::clone(instance))
+        .merge(admin::of_instance(admin, instance));
+    let others = with_fallbacks(others);
+    let mcp = BearerChecked::new(Mcp(Arc::clone(endpoint)), Arc::clone(instance));
+    OriginChecked::new(Paths { mcp, others }, Arc::clone(instance))
+}
+
+/// The paths of one instance: `/mcp`, which nearly every request asks for, and a router for the others.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    mcp: BearerChecked<Mcp>,
+    others: Router,
+}
+
+impl Service<Request<Recorded>> for Paths {
+    type Response = Response;
+    type Error = Infallible;
+    /// Every connection has room for one; so the rare ones, which are large, wait in a box.
+    type Future = Either<
+        <BearerChecked<Mcp> as Service<Request<Recorded>>>::Future,
+        BoxFuture<'static, Result<Response, Infallible>>,
+    >;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Recorded>) -> Self::Future {
+        match Path::of(request.uri().path()) {
+            Path::Mcp => Either::Left(self.mcp.call(request)),
+            Path::Health | Path::Session | Path::Admin | Path::Other => {
+                Either::Right(Box::pin(self.others.call(for_router(request))))
+            }
+        }
+    }
+}
+
+/// The MCP endpoint of one instance as a service.
+#[derive(Clone, Debug)]
+pub struct Mcp(Arc<Endpoint>);
+
+impl Service<Called> for Mcp {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, Called { caller, request }: Called) -> Self::Future {
+        let endpoint = Arc::clone(&self.0);
+        Box::pin(async move { Ok(endpoint.answer(caller, request).await) })
+    }
+}
+
+fn with_fallbacks(paths: Router) -> Router {
+    paths.fallback(not_found).method_not_allowed_fallback(method_not_allowed)
+}
+
+async fn not_found() -> Response {
+    problem(StatusCode::NOT_FOUND, "there is nothing at this path; the MCP endpoint is /mcp")
+}
+
+async fn method_not_allowed() -> Response {
+    problem(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this HTTP method")
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use http_body_util::BodyExt as _;
+    use tower::{service_fn, util::ServiceExt};
+
+    use super::*;
+    use crate::{
+        config::{Flags, Layers},
+        observe::outcome::RequestOutcome,
+        process::Process,
+    };
+
+    #[tokio::test]
+    async fn a_panic_costs_one_request() {
+        let config = Layers::merge(&Flags::default(), &[]).expect("merges").check().expect("fits");
+        let process = Arc::new(Process::build(&config).expect("builds"));
+        let inner = service_fn(|request: Request<Recorded>| async move {
+            assert!(request.uri().path() != "/panic", "on purpose");
+            Ok::<_, Infallible>(Response::new(Body::empty()))
+        });
+        let identity = Arc::new(Identity::of(&process, &[]));
+        let stack = outer(inner, &identity);
+        let call = |path: &str| {
+            let request = Request::get(path).body(Body::empty()).expect("is a request");
+            stack.clone().oneshot(request)
+        };
+        let Ok(response) = call("/panic").await;
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(response.headers().contains_key("x-request-id"));
+        let _ = response.into_body().collect().await;
+        let outcomes = || process.counters.nowhere.outcomes().filter(|(_, count)| *count > 0);
+        assert_eq!(outcomes().collect::<Vec<_>>(), [(RequestOutcome::Internal, 1)]);
+        let Ok(response) = call("/fine").await;
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+}

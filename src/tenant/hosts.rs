@@ -1,0 +1,153 @@
+//! The host names that are ours.
+//!
+//! Owns [`HostTable`]: which name stands for which instance, and which for the front door.
+//! Trap: names are compared without case, with or without port and trailing dot; a comparison that
+//! misses one of these lets a rebinding page in or a proxy's request out.
+
+use crate::{
+    config::{HostsConfig, is_host_name},
+    id::InstanceId,
+};
+
+/// The name that opens every host name of ours.
+const LABEL: &str = "echo-stateful";
+
+/// What a host name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// One of the ten.
+    Instance(InstanceId),
+    /// The front door picks.
+    FrontDoor,
+}
+
+/// Every host name that is ours.
+#[derive(Clone, Debug)]
+pub struct HostTable {
+    bases: Vec<String>,
+    front_door_names: Vec<String>,
+}
+
+impl HostTable {
+    /// Reads the names; compares them as written, without case.
+    pub fn build(config: &HostsConfig) -> Self {
+        let clean = |names: &[String]| {
+            names.iter().map(|name| name.trim_end_matches('.').to_owned()).collect()
+        };
+        Self {
+            bases: clean(&config.base_domains),
+            front_door_names: clean(&config.front_door_names),
+        }
+    }
+
+    /// What a host name, without port, stands for.
+    pub fn select(&self, host: &str) -> Option<Target> {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        if self.front_door_names.iter().any(|name| name.eq_ignore_ascii_case(host)) {
+            return Some(Target::FrontDoor);
+        }
+        self.bases.iter().find_map(|base| {
+            let start = host.len().checked_sub(base.len())?;
+            let (label, end) = (host.get(..start)?, host.get(start..)?);
+            let label = label.strip_suffix('.').filter(|_| end.eq_ignore_ascii_case(base))?;
+            let rest = label.get(LABEL.len()..)?;
+            if !label.get(..LABEL.len())?.eq_ignore_ascii_case(LABEL) {
+                return None;
+            }
+            match rest.as_bytes() {
+                [] => Some(Target::FrontDoor),
+                [digit @ b'0'..=b'9'] => InstanceId::new(digit - b'0').map(Target::Instance),
+                _ => None,
+            }
+        })
+    }
+}
+
+/// The host of an authority: `host`, `host:port`, `[v6]`, `[v6]:port`. `None` if it is no authority.
+pub fn without_port(authority: &str) -> Option<&str> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let end = rest.find(']')? + 2;
+            (authority.get(..end)?, authority.get(end..)?)
+        }
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let port_fits = match port.strip_prefix(':') {
+        Some(digits) => digits.len() <= 5 && digits.bytes().all(|byte| byte.is_ascii_digit()),
+        None => port.is_empty(),
+    };
+    (port_fits && is_host_name(host)).then_some(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn table() -> HostTable {
+        HostTable {
+            bases: vec!["localhost".to_owned(), "example.com".to_owned()],
+            front_door_names: vec![
+                "localhost".to_owned(),
+                "127.0.0.1".to_owned(),
+                "[::1]".to_owned(),
+            ],
+        }
+    }
+
+    #[test]
+    fn names_stand_for_instances() {
+        let three = InstanceId::new(3).map(Target::Instance);
+        for name in [
+            "echo-stateful3.localhost",
+            "ECHO-Stateful3.Example.COM",
+            "echo-stateful3.example.com.",
+        ] {
+            assert_eq!(table().select(name), three, "{name}");
+        }
+        for name in ["localhost", "127.0.0.1", "[::1]", "echo-stateful.example.com", "LOCALHOST."] {
+            assert_eq!(table().select(name), Some(Target::FrontDoor), "{name}");
+        }
+        for name in [
+            "",
+            ".",
+            "example.com",
+            "echo-stateful10.example.com",
+            "echo-stateful3example.com",
+            "echo-statefulx.example.com",
+            "echo-stateful3.example.com.evil.org",
+            "a.echo-stateful3.localhost",
+            "echo-stateful3.example.org",
+            "echo-stateful3",
+            "évil.localhost",
+        ] {
+            assert_eq!(table().select(name), None, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_authority_is_read_or_refused(text in "\\PC{0,60}") {
+            if let Some(host) = without_port(&text) {
+                prop_assert!(text.starts_with(host));
+                let _ = table().select(host);
+            }
+        }
+
+        #[test]
+        fn port_case_and_dot_make_no_difference(
+            digit in 0u8..10, port in proptest::option::of(0u16..), upper: bool, dot: bool,
+        ) {
+            let mut name = format!("echo-stateful{digit}.example.com");
+            if upper { name.make_ascii_uppercase(); }
+            if dot { name.push('.'); }
+            let authority = match port {
+                Some(port) => format!("{name}:{port}"),
+                None => name,
+            };
+            let host = without_port(&authority).expect("is an authority");
+            prop_assert_eq!(table().select(host), InstanceId::new(digit).map(Target::Instance));
+        }
+    }
+}

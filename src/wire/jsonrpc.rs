@@ -1,0 +1,412 @@
+//! JSON-RPC 2.0: bytes to envelopes and back.
+//!
+//! Owns the shape of a message: its id, its method, its `params`. Everything borrows from
+//! the request body; an id is kept as the text that came, so that it goes back digit for digit.
+//! Refuses what is not JSON (-32700) and what is not a message (-32600), with the id where one can be read.
+//! Trap: `"id": null` is not the same as no id: the first is an error, the second a notification.
+
+use std::{borrow::Cow, fmt};
+
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
+
+use super::json::{self, Raw, Visitor};
+use super::params::{self, Params};
+
+/// Parse error.
+pub const PARSE_ERROR: i32 = -32700;
+/// Invalid request.
+pub const INVALID_REQUEST: i32 = -32600;
+/// Method not found.
+pub const METHOD_NOT_FOUND: i32 = -32601;
+/// Invalid params.
+pub const INVALID_PARAMS: i32 = -32602;
+/// Internal error.
+pub const INTERNAL_ERROR: i32 = -32603;
+
+/// A message of a batch beyond this many is refused: a batch is held in memory whole.
+pub const MAX_BATCH: usize = 100;
+
+/// A request id: a string or an integer, as the JSON text that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Id<'a>(&'a str);
+
+impl<'a> Id<'a> {
+    /// A JSON string or integer; nothing else is an id in MCP (schema `RequestId`).
+    pub fn parse(raw: &'a str) -> Option<Self> {
+        let digits = raw.strip_prefix('-').unwrap_or(raw);
+        let integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        // Half a surrogate pair is JSON, but no text; and what went back would be one neither.
+        let string = raw.starts_with('"') && Raw::again(raw).text().is_some();
+        (integer || string).then_some(Self(raw))
+    }
+
+    /// As a number, if it is a small one: what ids of our own requests are.
+    pub fn as_number(self) -> Option<u64> {
+        self.0.parse().ok()
+    }
+
+    /// As a JSON value.
+    pub fn to_value(self) -> serde_json::Value {
+        serde_json::from_str(self.0).unwrap_or_default()
+    }
+
+    /// The id that outlives the request body.
+    pub fn to_owned(self) -> OwnedId {
+        OwnedId(self.0.into())
+    }
+}
+
+impl fmt::Display for Id<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// An [`Id`] that outlives the request body.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OwnedId(Box<str>);
+
+impl OwnedId {
+    /// Borrowed again.
+    pub fn get(&self) -> Id<'_> {
+        Id(&self.0)
+    }
+}
+
+/// What one JSON-RPC message is.
+#[derive(Debug)]
+pub enum Message<'a> {
+    /// Wants an answer.
+    Request {
+        /// To be repeated in the answer.
+        id: Id<'a>,
+        /// Method name.
+        method: Cow<'a, str>,
+        /// What it is about.
+        params: Params<'a>,
+    },
+    /// Wants none.
+    Notification {
+        /// Method name.
+        method: Cow<'a, str>,
+        /// What it is about.
+        params: Params<'a>,
+    },
+    /// Answers a request of ours.
+    Response {
+        /// The id that we chose.
+        id: Id<'a>,
+        /// The result; `None` if the client could not or would not.
+        result: Option<Raw<'a>>,
+    },
+}
+
+/// What a POST body holds.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every body is one message, to which a box would add an allocation"
+)]
+pub enum Body<'a> {
+    /// One message.
+    One(Message<'a>),
+    /// An array of messages, each of which may be malformed by itself.
+    Batch(Vec<Result<Message<'a>, EnvelopeError<'a>>>),
+}
+
+/// Why bytes are no message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnvelopeError<'a> {
+    /// Not JSON at all.
+    #[error("the body is not valid JSON: {0}")]
+    NotJson(String),
+    /// JSON, but not a JSON-RPC message.
+    #[error("{problem}")]
+    NotAMessage {
+        /// The id, where one could be read.
+        id: Option<Id<'a>>,
+        /// What is wrong, and what to do.
+        problem: Cow<'static, str>,
+    },
+}
+
+impl<'a> Body<'a> {
+    /// Reads a POST body. A batch is read only as far as its elements; whether one is allowed is the
+    /// caller's business.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, EnvelopeError<'a>> {
+        // Single for all that is read from it later.
+        let text = std::str::from_utf8(bytes)
+            .map_err(|error| EnvelopeError::NotJson(error.to_string()))?;
+        let batch = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+        if !batch {
+            return Message::parse(text).map(Self::One);
+        }
+        let elements: Vec<Raw<'_>> =
+            serde_json::from_str(text).map_err(|error| syntax_error(&error))?;
+        if elements.is_empty() || elements.len() > MAX_BATCH {
+            let problem = format!("a batch must hold 1 to {MAX_BATCH} messages");
+            return Err(EnvelopeError::NotAMessage { id: None, problem: problem.into() });
+        }
+        Ok(Self::Batch(elements.into_iter().map(|raw| Message::parse(raw.get())).collect()))
+    }
+}
+
+/// The members of an envelope, none of them read yet. `Some` means that the member is there.
+#[derive(Default, Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    jsonrpc: Option<Raw<'a>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    id: Option<Raw<'a>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    method: Option<Raw<'a>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    params: Option<Raw<'a>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    result: Option<Raw<'a>>,
+    #[serde(default, deserialize_with = "present")]
+    error: Option<IgnoredAny>,
+}
+
+/// What nearly every message is: plain, and each member there once.
+#[derive(Default)]
+struct Plain<'a> {
+    envelope: Envelope<'a>,
+    params: params::Plain<'a>,
+}
+
+impl<'a> Visitor<'a> for Plain<'a> {
+    /// In `params`, or in the envelope.
+    type Place = Option<params::Place>;
+
+    fn enter(&self, place: Self::Place, name: &str) -> Option<Self::Place> {
+        match place {
+            None => (name == "params").then_some(Some(params::Place::Params)),
+            Some(place) => self.params.enter(place, name).map(Some),
+        }
+    }
+
+    fn take(&mut self, place: Self::Place, name: &'a str, raw: Raw<'a>) -> bool {
+        if let Some(place) = place {
+            return self.params.take(place, name, raw);
+        }
+        let Envelope { jsonrpc, id, method, params, result, error: _ } = &mut self.envelope;
+        let member = match name {
+            "jsonrpc" => jsonrpc,
+            "id" => id,
+            "method" => method,
+            "params" => params,
+            "result" => result,
+            // Seldom, and for serde to look through.
+            "error" => return false,
+            _ => return true,
+        };
+        member.replace(raw).is_none()
+    }
+}
+
+/// A member that is there, `null` included.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}
+
+impl<'a> Message<'a> {
+    fn parse(text: &'a str) -> Result<Self, EnvelopeError<'a>> {
+        let mut plain = Plain::default();
+        if json::visit(text, None, &mut plain) {
+            let Plain { envelope, params } = plain;
+            return Self::of(envelope, |raw| params.of(raw));
+        }
+        let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| {
+            if error.is_data() {
+                let problem = match text.as_bytes().first() {
+                    Some(b'{') => format!("not a JSON-RPC message: {error}"),
+                    _ => "a JSON-RPC message must be an object".to_owned(),
+                };
+                return EnvelopeError::NotAMessage { id: None, problem: problem.into() };
+            }
+            syntax_error(&error)
+        })?;
+        // A struct is read from an array as well.
+        if !text.trim_ascii_start().starts_with('{') {
+            let problem = "a JSON-RPC message must be an object".into();
+            return Err(EnvelopeError::NotAMessage { id: None, problem });
+        }
+        Self::of(envelope, |raw| Params::read(Some(raw)))
+    }
+
+    /// What an envelope holds, if it is one.
+    fn of(
+        envelope: Envelope<'a>,
+        read: impl FnOnce(Raw<'a>) -> Params<'a>,
+    ) -> Result<Self, EnvelopeError<'a>> {
+        let Envelope { jsonrpc, id: raw_id, method, params, result, error } = envelope;
+        let id = raw_id.and_then(|raw| Id::parse(raw.get()));
+        let refuse =
+            |problem: &'static str| Err(EnvelopeError::NotAMessage { id, problem: problem.into() });
+
+        if jsonrpc.is_none_or(|raw| raw.get() != "\"2.0\"") {
+            return refuse("the member \"jsonrpc\" must be \"2.0\"");
+        }
+        if raw_id.is_some() && id.is_none() {
+            return refuse("the member \"id\" must be a string or an integer");
+        }
+        let Some(method) = method else {
+            return match (id, result, error) {
+                (Some(id), Some(_), None) | (Some(id), None, Some(_)) => {
+                    Ok(Self::Response { id, result })
+                }
+                (_, None, None) => refuse("the member \"method\" is missing"),
+                (None, ..) => refuse("a response must have an \"id\""),
+                (Some(_), Some(_), Some(_)) => {
+                    refuse("a response has either \"result\" or \"error\"")
+                }
+            };
+        };
+        if result.is_some() || error.is_some() {
+            return refuse("a message has either \"method\" or \"result\" or \"error\"");
+        }
+        let Some(method) = method.text() else {
+            return refuse("the member \"method\" must be a string");
+        };
+        let params = params.filter(|raw| raw.get() != "null");
+        if params.is_some_and(|raw| !raw.get().starts_with('{')) {
+            return refuse("the member \"params\" must be an object");
+        }
+        let params = params.map(read).unwrap_or_default();
+        Ok(match id {
+            Some(id) => Self::Request { id, method, params },
+            None => Self::Notification { method, params },
+        })
+    }
+}
+
+fn syntax_error<'a>(error: &serde_json::Error) -> EnvelopeError<'a> {
+    EnvelopeError::NotJson(error.to_string())
+}
+
+/// The members of a JSON-RPC error object.
+#[derive(Clone, Debug, Serialize)]
+pub struct ErrorObject<'a> {
+    /// See `mcp::failure`.
+    pub code: i32,
+    /// One sentence for a person.
+    pub message: Cow<'a, str>,
+    /// Facts for a program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<serde_json::Value>,
+}
+
+/// `{"jsonrpc":"2.0","id":…,"result":…}` around a result that is JSON already.
+pub fn success(id: Id<'_>, result: &[u8]) -> Bytes {
+    let mut message = Vec::with_capacity(result.len() + id.0.len() + 40);
+    message.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+    message.extend_from_slice(id.0.as_bytes());
+    message.extend_from_slice(b",\"result\":");
+    message.extend_from_slice(result);
+    message.push(b'}');
+    message.into()
+}
+
+/// The same around a result that `write` appends, into one buffer.
+pub fn success_with(id: Id<'_>, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut message = Vec::with_capacity(640);
+    message.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+    message.extend_from_slice(id.0.as_bytes());
+    message.extend_from_slice(b",\"result\":");
+    write(&mut message);
+    message.push(b'}');
+    message.into()
+}
+
+/// `{"jsonrpc":"2.0","id":…,"error":…}`; without an id where none could be read, since `null` is no id
+/// in any revision's schema.
+pub fn error(id: Option<Id<'_>>, error: &ErrorObject<'_>) -> Bytes {
+    let mut message = Vec::with_capacity(256);
+    message.extend_from_slice(b"{\"jsonrpc\":\"2.0\",");
+    if let Some(id) = id {
+        message.extend_from_slice(b"\"id\":");
+        message.extend_from_slice(id.0.as_bytes());
+        message.push(b',');
+    }
+    message.extend_from_slice(b"\"error\":");
+    // Strings and a `Value` always serialise.
+    if serde_json::to_writer(&mut message, error).is_err() {
+        message.extend_from_slice(b"{\"code\":-32603,\"message\":\"internal error\"}");
+    }
+    message.push(b'}');
+    message.into()
+}
+
+/// A notification of ours.
+pub fn notification(method: &str, params: &serde_json::Value) -> Bytes {
+    let message = serde_json::json!({ "jsonrpc": "2.0", "method": method, "params": params });
+    message.to_string().into()
+}
+
+/// A request of ours to a client.
+pub fn request(id: u64, method: &str, params: &serde_json::Value) -> Bytes {
+    let message =
+        serde_json::json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+    message.to_string().into()
+}
+
+/// JSON text without the white space between its tokens, so that it fits one line of an event stream.
+/// Numbers and strings keep the spelling that came.
+pub fn compact(raw: Raw<'_>) -> String {
+    let mut text = String::with_capacity(raw.get().len());
+    let (mut in_string, mut escaped) = (false, false);
+    for char in raw.get().chars() {
+        if in_string {
+            in_string = escaped || char != '"';
+            escaped = !escaped && char == '\\';
+        } else if char.is_ascii_whitespace() {
+            continue;
+        } else {
+            in_string = char == '"';
+        }
+        text.push(char);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// No input panics, and whatever is accepted as a request is one by serde's own reading.
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC*") {
+            let _ = Body::parse(text.as_bytes());
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Body::parse(&bytes);
+        }
+
+        #[test]
+        fn a_request_keeps_its_id_and_method(id in any::<i64>(), method in "[a-z/\"\\\\é]{1,20}") {
+            let body = serde_json::json!({"jsonrpc": "2.0", "id": id, "method": method}).to_string();
+            let Ok(Body::One(Message::Request { id: found, method: name, params })) =
+                Body::parse(body.as_bytes()) else { panic!("not read: {body}") };
+            prop_assert_eq!(params.raw, None);
+            prop_assert_eq!(found.to_string(), id.to_string());
+            prop_assert_eq!(name.as_ref(), method);
+        }
+
+        #[test]
+        fn compact_changes_only_the_spaces(
+            key in ".{0,10}", text in ".{0,30}", number in any::<f64>().prop_filter("finite", |n| n.is_finite())
+        ) {
+            let value = serde_json::json!({key: [text, number, {"a": null}]});
+            let spaced = serde_json::to_string_pretty(&value).expect("serialises");
+            let raw: Raw<'_> = serde_json::from_str(&spaced).expect("is JSON");
+            let small = compact(raw);
+            prop_assert_eq!(small, value.to_string());
+        }
+    }
+}

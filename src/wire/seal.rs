@@ -1,0 +1,150 @@
+//! `requestState`: what the server remembers by letting the client carry it.
+//!
+//! Owns the sealing and opening (2026-07-28, basic/patterns/mrtr, "Server Requirements"). What is sealed
+//! is bound to the caller, to the request it belongs to and to a short time; HMAC-SHA-256 over all of it.
+//! Refuses anything that was changed, has lapsed, or comes from or for someone else.
+//! Trap: a lenient decoder that ignores trailing bytes would let a changed text pass; this one is strict.
+
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::clock::{Clock, Moment};
+
+/// How long a client may take to answer.
+const LIFE: Duration = Duration::from_secs(600);
+
+/// The key of one process: drawn at the start, known to nobody.
+pub struct Sealer {
+    key: [u8; 32],
+    clock: Clock,
+}
+
+impl std::fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sealer")
+    }
+}
+
+/// Whom and what a state belongs to; a digest, in which no two parts run into each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding([u8; 32]);
+
+impl Binding {
+    /// The binding to all of these parts.
+    pub fn of(parts: &[&[u8]]) -> Self {
+        let mut digest = Sha256::new();
+        for part in parts {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        Self(digest.finalize().into())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    /// Milliseconds on the process's clock.
+    until: u64,
+    state: Value,
+}
+
+/// Why a state was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadState {
+    /// It is not what was sent, or not for this request, or not from this caller.
+    #[error("requestState is not one that this server sent for this request")]
+    Foreign,
+    /// It is too old.
+    #[error("requestState has lapsed; begin again")]
+    Lapsed,
+}
+
+impl Sealer {
+    /// Draws the key.
+    pub fn new(clock: Clock) -> Result<Self, getrandom::Error> {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key)?;
+        Ok(Self { key, clock })
+    }
+
+    fn mac(&self, binding: &Binding, payload: &[u8]) -> Hmac<Sha256> {
+        // HMAC takes a key of any length.
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key)
+            .unwrap_or_else(|_| Hmac::<Sha256>::new(&Default::default()));
+        mac.update(&binding.0);
+        mac.update(payload);
+        mac
+    }
+
+    /// Seals a state for whoever and whatever `binding` says.
+    pub fn seal(&self, state: Value, binding: &Binding) -> String {
+        let until = self.clock.now().plus(LIFE).as_millis();
+        // A number and a `Value` always serialise.
+        let payload = serde_json::to_vec(&Sealed { until, state }).unwrap_or_default();
+        let tag = self.mac(binding, &payload).finalize().into_bytes();
+        format!("{}.{}", URL_SAFE_NO_PAD.encode(&payload), URL_SAFE_NO_PAD.encode(tag))
+    }
+
+    /// The state again, if it is what was sealed under the same binding.
+    pub fn open(&self, text: &str, binding: &Binding) -> Result<Value, BadState> {
+        let (payload, tag) = text.split_once('.').ok_or(BadState::Foreign)?;
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| BadState::Foreign);
+        let (payload, tag) = (decode(payload)?, decode(tag)?);
+        self.mac(binding, &payload).verify_slice(&tag).map_err(|_| BadState::Foreign)?;
+        let Sealed { until, state } =
+            serde_json::from_slice(&payload).map_err(|_| BadState::Foreign)?;
+        match self.clock.now() <= Moment::from_millis(until) {
+            true => Ok(state),
+            false => Err(BadState::Lapsed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_the_same_request_of_the_same_caller_opens_it() {
+        let sealer = Sealer::new(Clock::start()).expect("random bytes");
+        let sealed = sealer.seal(json!({"n": 1}), &Binding::of(&[b"alice", b"tool"]));
+        assert_eq!(sealer.open(&sealed, &Binding::of(&[b"alice", b"tool"])), Ok(json!({"n": 1})));
+        for binding in [[&b"bob"[..], b"tool"], [b"alice", b"other"], [b"alicet", b"ool"]] {
+            assert_eq!(sealer.open(&sealed, &Binding::of(&binding)), Err(BadState::Foreign));
+        }
+        let other = Sealer::new(Clock::start()).expect("random bytes");
+        assert_eq!(other.open(&sealed, &Binding::of(&[b"alice", b"tool"])), Err(BadState::Foreign));
+    }
+
+    #[test]
+    fn a_lapsed_state_is_refused_as_such() {
+        let sealer = Sealer::new(Clock::start()).expect("random bytes");
+        let payload = serde_json::to_vec(&Sealed { until: 0, state: json!(1) }).expect("JSON");
+        let tag = sealer.mac(&Binding::of(&[]), &payload).finalize().into_bytes();
+        let text = format!("{}.{}", URL_SAFE_NO_PAD.encode(&payload), URL_SAFE_NO_PAD.encode(tag));
+        std::thread::sleep(Duration::from_millis(5));
+        assert_eq!(sealer.open(&text, &Binding::of(&[])), Err(BadState::Lapsed));
+    }
+
+    proptest! {
+        #[test]
+        fn no_change_goes_unseen(position in 0usize..60, with in "[A-Za-z0-9_.-]") {
+            let sealer = Sealer::new(Clock::start()).expect("random bytes");
+            let sealed = sealer.seal(json!({"n": 1}), &Binding::of(&[]));
+            let mut changed = sealed.clone();
+            let position = position % sealed.len();
+            changed.replace_range(position..=position, &with);
+            prop_assume!(changed != sealed);
+            prop_assert_eq!(sealer.open(&changed, &Binding::of(&[])), Err(BadState::Foreign));
+            prop_assert_eq!(sealer.open(&format!("{sealed}{with}"), &Binding::of(&[])), Err(BadState::Foreign));
+        }
+    }
+}
