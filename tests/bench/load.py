@@ -8,20 +8,23 @@ import machine
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CRATES = ROOT / "target/bench-peers"
+# Where the workspace of tests/ is built.
+TESTS = ROOT / "target/tests"
 
 
 def build(crate: str) -> None:
     """Builds a crate below tests/bench in release mode."""
-    manifest = pathlib.Path(__file__).with_name("load") if crate == "load" else pathlib.Path(__file__).parent / "peers" / crate
-    command = ["cargo", "build", "--release", "--locked", "--quiet", "--target-dir", str(CRATES)]
-    subprocess.run([*command, "--manifest-path", str(manifest / "Cargo.toml")], check=True)
+    here = pathlib.Path(__file__).parent
+    source, target = (here / "load", TESTS) if crate == "load" else (here / "peers" / crate, CRATES)
+    command = ["cargo", "build", "--release", "--locked", "--quiet", "--target-dir", str(target)]
+    subprocess.run([*command, "--manifest-path", str(source / "Cargo.toml")], check=True)
 
 
 class Load:
     """Talks to one server; sessions are kept from one command to the next."""
 
     def __init__(self, dialect: dict, core: int | None):
-        command = [*machine.on_core(core), str(CRATES / "release/bench-load")]
+        command = [*machine.on_core(core), str(TESTS / "release/bench-load")]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.say(dialect)
 

@@ -1,5 +1,6 @@
 """What the machine gives: cores, memory, open files, free ports."""
 
+import fcntl
 import os
 import pathlib
 import re
@@ -49,10 +50,14 @@ def rss(pids: list[int]) -> int:
 
 
 def install(*packages: str) -> None:
-    """Debian packages, those of them whose command (the name after the colon) is not there yet."""
+    """Debian packages, those of them whose command (the name after the colon) is not there yet; one suite at a time."""
     missing = [name.split(":")[0] for name in packages if not shutil.which(name.split(":")[-1])]
     if missing:
-        subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], check=True, stdout=subprocess.DEVNULL)
+        with open(pathlib.Path(__file__).resolve().parents[2] / "target/apt.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            subprocess.run(["apt-get", "-qq", "update"], check=True)
+            apt = ["apt-get", "-qq", "install", "-y", "--no-install-recommends", *missing]
+            subprocess.run(apt, check=True, stdout=subprocess.DEVNULL)
 
 
 def about() -> str:

@@ -71,10 +71,26 @@ const STATELESS_VERSION: &str = "2026-07-28";
 const ID: u64 = 7;
 
 /// Writes POST with these headers and body; `%` in the body stands for the message.
-fn post(dialect: &Dialect, host: &str, accept: &str, headers: &[(&str, &str)], body: (&str, &[u8], &str), out: &mut Vec<u8>) {
+fn post(
+    dialect: &Dialect,
+    host: &str,
+    accept: &str,
+    headers: &[(&str, &str)],
+    body: (&str, &[u8], &str),
+    out: &mut Vec<u8>,
+) {
     let (before, message, after) = body;
-    let mut put = |pieces: &[&str]| pieces.iter().for_each(|piece| out.extend_from_slice(piece.as_bytes()));
-    put(&["POST ", &dialect.path, " HTTP/1.1\r\nHost: ", host, "\r\nContent-Type: application/json\r\nAccept: ", accept, "\r\n"]);
+    let mut put =
+        |pieces: &[&str]| pieces.iter().for_each(|piece| out.extend_from_slice(piece.as_bytes()));
+    put(&[
+        "POST ",
+        &dialect.path,
+        " HTTP/1.1\r\nHost: ",
+        host,
+        "\r\nContent-Type: application/json\r\nAccept: ",
+        accept,
+        "\r\n",
+    ]);
     for (name, value) in headers {
         put(&[name, ": ", value, "\r\n"]);
     }
@@ -128,12 +144,21 @@ impl Texts {
     }
 
     fn initialized(&self, dialect: &Dialect, session: &Session, out: &mut Vec<u8>) {
-        let headers = [("Mcp-Session-Id", &*session.id), ("MCP-Protocol-Version", &dialect.version)];
-        post(dialect, session.host(dialect), &dialect.accept, &headers, (INITIALIZED, b"", ""), out);
+        let headers =
+            [("Mcp-Session-Id", &*session.id), ("MCP-Protocol-Version", &dialect.version)];
+        post(
+            dialect,
+            session.host(dialect),
+            &dialect.accept,
+            &headers,
+            (INITIALIZED, b"", ""),
+            out,
+        );
     }
 
     fn echo(&self, dialect: &Dialect, session: &Session, accept: &str, out: &mut Vec<u8>) {
-        let headers = [("Mcp-Session-Id", &*session.id), ("MCP-Protocol-Version", &dialect.version)];
+        let headers =
+            [("Mcp-Session-Id", &*session.id), ("MCP-Protocol-Version", &dialect.version)];
         let message = message(session.number);
         let body = (self.echo.0.as_str(), &message[..], self.echo.1);
         post(dialect, session.host(dialect), accept, &headers, body, out);
@@ -235,7 +260,9 @@ impl Work for Opening<'_> {
             Step::Idle => return false,
             Step::Initialize(number) => self.texts.initialize(self.dialect, *number, out),
             Step::Initialized(session) => self.texts.initialized(self.dialect, session, out),
-            Step::Echo(session) => self.texts.echo(self.dialect, session, &self.dialect.accept, out),
+            Step::Echo(session) => {
+                self.texts.echo(self.dialect, session, &self.dialect.accept, out)
+            }
         }
         true
     }
@@ -251,7 +278,8 @@ impl Work for Opening<'_> {
                 Step::Echo(session)
             }
             Step::Echo(session) => {
-                prove_echo(answer, &message(session.number)).with_context(|| format!("echo: {}", shown(answer)))?;
+                prove_echo(answer, &message(session.number))
+                    .with_context(|| format!("echo: {}", shown(answer)))?;
                 self.sessions.push(session);
                 Step::Idle
             }
@@ -314,14 +342,17 @@ impl Work for Calls<'_> {
             }
             Call::Echo | Call::EchoJson | Call::EchoSse | Call::EchoHandle => {
                 // A stride, so that a million sessions are not met in the order of their memory.
-                let session = &sessions[(self.at.wrapping_mul(7_368_787) % sessions.len() as u64) as usize];
+                let session =
+                    &sessions[(self.at.wrapping_mul(7_368_787) % sessions.len() as u64) as usize];
                 let accept = match self.call {
                     Call::EchoJson => JSON,
                     Call::EchoSse => EVENTS,
                     _ => &dialect.accept,
                 };
                 match self.call {
-                    Call::EchoHandle => texts.stateless(dialect, session.number, Some(&session.id), out),
+                    Call::EchoHandle => {
+                        texts.stateless(dialect, session.number, Some(&session.id), out)
+                    }
                     _ => texts.echo(dialect, session, accept, out),
                 }
                 session.number
@@ -364,7 +395,11 @@ impl Work for Calls<'_> {
             return Ok(());
         }
         ensure!(answer.status == 200, "echo: {}", shown(answer));
-        ensure!(memmem::find(&answer.body, &message).is_some(), "another message came back: {}", shown(answer));
+        ensure!(
+            memmem::find(&answer.body, &message).is_some(),
+            "another message came back: {}",
+            shown(answer)
+        );
         Ok(())
     }
 }

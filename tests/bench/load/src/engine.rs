@@ -52,7 +52,8 @@ pub struct Tally {
 fn cpu(pids: &[i32]) -> anyhow::Result<(Duration, Duration)> {
     let mut server = Duration::ZERO;
     for &pid in pids {
-        let clock = clock_getcpuclockid(Pid::from_raw(pid)).with_context(|| format!("the clock of process {pid}"))?;
+        let clock = clock_getcpuclockid(Pid::from_raw(pid))
+            .with_context(|| format!("the clock of process {pid}"))?;
         server += Duration::from(clock.now()?);
     }
     Ok((server, ClockId::CLOCK_PROCESS_CPUTIME_ID.now()?.into()))
@@ -103,7 +104,8 @@ pub fn drive(dialect: &Dialect, work: &mut impl Work, plan: &Plan) -> anyhow::Re
     let mut events = Events::with_capacity(1024);
     let mut last_answer = start;
     loop {
-        let scheduling = plan.rate.is_some_and(|rate| engine.schedule(start, rate).unwrap_or(false));
+        let scheduling =
+            plan.rate.is_some_and(|rate| engine.schedule(start, rate).unwrap_or(false));
         engine.send_due(start)?;
         if engine.in_flight == 0 && !scheduling {
             break;

@@ -39,7 +39,8 @@ pub struct Head<'a> {
 pub fn head(buffer: &[u8]) -> anyhow::Result<Option<Head<'_>>> {
     let mut fields = [httparse::EMPTY_HEADER; 32];
     let mut parsed = httparse::Response::new(&mut fields);
-    let httparse::Status::Complete(length) = parsed.parse(buffer).context("an answer's head")? else {
+    let httparse::Status::Complete(length) = parsed.parse(buffer).context("an answer's head")?
+    else {
         return Ok(None);
     };
     let status = parsed.code.context("an answer without a status")?;
@@ -90,7 +91,8 @@ fn chunks(bytes: &[u8]) -> anyhow::Result<Option<(Vec<u8>, usize)>> {
     let mut body = Vec::new();
     let mut at = 0;
     loop {
-        let size = httparse::parse_chunk_size(&bytes[at..]).map_err(|_| anyhow::anyhow!("a chunk's size"))?;
+        let size = httparse::parse_chunk_size(&bytes[at..])
+            .map_err(|_| anyhow::anyhow!("a chunk's size"))?;
         let httparse::Status::Complete((line, size)) = size else { return Ok(None) };
         let from = at + line;
         let to = from + usize::try_from(size)?;

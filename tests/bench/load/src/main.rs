@@ -52,7 +52,12 @@ enum Command {
     /// How many of the kept streams are still open.
     StreamsOpen,
     /// Starts a program and waits for its first right answer.
-    Start { program: String, arguments: Vec<String>, environment: BTreeMap<String, String>, call: Call },
+    Start {
+        program: String,
+        arguments: Vec<String>,
+        environment: BTreeMap<String, String>,
+        call: Call,
+    },
     /// The answer to one echo, whole.
     Sample { call: Call },
 }
@@ -115,7 +120,8 @@ impl Load {
                     rate,
                     most,
                 };
-                let warm = Plan { seconds: Some(Duration::from_secs_f64(warmup)), most: None, ..plan };
+                let warm =
+                    Plan { seconds: Some(Duration::from_secs_f64(warmup)), most: None, ..plan };
                 let count = sessions.min(self.sessions.len());
                 let (tally, made) = {
                     let mut calls = Calls::new(&self.dialect, call, &self.sessions[..count])?;
@@ -139,7 +145,8 @@ impl Load {
             }
             Command::StreamsOpen => json!({"streams": self.streams.still_open()?}),
             Command::Start { program, arguments, environment, call } => {
-                let took = start::until_answer(&self.dialect, call, &program, &arguments, &environment)?;
+                let took =
+                    start::until_answer(&self.dialect, call, &program, &arguments, &environment)?;
                 json!({"seconds": took.as_secs_f64()})
             }
             Command::Sample { call } => {
@@ -158,7 +165,8 @@ fn main() -> anyhow::Result<()> {
     let mut load = Load { dialect, sessions: Vec::new(), streams: Streams::default() };
     for line in lines {
         let command = serde_json::from_str(&line?).context("a command")?;
-        let answer = load.obey(command).unwrap_or_else(|error| json!({"error": format!("{error:#}")}));
+        let answer =
+            load.obey(command).unwrap_or_else(|error| json!({"error": format!("{error:#}")}));
         let mut out = io::stdout().lock();
         serde_json::to_writer(&mut out, &answer)?;
         out.write_all(b"\n")?;

@@ -33,7 +33,11 @@ impl Streams {
                     break head;
                 }
             };
-            ensure!(head.status == 200 && head.events, "no stream: {}", String::from_utf8_lossy(&buffer[..filled]));
+            ensure!(
+                head.status == 200 && head.events,
+                "no stream: {}",
+                String::from_utf8_lossy(&buffer[..filled])
+            );
             stream.set_nonblocking(true)?;
             self.0.push(stream);
         }
