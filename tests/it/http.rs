@@ -221,10 +221,13 @@ async fn a_reader_that_stops_does_not_keep_its_session() {
     ])
     .await;
     let talk = server.session(3).await;
-    talk.rpc("logging/setLevel", json!({"level": "debug"})).send().await.expect_status(200);
-    // More than the kernel takes for a reader that does not read.
-    let ticks = json!({"count": 10_000, "interval_ms": 0});
-    let mut stream = talk.call("stream_ticks", ticks).begin().await;
+    // More than the kernel takes for a reader that does not read: each event repeats the token.
+    let ticks = json!({
+        "name": "stream_ticks",
+        "arguments": {"count": 1000, "interval_ms": 0},
+        "_meta": {"progressToken": "x".repeat(20_000)},
+    });
+    let mut stream = talk.rpc("tools/call", ticks).begin().await;
     stream.head().await.expect_status(200);
     eventually(|| server.instances[3].state.sessions.counts().live == 0).await;
 }
