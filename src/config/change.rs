@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use figment::value::{Dict, Num, Value};
 use serde::Serialize;
 
-use super::{ConfigError, Layers, POLICY_SECTIONS, collect_leaves, source::Setting};
+use super::{ConfigError, Layers, POLICY_SECTIONS, describe::collect_leaves, source::Setting};
 use crate::id::InstanceId;
 
 /// Keys and whole sections that a running server keeps as they were, and why.

@@ -1,5 +1,4 @@
-//! The small types that configuration values are parsed into: [`Secret`], [`Seconds`], [`FrontDoor`],
-//! [`LogLevel`], [`Network`], [`Listen`].
+//! The types that configuration values are parsed into.
 //!
 //! Owns what each value may look like; refuses anything else with a text that says what to write.
 //! Trap: a [`Secret`] must never reach a log or an error, so it has no `Display` and its `Debug`
@@ -141,6 +140,56 @@ impl FromStr for Listen {
         let address = text.parse().map(Some).map(Self);
         address.map_err(|_| "must be an address and a port, such as 127.0.0.1:9090 or [::]:9090")
     }
+}
+
+/// Shape of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Several lines an event, for a person at a terminal.
+    Pretty,
+    /// One line an event.
+    Compact,
+    /// One JSON object an event.
+    Json,
+}
+
+/// Form of the answer to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ResponseForm {
+    /// JSON unless the call streams or the client takes only `text/event-stream`.
+    Auto,
+    /// JSON, whatever the client accepts.
+    Json,
+    /// An event stream, whatever the client accepts.
+    Sse,
+}
+
+/// `auth.mode`; what it means is `auth::AuthMode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthModeName {
+    /// No token is asked for.
+    Off,
+    /// A well-formed token must be there; it is not verified.
+    Passthrough,
+    /// One of the configured tokens must be there.
+    Tokens,
+}
+
+/// A group of tools that configuration turns on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ToolSet {
+    /// Echo and session state.
+    Session,
+    /// What arrived, and how the server is.
+    Diagnostics,
+    /// Streams and large answers, for people who test proxies.
+    Streaming,
+    /// What the official conformance suite asks for.
+    Conformance,
 }
 
 macro_rules! deserialize_from_str {
