@@ -9,7 +9,7 @@ use std::fmt;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    config::{Change, ConfigError, Layers},
+    config::{ConfigError, Layers, Reloaded},
     observe::log::LogControl,
 };
 
@@ -48,7 +48,7 @@ pub enum NotReloaded {
 }
 
 /// What was asked, and who waits for the answer.
-pub(crate) type Asked = oneshot::Sender<Result<Change, NotReloaded>>;
+pub(crate) type Asked = oneshot::Sender<Result<Reloaded, NotReloaded>>;
 
 /// Asks the server to read its configuration again. A clone asks the same server.
 #[derive(Clone, Debug)]
@@ -62,7 +62,7 @@ impl Reloads {
     }
 
     /// What came of reading it again.
-    pub async fn ask(&self) -> Result<Change, NotReloaded> {
+    pub async fn ask(&self) -> Result<Reloaded, NotReloaded> {
         let (answer, answered) = oneshot::channel();
         self.0.send(answer).await.map_err(|_| NotReloaded::Stopping)?;
         answered.await.unwrap_or(Err(NotReloaded::Stopping))

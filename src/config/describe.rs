@@ -84,14 +84,19 @@ fn is_secret(key: &str) -> bool {
     key.ends_with("admin.token") || key.contains("auth.tokens") && !key.ends_with("tokens_file")
 }
 
-pub(super) fn collect_leaves(prefix: &str, tree: &Dict, leaves: &mut Vec<(String, Value)>) {
-    for (name, value) in tree {
-        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-        match value {
-            Value::Dict(_, inner) => collect_leaves(&key, inner, leaves),
-            leaf => leaves.push((key, leaf.clone())),
+/// Every key of a tree with its value.
+pub(super) fn leaves(tree: &Dict) -> Vec<(String, Value)> {
+    fn collect(prefix: &str, tree: &Dict, leaves: &mut Vec<(String, Value)>) {
+        for (name, value) in tree {
+            match value {
+                Value::Dict(_, inner) => collect(&format!("{prefix}{name}."), inner, leaves),
+                leaf => leaves.push((format!("{prefix}{name}"), leaf.clone())),
+            }
         }
     }
+    let mut leaves = Vec::new();
+    collect("", tree, &mut leaves);
+    leaves
 }
 
 /// A value as TOML; a secret as `"***"`, an unset one as `""`.

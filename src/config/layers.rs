@@ -1,7 +1,7 @@
 //! The layers: embedded defaults < file < environment < flags, and on top of them what an instance has to itself.
 //!
-//! Owns [`Layers`]: reading them, printing what is in force, and checking it. Refuses unknown keys and values that could
-//! not work, with one line that names the key, the value and where it came from.
+//! Owns [`Layers`]: reading them, printing what is in force, and checking it. Refuses unknown keys and values that
+//! cannot work, with one line that names the key, the value and where it came from.
 
 use std::path::PathBuf;
 
@@ -10,12 +10,11 @@ use figment::{
     providers::{Format, Toml},
     value::Dict,
 };
-use serde::Deserialize;
 
 use super::{
     Config, ConfigError, DEFAULTS, PolicyConfig, Written,
     checks::{self, Rule},
-    describe::{collect_leaves, describe, display, key_of, origin_name},
+    describe::{describe, display, key_of, leaves, origin_name},
     source::{self, CONFIG_VARIABLE},
 };
 use crate::{
@@ -39,7 +38,7 @@ pub struct Flags {
 pub struct Layers(pub(super) Figment);
 
 impl Layers {
-    /// Merges the layers for this process: its environment and its flags.
+    /// Those of this process: its environment and its flags.
     pub fn of_process(flags: &Flags) -> Result<Self, ConfigError> {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -47,7 +46,7 @@ impl Layers {
         Self::merge(flags, &variables)
     }
 
-    /// Merges the layers, with the environment as an argument.
+    /// The same with the environment as an argument.
     pub fn merge(flags: &Flags, variables: &[(String, String)]) -> Result<Self, ConfigError> {
         let mut figment = Figment::from(Toml::string(DEFAULTS));
         let defaults: Dict = figment.extract().map_err(|error| describe(&error, None))?;
@@ -80,11 +79,8 @@ impl Layers {
 
     /// Every key in force as a line of TOML with its origin, secrets redacted.
     pub fn print(&self) -> Result<String, ConfigError> {
-        let tree = self.tree(&self.0)?;
-        let mut leaves = Vec::new();
-        collect_leaves("", &tree, &mut leaves);
         let mut lines = String::new();
-        for (key, value) in leaves {
+        for (key, value) in leaves(&self.tree(&self.0)?) {
             let text = display(&key, &value);
             lines.push_str(&format!("{key} = {text}  # {}\n", self.origin(&key)));
         }
@@ -95,35 +91,23 @@ impl Layers {
     pub fn check(&self) -> Result<Config, ConfigError> {
         let written: Written =
             self.0.extract().map_err(|error| self.describe(&error, &error.path))?;
+        // What most instances have is read once.
+        let common = written.policy();
         let mut instances = Vec::with_capacity(InstanceId::COUNT);
-        // Read once for all instances that have no section of their own.
-        let mut common: Option<PolicyConfig> = None;
         for id in InstanceId::all() {
-            let own = self.0.contains(&format!("instances.{id}"));
-            instances.push(match &common {
-                Some(common) if !own => common.clone(),
-                Some(_) | None => self.policy(id)?,
-            });
-            if !own {
-                common.get_or_insert_with(|| instances[id.index()].clone());
-            }
+            let policy = match written.instances.contains_key(&id) {
+                true => self.policy(id)?,
+                false => common.clone(),
+            };
+            self.require(&checks::of_policy(&policy), Some(id))?;
+            instances.push(policy);
         }
-        let config = Config {
-            debug: written.debug,
-            server: written.server,
-            hosts: written.hosts,
-            replica: written.replica,
-            http: written.http,
-            log: written.log,
-            admin: written.admin,
-            shutdown: written.shutdown,
-            instances,
-        };
+        let config = written.with(instances);
         self.require(&checks::of_process(&config), None)?;
         Ok(config)
     }
 
-    /// All that is in there, whatever it is.
+    /// Every value, known or not, of these layers or of those of one instance.
     pub(super) fn tree(&self, figment: &Figment) -> Result<Dict, ConfigError> {
         figment.extract().map_err(|error| self.describe(&error, &error.path))
     }
@@ -139,35 +123,11 @@ impl Layers {
     }
 
     fn policy(&self, id: InstanceId) -> Result<PolicyConfig, ConfigError> {
-        let prefix = format!("instances.{id}");
-        let merged = self.of_instance(id);
-        let policy = PolicyConfig {
-            protocol: self.section(&merged, &prefix, "protocol")?,
-            session: self.section(&merged, &prefix, "session")?,
-            stream: self.section(&merged, &prefix, "stream")?,
-            auth: self.section(&merged, &prefix, "auth")?,
-            origin: self.section(&merged, &prefix, "origin")?,
-            tools: self.section(&merged, &prefix, "tools")?,
-            tasks: self.section(&merged, &prefix, "tasks")?,
-        };
-        self.require(&checks::of_policy(&policy), Some(id))?;
-        Ok(policy)
-    }
-
-    fn section<'de, T: Deserialize<'de>>(
-        &self,
-        merged: &Figment,
-        prefix: &str,
-        name: &str,
-    ) -> Result<T, ConfigError> {
-        merged.extract_inner(name).map_err(|error| {
-            // In a focused figment the section comes last.
-            let rest = error.path.iter().filter(|part| *part != name).cloned();
-            let path: Vec<String> = std::iter::once(name.to_owned()).chain(rest).collect();
-            let own: Vec<String> =
-                prefix.split('.').map(str::to_owned).chain(path.clone()).collect();
+        self.of_instance(id).extract().map_err(|error| {
+            let instance = ["instances".to_owned(), id.to_string()];
+            let own = [&instance[..], &error.path].concat();
             let is_own = self.0.contains(&key_of(&own));
-            self.describe(&error, if is_own { &own } else { &path })
+            self.describe(&error, if is_own { &own } else { &error.path })
         })
     }
 

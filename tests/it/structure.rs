@@ -153,5 +153,5 @@ fn leaves_use_nothing_of_ours() {
             }
         }
     }
-    assert_eq!(checked, leaves.len() + 7);
+    assert_eq!(checked, leaves.len() + 8);
 }
