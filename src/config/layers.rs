@@ -55,11 +55,8 @@ impl Layers {
         let file = flags.file.clone().or_else(|| from_variable.map(|(_, path)| path.into()));
         if let Some(file) = file {
             let text = std::fs::read_to_string(&file).map_err(|error| {
-                ConfigError::new(
-                    "",
-                    &file.display().to_string(),
-                    format!("cannot be read: {error}"),
-                )
+                let problem = format!("cannot be read: {error}");
+                ConfigError::new("", &file.display().to_string(), problem)
             })?;
             // Parsed once by itself, so that a syntax error is told before any key is looked at.
             figment = figment.merge(TomlFile { text, path: file });

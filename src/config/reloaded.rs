@@ -115,12 +115,10 @@ impl InForce {
                 found.push(Difference { key, name: key.clone(), before });
                 continue;
             }
-            let one = |was: (String, &'a Value)| Difference {
-                key,
-                name: was.0.clone(),
-                before: vec![was],
-            };
-            found.extend(before.into_iter().map(one));
+            for (path, value) in before {
+                let name = path.clone();
+                found.push(Difference { key, name, before: vec![(path, value)] });
+            }
         }
         found
     }

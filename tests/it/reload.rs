@@ -133,14 +133,15 @@ fn each_key_is_taken_as_the_table_says() {
         Layers::merge(&flags, &[]).expect("is merged")
     };
     let meaning = |layers: &Layers| format!("{:?}", layers.check().expect("fits"));
-    let table = by_table();
+    let before = layers("");
+    let (old, table) = (meaning(&before), by_table());
     for (key, value) in OTHERS {
         let (section, _) = key.split_once('.').unwrap_or((key, ""));
         let own = format!("instances.3.{key}");
         let names = [Some(*key), POLICY_SECTIONS.contains(&section).then_some(own.as_str())];
         for name in names.into_iter().flatten() {
-            let (before, after) = (layers(""), layers(&format!("{name} = {value}")));
-            let (old, new) = (meaning(&before), meaning(&after));
+            let after = layers(&format!("{name} = {value}"));
+            let new = meaning(&after);
             assert_ne!(old, new, "{name} = {value} changes nothing");
             let (layers, reloaded) = after.taking_over(&before).expect("can be taken over");
             let name = name.to_owned();
