@@ -6,8 +6,9 @@
 use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context, bail, ensure};
-use axum::body::Body;
+use bytes::Bytes;
 use http::{Request, Uri, header};
+use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
@@ -42,7 +43,8 @@ async fn get(url: &str) -> anyhow::Result<()> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let request = Request::get(path).header(header::HOST, authority.as_str()).body(Body::empty())?;
+    let request =
+        Request::get(path).header(header::HOST, authority.as_str()).body(Empty::<Bytes>::new())?;
     let answer = sender.send_request(request);
     let response = tokio::select! {
         response = answer => response?,

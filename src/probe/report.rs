@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::{
@@ -95,6 +96,15 @@ struct Broken {
     detail: String,
 }
 
+impl Latency {
+    fn of(instance: Option<u8>, histogram: &Histogram<u64>) -> Self {
+        let milliseconds = |micros: u64| micros as f64 / 1000.0;
+        let at = |quantile| milliseconds(histogram.value_at_quantile(quantile));
+        let (requests, max_ms) = (histogram.len(), milliseconds(histogram.max()));
+        Self { instance, requests, p50_ms: at(0.5), p90_ms: at(0.9), p99_ms: at(0.99), max_ms }
+    }
+}
+
 impl Report {
     pub(super) fn of(plan: &Plan, tally: &Tally, elapsed: Duration) -> Self {
         let asked = plan.asked.sessions;
@@ -106,7 +116,6 @@ impl Report {
                 .map(|(process, _)| process.clone())
                 .unwrap_or_default(),
         };
-        let milliseconds = |micros: u64| micros as f64 / 1000.0;
         let broken = tally.examples.iter().map(|example| Broken {
             session: example.session,
             era: match example.era {
@@ -118,6 +127,20 @@ impl Report {
             verdict: example.defect.as_str(),
             detail: example.defect.to_string(),
         });
+        let errors = tally.causes.iter().map(|(cause, (sessions, first))| ErrorCount {
+            cause: cause.to_string(),
+            sessions: *sessions,
+            first: first.clone(),
+        });
+        let misroutes = tally.routes.iter().map(|(route, sessions)| Misroute {
+            minted_by: place(route.minted_by),
+            served_by: place(route.served_by),
+            sessions: *sessions,
+        });
+        let minted = |(process, sessions): &(Process, u32)| Minted {
+            process: process.clone(),
+            sessions: *sessions,
+        };
         Self {
             url: plan.asked.url.clone(),
             connect: plan.asked.connect.clone(),
@@ -131,42 +154,11 @@ impl Report {
             requests: tally.requests,
             requests_per_second: tally.requests as f64 / elapsed.as_secs_f64().max(f64::EPSILON),
             statuses: tally.statuses.clone(),
-            errors: tally
-                .causes
-                .iter()
-                .map(|(cause, (sessions, first))| ErrorCount {
-                    cause: cause.to_string(),
-                    sessions: *sessions,
-                    first: first.clone(),
-                })
-                .collect(),
+            errors: errors.collect(),
             lost: tally.reasons.iter().map(|(reason, count)| (reason.as_str(), *count)).collect(),
-            misroutes: tally
-                .routes
-                .iter()
-                .map(|(route, sessions)| Misroute {
-                    minted_by: place(route.minted_by),
-                    served_by: place(route.served_by),
-                    sessions: *sessions,
-                })
-                .collect(),
-            replicas: tally
-                .processes
-                .iter()
-                .map(|(process, sessions)| Minted { process: process.clone(), sessions: *sessions })
-                .collect(),
-            latencies: tally
-                .latencies
-                .iter()
-                .map(|(instance, histogram)| Latency {
-                    instance: *instance,
-                    requests: histogram.len(),
-                    p50_ms: milliseconds(histogram.value_at_quantile(0.5)),
-                    p90_ms: milliseconds(histogram.value_at_quantile(0.9)),
-                    p99_ms: milliseconds(histogram.value_at_quantile(0.99)),
-                    max_ms: milliseconds(histogram.max()),
-                })
-                .collect(),
+            misroutes: misroutes.collect(),
+            replicas: tally.processes.iter().map(minted).collect(),
+            latencies: tally.latencies.iter().map(|(at, all)| Latency::of(*at, all)).collect(),
             broken: broken.collect(),
             hints: hints(tally),
         }
@@ -242,8 +234,18 @@ fn hints(tally: &Tally) -> Vec<&'static str> {
     hints
 }
 
-impl Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// Counts under a title, each with what was counted.
+fn list<N: Display>(
+    f: &mut fmt::Formatter<'_>,
+    title: &str,
+    rows: impl IntoIterator<Item = (N, String)>,
+) -> fmt::Result {
+    writeln!(f, "\n{title}")?;
+    rows.into_iter().try_for_each(|(count, row)| writeln!(f, "{count:>9}  {row}"))
+}
+
+impl Report {
+    fn write_verdicts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Sessions { asked, verdicts, unfinished } = &self.sessions;
         match &self.connect {
             Some(address) => writeln!(f, "{} at {address}", self.url)?,
@@ -267,26 +269,29 @@ impl Display for Report {
         for (reason, count) in &self.lost {
             writeln!(f, "\nlost: {reason:<18}{count:>9}")?;
         }
+        Ok(())
+    }
+
+    fn write_counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.misroutes.is_empty() {
-            writeln!(f, "\nmisrouted")?;
-            for Misroute { minted_by, served_by, sessions } in &self.misroutes {
-                writeln!(f, "{sessions:>9}  minted by {minted_by}, served by {served_by}")?;
-            }
+            let row = |Misroute { minted_by, served_by, sessions }: &Misroute| {
+                (*sessions, format!("minted by {minted_by}, served by {served_by}"))
+            };
+            list(f, "misrouted", self.misroutes.iter().map(row))?;
         }
-        writeln!(f, "\nsessions minted by")?;
-        for Minted { process, sessions } in &self.replicas {
-            writeln!(f, "{sessions:>9}  {process}")?;
-        }
-        writeln!(f, "\nanswers by status")?;
-        for (status, count) in &self.statuses {
-            writeln!(f, "{count:>9}  {status}")?;
-        }
+        let minted = self.replicas.iter().map(|row| (row.sessions, row.process.to_string()));
+        list(f, "sessions minted by", minted)?;
+        let statuses = self.statuses.iter().map(|(status, count)| (*count, status.to_string()));
+        list(f, "answers by status", statuses)?;
         if !self.errors.is_empty() {
-            writeln!(f, "\nfailures")?;
-            for ErrorCount { cause, sessions, first } in &self.errors {
-                writeln!(f, "{sessions:>9}  {cause}: {first}")?;
-            }
+            let errors = self.errors.iter();
+            let row = |row: &ErrorCount| (row.sessions, format!("{}: {}", row.cause, row.first));
+            list(f, "failures", errors.map(row))?;
         }
+        Ok(())
+    }
+
+    fn write_latencies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
             "\n{:<10}{:>9}{:>10}{:>10}{:>10}{:>10}  ms",
@@ -299,6 +304,15 @@ impl Display for Report {
                 "{instance:<10}{requests:>9}{p50_ms:>10.2}{p90_ms:>10.2}{p99_ms:>10.2}{max_ms:>10.2}"
             )?;
         }
+        Ok(())
+    }
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_verdicts(f)?;
+        self.write_counts(f)?;
+        self.write_latencies(f)?;
         if !self.broken.is_empty() {
             writeln!(f, "\nthe first that are not whole")?;
             for Broken { session, era, host, at, verdict, detail } in &self.broken {
@@ -308,9 +322,6 @@ impl Display for Report {
         if !self.hints.is_empty() {
             writeln!(f)?;
         }
-        for hint in &self.hints {
-            writeln!(f, "{hint}")?;
-        }
-        Ok(())
+        self.hints.iter().try_for_each(|hint| writeln!(f, "{hint}"))
     }
 }

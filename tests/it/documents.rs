@@ -28,7 +28,6 @@ use crate::support::TestServer;
 const README: &str = include_str!("../../README.md");
 const CHANGELOG: &str = include_str!("../../CHANGELOG.md");
 const DEPLOY: &str = include_str!("../../deploy/README.md");
-const MAP: &str = include_str!("../../src/lib.rs");
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The part of the README below a heading, down to the next one.
@@ -476,7 +475,7 @@ fn matrix(what: &str, rows: impl IntoIterator<Item = (String, Window)>) -> Strin
 #[test]
 fn the_version_tables_are_those_of_the_program() {
     // ALL is written by hand; the sources list the variants.
-    let source = &sources()["mcp/version.rs"];
+    let source = &sources()["wire/version.rs"];
     let (_, variants) = source.split_once("pub enum Feature {").expect("is there");
     let (variants, _) = variants.split_once('}').expect("ends");
     let count = variants.lines().filter(|line| line.ends_with(',')).count();
@@ -678,23 +677,4 @@ fn the_changelog_knows_this_version() {
     let headings: Vec<_> = CHANGELOG.lines().filter(|line| line.starts_with("## [")).collect();
     assert!(!headings.is_empty());
     assert!(CHANGELOG.contains(env!("CARGO_PKG_VERSION")), "{headings:?}");
-}
-
-#[test]
-fn the_map_names_the_modules_that_there_are() {
-    let rows = MAP.lines().filter_map(|line| line.strip_prefix("//! | ")).skip(1);
-    let named: BTreeSet<_> =
-        rows.flat_map(codes).map(|name| name.trim_matches(['[', ']'])).collect();
-    assert!(!named.is_empty());
-
-    let files = sources();
-    for name in &named {
-        let file = format!("{}.rs", name.replace("::", "/"));
-        assert!(files.contains_key(&file), "lib.rs names {name}, and there is no src/{file}");
-    }
-    for file in files.keys().filter(|file| !file.contains('/') && *file != "lib.rs") {
-        let module = file.strip_suffix(".rs").expect("a source file");
-        let named = named.contains(module) || module == "main";
-        assert!(named, "the table in lib.rs does not name {module}");
-    }
 }

@@ -38,6 +38,7 @@ mod sessions;
 mod stateless;
 mod store;
 mod store_model;
+mod store_unavailable;
 mod streams;
 mod structure;
 mod subscriptions;

@@ -73,7 +73,7 @@ impl Stateless<'_> {
         let mut front = *self;
         let Call { call, prepared, context } = call::begin(&mut front, params, client).await?;
         match prepared {
-            Prepared::Now(step) if context.stream.is_none() => {
+            Prepared::Now(step) => {
                 let outcome = call::step(call.tool, &context, step, settle).await;
                 Ok(self.exchange.whole(self.finish(id, &call, &context, outcome)?))
             }
