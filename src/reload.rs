@@ -1,19 +1,19 @@
 //! Taking over another configuration while serving.
 //!
-//! Owns who may ask for it ([`Reloads`]), where it is read from ([`Source`]) and what can come of it. Refuses
-//! half of it: a configuration that cannot be used as a whole changes nothing.
-//! Trap: who asks waits for the answer, so a server that stops must not leave anyone waiting.
+//! Owns how it is asked for ([`Reloads`]), where it is read from ([`Source`]) and why it may not happen
+//! ([`NotReloaded`]). A configuration with one bad value changes nothing at all.
+//! Trap: the caller waits for the answer, so a server that stops must answer all who wait.
 
 use std::fmt;
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    config::{Change, ConfigError, Layers},
+    config::{ConfigError, Layers, Reloaded},
     observe::log::LogControl,
 };
 
-/// How many may wait for a reload at once; more wait to be heard.
+/// Reloads that may be asked for and not yet done; whoever asks for one more waits to ask.
 const WAITING: usize = 4;
 
 /// Where a running server reads its configuration again.
@@ -22,7 +22,7 @@ pub struct Source {
     pub layers: Layers,
     /// Reads it again.
     pub read: Box<dyn Fn() -> Result<Layers, ConfigError> + Send + Sync>,
-    /// The log, whose level is part of it; `None` where it is somebody else's.
+    /// The log, which gets the new level and opens its file anew; `None` where the server has not installed it.
     pub log: Option<LogControl>,
 }
 
@@ -48,7 +48,7 @@ pub enum NotReloaded {
 }
 
 /// What was asked, and who waits for the answer.
-pub(crate) type Asked = oneshot::Sender<Result<Change, NotReloaded>>;
+pub(crate) type Asked = oneshot::Sender<Result<Reloaded, NotReloaded>>;
 
 /// Asks the server to read its configuration again. A clone asks the same server.
 #[derive(Clone, Debug)]
@@ -61,8 +61,8 @@ impl Reloads {
         (Self(ask), asked)
     }
 
-    /// What came of reading it again.
-    pub async fn ask(&self) -> Result<Change, NotReloaded> {
+    /// Waits until it is done, and says what has changed.
+    pub async fn ask(&self) -> Result<Reloaded, NotReloaded> {
         let (answer, answered) = oneshot::channel();
         self.0.send(answer).await.map_err(|_| NotReloaded::Stopping)?;
         answered.await.unwrap_or(Err(NotReloaded::Stopping))

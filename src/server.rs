@@ -37,7 +37,7 @@ use self::{
 };
 use crate::{
     admin::Admin,
-    config::{Change, Config, Secret},
+    config::{Config, Reloaded, Secret},
     http::{access_log::Identity, idle_watch::IdleWatch},
     id::EndReason,
     mcp::Endpoint,
@@ -264,7 +264,7 @@ impl Server {
     }
 
     /// Reads the configuration again and serves by it, or says why it does not.
-    fn reload(&mut self) -> Result<Change, NotReloaded> {
+    fn reload(&mut self) -> Result<Reloaded, NotReloaded> {
         match self.try_reload() {
             Ok(change) => {
                 tracing::info!(applied = %change.applied.join(" "), "configuration reloaded");
@@ -282,7 +282,7 @@ impl Server {
         }
     }
 
-    fn try_reload(&mut self) -> Result<Change, NotReloaded> {
+    fn try_reload(&mut self) -> Result<Reloaded, NotReloaded> {
         let refused = |error: anyhow::Error| NotReloaded::Refused(format!("{error:#}"));
         let source = self.source.as_ref().ok_or(NotReloaded::NoSource)?;
         let read = (source.read)().and_then(|layers| layers.taking_over(&source.layers));

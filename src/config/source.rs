@@ -39,7 +39,7 @@ pub const PLAIN_NAMES: &[(&str, &str)] = &[
 /// Names the configuration file itself, so it is no key.
 pub const CONFIG_VARIABLE: &str = "MCP_ECHO_CONFIG";
 
-/// Where a value comes from that nobody wrote.
+/// The origin of a `protocol.version` that nobody set.
 pub(super) const DERIVED: &str = "the newest of protocol.versions";
 
 const PREFIX: &str = "MCP_ECHO_";
@@ -52,17 +52,17 @@ pub(super) struct Setting {
 }
 
 impl Setting {
-    /// A setting that follows from another.
+    /// One that follows from another.
     pub(super) fn derived(path: &str, value: impl Into<Value>) -> Self {
         Self { origin: DERIVED.to_owned(), path: path.to_owned(), value: value.into() }
     }
 
-    /// A setting that a running server cannot change.
+    /// One that a reload leaves as it was.
     pub(super) fn held(path: &str, value: Value) -> Self {
         Self { origin: "the start of this process".to_owned(), path: path.to_owned(), value }
     }
 
-    /// A setting given on the command line.
+    /// One of the command line.
     pub(super) fn flag(flag: &str, path: &str, value: impl Into<Value>) -> Self {
         Self { origin: format!("flag {flag}"), path: path.to_owned(), value: value.into() }
     }
@@ -161,8 +161,8 @@ fn parse_like(default: &Value, text: &str) -> Result<Value, &'static str> {
     }
 }
 
-/// `MCP_ECHO_STATEFUL_SERVICE_HOST`, `MCP_ECHO_PORT=tcp://…`: written by Kubernetes for a Service of such
-/// a name, not by an operator.
+/// `MCP_ECHO_STATEFUL_SERVICE_HOST`, `MCP_ECHO_PORT=tcp://…`: set by Kubernetes for a Service of that name, not by the
+/// operator.
 fn is_service_link(name: &str, text: &str) -> bool {
     let linked =
         ["_SERVICE_HOST", "_SERVICE_PORT", "_TCP", "_UDP"].iter().any(|part| name.contains(part));

@@ -1,7 +1,6 @@
-//! The small types that configuration values are parsed into: [`Secret`], [`Seconds`], [`FrontDoor`],
-//! [`LogLevel`], [`Network`], [`Listen`].
+//! The types that configuration values are parsed into.
 //!
-//! Owns what each value may look like; refuses anything else with a text that says what to write.
+//! Owns what each value may look like. Anything else is refused with a text that says what to write.
 //! Trap: a [`Secret`] must never reach a log or an error, so it has no `Display` and its `Debug`
 //! is a constant.
 
@@ -17,13 +16,13 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::id::InstanceId;
 
-/// Text that is compared but never shown.
+/// A token or the like: compared, never shown.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps a text so that it can no longer be printed by accident.
+    /// From now on the text cannot be printed by accident.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -143,6 +142,56 @@ impl FromStr for Listen {
     }
 }
 
+/// Shape of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Several lines an event, for a person at a terminal.
+    Pretty,
+    /// One line an event.
+    Compact,
+    /// One JSON object an event.
+    Json,
+}
+
+/// Form of the answer to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ResponseForm {
+    /// JSON unless the call streams or the client takes only `text/event-stream`.
+    Auto,
+    /// JSON, whatever the client accepts.
+    Json,
+    /// An event stream, whatever the client accepts.
+    Sse,
+}
+
+/// `auth.mode`; what it means is `tenant::auth::AuthMode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthModeName {
+    /// No token is asked for.
+    Off,
+    /// A well-formed token must be there; it is not verified.
+    Passthrough,
+    /// One of the configured tokens must be there.
+    Tokens,
+}
+
+/// A group of tools that configuration turns on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ToolSet {
+    /// Echo and session state.
+    Session,
+    /// What arrived, and how the server is.
+    Diagnostics,
+    /// Streams and large answers, for people who test proxies.
+    Streaming,
+    /// What the official conformance suite asks for.
+    Conformance,
+}
+
 macro_rules! deserialize_from_str {
     ($($name:ty),+) => {$(
         impl<'de> Deserialize<'de> for $name {
@@ -156,7 +205,7 @@ deserialize_from_str!(FrontDoor, Listen, LogLevel, Network);
 
 /// Whether a text can be a host: a name, an IPv4 address or a bracketed IPv6 address.
 pub fn is_host_name(text: &str) -> bool {
-    /// The bytes of a label.
+    /// Which bytes may stand in a label, by byte: every request's host is looked at here.
     const LABEL: [bool; 256] = {
         let mut table = [false; 256];
         let mut byte = 0u8;
@@ -171,7 +220,6 @@ pub fn is_host_name(text: &str) -> bool {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => {
             let body = text.strip_suffix('.').unwrap_or(text);
-            // Every request's host is looked at here.
             let mut label = 0;
             for byte in body.bytes() {
                 match byte {

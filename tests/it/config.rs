@@ -7,7 +7,7 @@
 use std::{collections::BTreeSet, io::Write as _, path::Path};
 
 use mcp_echo_stateful::config::{
-    Config, ConfigError, DEFAULTS, Flags, FrontDoor, Layers, LogFormat, PLAIN_NAMES,
+    Config, ConfigError, DEFAULTS, Flags, FrontDoor, Key, Layers, LogFormat, PLAIN_NAMES,
 };
 use serde_json::Value;
 use tempfile::NamedTempFile;
@@ -95,6 +95,8 @@ fn every_key_has_a_test() {
         .map(|line| line.split_once(" = ").expect("a key and a value").0.to_owned())
         .collect();
     assert_eq!(keys, printed, "config print knows the same keys");
+    assert_eq!(Key::all().count(), keys.len());
+    assert_eq!(keys, Key::all().map(|key| key.path.to_owned()).collect(), "and so does the table");
     for key in keys {
         let test = format!("async fn {}()", key.replace('.', "_"));
         assert!(include_str!("config.rs").contains(&test), "{key} has no test: {test}");

@@ -11,7 +11,7 @@ use std::{
 
 use mcp_echo_stateful::{
     config::{
-        CONFIG_VARIABLE, DEFAULTS, Flags, Layers, NEEDS_RESTART, PLAIN_NAMES, POLICY_SECTIONS,
+        CONFIG_VARIABLE, DEFAULTS, Flags, Key, Layers, PLAIN_NAMES, POLICY_SECTIONS, Reload,
         ToolSet,
     },
     failure::Failure,
@@ -264,12 +264,26 @@ fn the_variable_table_is_that_of_the_program() {
 
 #[test]
 fn the_section_table_and_the_examples_fit_the_configuration() {
-    let rows = table("### Configuration", &["section", "what", "per instance"]);
+    let rows = table("### Configuration", &["section", "what", "per instance", "on a reload"]);
     let written = set(rows.iter().map(|row| code(row[0])));
     let known = set(DEFAULTS.lines().filter_map(|line| line.strip_prefix('[')?.strip_suffix(']')));
     assert_eq!(written, known);
     let per_instance = set(rows.iter().filter(|row| row[2] == "yes").map(|row| code(row[0])));
-    assert_eq!(per_instance, set(POLICY_SECTIONS));
+    assert_eq!(per_instance, set(POLICY_SECTIONS.iter().copied()));
+    for row in &rows {
+        let section = format!("{}.", code(row[0]));
+        let keys =
+            Key::all().filter_map(|key| Some((key.path.strip_prefix(&section)?, key.reload)));
+        let (held, applied): (Vec<_>, Vec<_>) =
+            keys.partition(|(_, reload)| matches!(reload, Reload::Restart(_)));
+        let names: Vec<_> = held.iter().map(|(name, _)| format!("`{name}`")).collect();
+        let expected = match (applied.is_empty(), held.is_empty()) {
+            (true, _) => "restart".to_owned(),
+            (false, true) => "at once".to_owned(),
+            (false, false) => format!("at once; restart: {}", names.join(", ")),
+        };
+        assert_eq!(row[3], expected, "{section}");
+    }
 
     let examples: Vec<_> = blocks(README).into_iter().filter(|(kind, _)| *kind == "toml").collect();
     assert!(!examples.is_empty());
@@ -298,14 +312,11 @@ fn the_section_table_and_the_examples_fit_the_configuration() {
 fn the_table_of_what_waits_for_a_start_is_that_of_the_program() {
     let rows = table("### Another configuration without a restart", &["key", "since"]);
     let written: Vec<_> = rows.iter().map(|row| (code(row[0]), row[1])).collect();
-    assert_eq!(written, NEEDS_RESTART);
-    let keys = Layers::merge(&Flags::default(), &[]).and_then(|layers| layers.print());
-    let keys = keys.expect("is printed");
-    for (key, _) in NEEDS_RESTART {
-        let starts = [format!("{key} = "), format!("{key}.")];
-        let mut lines = keys.lines();
-        assert!(lines.any(|line| starts.iter().any(|start| line.starts_with(start))), "{key}");
-    }
+    let known = Key::all().filter_map(|key| match key.reload {
+        Reload::Live | Reload::Pushed => None,
+        Reload::Restart(why) => Some((key.path, why)),
+    });
+    assert_eq!(written, known.collect::<Vec<_>>());
 }
 
 #[tokio::test]

@@ -1,13 +1,22 @@
 //! Another configuration while serving: what is taken over at once, what waits for a start, and what a bad
 //! one changes, which is nothing.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+    time::Duration,
+};
 
+use mcp_echo_stateful::config::{Flags, Held, Key, Layers, POLICY_SECTIONS, Reload};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use crate::support::{Answer, Connection, TestServer, eventually, instance_host};
+use crate::{
+    modern::FIXTURES,
+    support::{Answer, Connection, TestServer, eventually, instance_host},
+};
 
 /// A server with a configuration file that can be changed.
 struct Reloading {
@@ -51,6 +60,124 @@ impl Reloading {
 
 fn applied(keys: &[&str]) -> Value {
     json!({"applied": keys, "needs_restart": []})
+}
+
+/// Another value for every key, by its path.
+const OTHERS: &[(&str, &str)] = &[
+    ("debug", "false"),
+    ("server.host", r#""127.0.0.2""#),
+    ("server.port", "4"),
+    ("server.name", r#""x""#),
+    ("server.version", r#""x""#),
+    ("hosts.base_domains", r#"["one.test"]"#),
+    ("hosts.front_door_names", r#"["localhost", "gate"]"#),
+    ("hosts.front_door", r#""sticky""#),
+    ("replica.name", r#""x""#),
+    ("replica.tag", r#""b2""#),
+    ("http.max_connections", "10"),
+    ("http.header_timeout_seconds", "10"),
+    ("http.body_timeout_seconds", "20"),
+    ("http.write_timeout_seconds", "10"),
+    ("http.max_body_bytes", "2048"),
+    ("http.trusted_proxies", r#"["10.0.0.0/8"]"#),
+    ("log.level", r#""warn""#),
+    ("log.format", r#""json""#),
+    ("log.file", r#""/x""#),
+    ("admin.token", r#""x""#),
+    ("admin.token_file", r#""/x""#),
+    ("admin.listen", r#""127.0.0.1:1""#),
+    ("admin.recent_requests", "1"),
+    ("shutdown.drain_seconds", "1"),
+    ("protocol.version", r#""2025-03-26""#),
+    ("protocol.versions", r#"["2025-06-18"]"#),
+    ("protocol.response", r#""sse""#),
+    ("protocol.page_size", "1"),
+    ("session.timeout_seconds", "1"),
+    ("session.implicit", "false"),
+    ("session.capacity", "1"),
+    ("session.max_data_bytes", "1"),
+    ("session.max_data_keys", "1"),
+    ("session.max_streams", "1"),
+    ("session.answer_timeout_seconds", "1"),
+    ("stream.keep_alive_seconds", "1"),
+    ("stream.retry_seconds", "2"),
+    ("stream.max_replay_bytes", "1"),
+    ("stream.max_subscriptions", "1"),
+    ("auth.mode", r#""passthrough""#),
+    ("auth.tokens", r#"["a=b"]"#),
+    ("auth.tokens_file", r#""/x""#),
+    ("auth.authorization_servers", r#"["https://id.test"]"#),
+    ("auth.scopes", r#"["x"]"#),
+    ("origin.allowed", r#"["*"]"#),
+    ("tools.sets", r#"["session"]"#),
+    ("tools.max_delay_seconds", "1"),
+    ("tools.max_response_bytes", "1"),
+    ("tasks.ttl_seconds", "1"),
+    ("tasks.capacity", "1"),
+];
+
+/// What the table says of every key that [`OTHERS`] has a value for, which is every key.
+fn by_table() -> BTreeMap<&'static str, Reload> {
+    let table: BTreeMap<_, _> = Key::all().map(|key| (key.path, key.reload)).collect();
+    let others: BTreeSet<_> = OTHERS.iter().map(|(key, _)| *key).collect();
+    assert_eq!(table.keys().copied().collect::<BTreeSet<_>>(), others);
+    table
+}
+
+#[test]
+fn each_key_is_taken_as_the_table_says() {
+    let layers = |text: &str| {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(&file, text).expect("is written");
+        let flags = Flags { file: Some(file.path().to_owned()), ..Flags::default() };
+        Layers::merge(&flags, &[]).expect("is merged")
+    };
+    let meaning = |layers: &Layers| format!("{:?}", layers.check().expect("fits"));
+    let before = layers("");
+    let (old, table) = (meaning(&before), by_table());
+    for (key, value) in OTHERS {
+        let (section, _) = key.split_once('.').unwrap_or((key, ""));
+        let own = format!("instances.3.{key}");
+        let names = [Some(*key), POLICY_SECTIONS.contains(&section).then_some(own.as_str())];
+        for name in names.into_iter().flatten() {
+            let after = layers(&format!("{name} = {value}"));
+            let new = meaning(&after);
+            assert_ne!(old, new, "{name} = {value} changes nothing");
+            let (layers, reloaded) = after.taking_over(&before).expect("can be taken over");
+            let name = name.to_owned();
+            match table[key] {
+                Reload::Live | Reload::Pushed => {
+                    assert_eq!((reloaded.applied, reloaded.needs_restart), (vec![name], vec![]));
+                    assert_eq!(meaning(&layers), new, "{key} is applied");
+                }
+                Reload::Restart(why) => {
+                    let held = vec![Held { key: name, why }];
+                    assert_eq!((reloaded.applied, reloaded.needs_restart), (vec![], held));
+                    assert_eq!(meaning(&layers), old, "{key} is held");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_answers_for_all_keys_at_once() {
+    let reloading = Reloading::start("", &[("HOST", "")]).await;
+    // The token comes from the environment, so the file does not change it.
+    let others = || OTHERS.iter().filter(|(key, _)| !key.starts_with("admin.token"));
+    let text: String = others().map(|(key, value)| format!("{key} = {value}\n")).collect();
+    let answer = reloading.change(&text).await;
+    let told = |list: &Value, key: fn(&Value) -> &Value| {
+        let keys = list.as_array().expect("a list").iter();
+        keys.map(|told| key(told).as_str().expect("a key").to_owned()).collect::<BTreeSet<_>>()
+    };
+    let table = by_table();
+    let (held, applied): (BTreeSet<_>, BTreeSet<_>) = others()
+        .map(|(key, _)| (*key).to_owned())
+        .partition(|key| matches!(table[key.as_str()], Reload::Restart(_)));
+    assert!(!held.is_empty() && !applied.is_empty());
+    assert_eq!(told(&answer["applied"], |key| key), applied);
+    assert_eq!(told(&answer["needs_restart"], |held| &held["key"]), held);
 }
 
 #[tokio::test]
@@ -123,6 +250,32 @@ async fn limits_change_and_live_sessions_stay() {
     one.ask("set_session_data", json!({"key": "a", "value": 1})).await;
     let second = one.call("set_session_data", json!({"key": "b", "value": 1})).send().await.json();
     assert_eq!(second["result"]["isError"], true, "{second}");
+}
+
+#[tokio::test]
+async fn tasks_and_what_is_kept_to_be_resumed_have_the_new_limits() {
+    let reloading = Reloading::start("", &[FIXTURES]).await;
+    let server = &reloading.server;
+    let slow = || server.modern_call("slow_compute", json!({"seconds": 20})).with_tasks();
+    let resumed = async || {
+        let talk = server.session_of(0, "2025-11-25").await;
+        let mut ticks = json!({"name": "stream_ticks", "arguments": {"interval_ms": 1}});
+        ticks["_meta"] = json!({"progressToken": 1});
+        talk.rpc("tools/call", ticks).send().await.expect_status(200);
+        let again = talk.request("GET").header("Last-Event-ID", "1-0").send().await;
+        again.text().matches("data: {").count()
+    };
+    assert_eq!(slow().result().await["ttlMs"], 300_000);
+    assert_eq!(resumed().await, 6);
+    let text = "[tasks]\nttl_seconds = 100\ncapacity = 2\n[stream]\nmax_replay_bytes = 0";
+    let change = reloading.change(text).await;
+    assert_eq!(
+        change,
+        applied(&["stream.max_replay_bytes", "tasks.capacity", "tasks.ttl_seconds"])
+    );
+    assert_eq!(slow().result().await["ttlMs"], 100_000);
+    slow().send().await.expect_status(503);
+    assert!(resumed().await < 2);
 }
 
 #[tokio::test]

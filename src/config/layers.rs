@@ -1,0 +1,185 @@
+//! The layers: embedded defaults < file < environment < flags, and on top of them what an instance has to itself.
+//!
+//! Owns [`Layers`]: reading them, printing what is in force, and checking it. Refuses unknown keys and values that
+//! cannot work, with one line that names the key, the value and where it came from.
+
+use std::path::PathBuf;
+
+use figment::{
+    Figment, Metadata,
+    providers::{Format, Toml},
+    value::Dict,
+};
+
+use super::{
+    Config, ConfigError, DEFAULTS, PolicyConfig, Written,
+    checks::{self, Rule},
+    describe::{describe, display, key_of, leaves, origin_name},
+    source::{self, CONFIG_VARIABLE},
+};
+use crate::{
+    id::InstanceId,
+    wire::version::{Era, ProtocolVersion},
+};
+
+/// What the command line says about configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `--config`
+    pub file: Option<PathBuf>,
+    /// `--host`
+    pub host: Option<String>,
+    /// `--port`
+    pub port: Option<u16>,
+}
+
+/// The layers, merged but not yet checked: what `config print` shows.
+#[derive(Debug)]
+pub struct Layers(pub(super) Figment);
+
+impl Layers {
+    /// Those of this process: its environment and its flags.
+    pub fn of_process(flags: &Flags) -> Result<Self, ConfigError> {
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect::<Vec<_>>();
+        Self::merge(flags, &variables)
+    }
+
+    /// The same with the environment as an argument.
+    pub fn merge(flags: &Flags, variables: &[(String, String)]) -> Result<Self, ConfigError> {
+        let mut figment = Figment::from(Toml::string(DEFAULTS));
+        let defaults: Dict = figment.extract().map_err(|error| describe(&error, None))?;
+
+        let from_variable = variables.iter().find(|(name, _)| name == CONFIG_VARIABLE);
+        let file = flags.file.clone().or_else(|| from_variable.map(|(_, path)| path.into()));
+        if let Some(file) = file {
+            let text = std::fs::read_to_string(&file).map_err(|error| {
+                let problem = format!("cannot be read: {error}");
+                ConfigError::new("", &file.display().to_string(), problem)
+            })?;
+            // Parsed once by itself, so that a syntax error is told before any key is looked at.
+            figment = figment.merge(TomlFile { text, path: file });
+        }
+        for setting in source::environment(variables, &defaults)? {
+            figment = figment.merge(setting);
+        }
+        figment = follow_versions(figment);
+        if let Some(host) = &flags.host {
+            figment = figment.merge(source::Setting::flag("--host", "server.host", host.as_str()));
+        }
+        if let Some(port) = flags.port {
+            figment = figment.merge(source::Setting::flag("--port", "server.port", port));
+        }
+        Ok(Self(figment))
+    }
+
+    /// Every key in force as a line of TOML with its origin, secrets redacted.
+    pub fn print(&self) -> Result<String, ConfigError> {
+        let mut lines = String::new();
+        for (key, value) in leaves(&self.tree(&self.0)?) {
+            let text = display(&key, &value);
+            lines.push_str(&format!("{key} = {text}  # {}\n", self.origin(&key)));
+        }
+        Ok(lines)
+    }
+
+    /// Checks everything and gives the configuration.
+    pub fn check(&self) -> Result<Config, ConfigError> {
+        let written: Written =
+            self.0.extract().map_err(|error| self.describe(&error, &error.path))?;
+        // What most instances have is read once.
+        let common = written.policy();
+        let mut instances = Vec::with_capacity(InstanceId::COUNT);
+        for id in InstanceId::all() {
+            let policy = match written.instances.contains_key(&id) {
+                true => self.policy(id)?,
+                false => common.clone(),
+            };
+            self.require(&checks::of_policy(&policy), Some(id))?;
+            instances.push(policy);
+        }
+        let config = written.with(instances);
+        self.require(&checks::of_process(&config), None)?;
+        Ok(config)
+    }
+
+    /// Every value, known or not, of these layers or of those of one instance.
+    pub(super) fn tree(&self, figment: &Figment) -> Result<Dict, ConfigError> {
+        figment.extract().map_err(|error| self.describe(&error, &error.path))
+    }
+
+    /// These layers as one instance has them: its own section is on top.
+    pub(super) fn of_instance(&self, id: InstanceId) -> Figment {
+        let own = self.0.focus(&format!("instances.{id}"));
+        let merged = match own.extract::<Dict>() {
+            Ok(dict) if !dict.is_empty() => self.0.clone().merge(own),
+            Ok(_) | Err(_) => self.0.clone(),
+        };
+        follow_versions(merged)
+    }
+
+    fn policy(&self, id: InstanceId) -> Result<PolicyConfig, ConfigError> {
+        self.of_instance(id).extract().map_err(|error| {
+            let instance = ["instances".to_owned(), id.to_string()];
+            let own = [&instance[..], &error.path].concat();
+            let is_own = self.0.contains(&key_of(&own));
+            self.describe(&error, if is_own { &own } else { &error.path })
+        })
+    }
+
+    fn describe(&self, error: &figment::Error, path: &[String]) -> ConfigError {
+        let key = key_of(path);
+        let value = self.0.find_value(&key).ok().map(|value| display(&key, &value));
+        describe(error, Some((key, value)))
+    }
+
+    /// Refuses the first value that breaks a rule. What an instance has to itself is told under that name.
+    fn require(&self, rules: &[Rule], of: Option<InstanceId>) -> Result<(), ConfigError> {
+        let Some((key, _, problem)) = rules.iter().find(|(_, holds, _)| !holds) else {
+            return Ok(());
+        };
+        let own = of.map(|id| format!("instances.{id}.{key}"));
+        let own = own.filter(|own| self.0.contains(own));
+        let key = own.as_deref().unwrap_or(key);
+        let value = self.0.find_value(key).map(|value| display(key, &value)).unwrap_or_default();
+        Err(ConfigError::new(key, &self.origin(key), format!("{value} {problem}")))
+    }
+
+    fn origin(&self, key: &str) -> String {
+        self.0.find_metadata(key).map_or_else(|| "default".to_owned(), origin_name)
+    }
+}
+
+/// A file already read, so that "missing" is an error and not an empty layer.
+struct TomlFile {
+    text: String,
+    path: PathBuf,
+}
+
+impl figment::Provider for TomlFile {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.path.display().to_string())
+    }
+
+    fn data(&self) -> Result<figment::value::Map<figment::Profile, Dict>, figment::Error> {
+        Toml::string(&self.text).data()
+    }
+}
+
+/// An operator who narrows the versions need not name the default as well: where it is not among them and
+/// nobody set it, the newest with an `initialize` takes its place.
+fn follow_versions(figment: Figment) -> Figment {
+    let newest = || {
+        let versions: Vec<ProtocolVersion> = figment.extract_inner("protocol.versions").ok()?;
+        let version: ProtocolVersion = figment.extract_inner("protocol.version").ok()?;
+        let origin = figment.find_metadata("protocol.version").map(origin_name)?;
+        let unset = ["default", source::DERIVED].contains(&origin.as_str());
+        let sessioned = versions.iter().filter(|version| version.era() == Era::Sessioned).max();
+        sessioned.filter(|_| unset && !versions.contains(&version)).map(|newest| newest.as_str())
+    };
+    match newest() {
+        Some(newest) => figment.merge(source::Setting::derived("protocol.version", newest)),
+        None => figment,
+    }
+}

@@ -1,0 +1,110 @@
+//! How the tree of keys is declared: by one macro, so that each section and each key stands in one place.
+//!
+//! Owns [`tree`], with all that lists the sections, and the word that each key has: [`Reload`]. A key without one does not
+//! compile. Trap: the names of the types are part of texts for the operator ("4711 is not struct Overrides").
+
+/// What a running server does with a changed value when it reads its configuration again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// Goes by the new value from then on: it is part of what a reload replaces (policies, host table, timing).
+    Live,
+    /// Goes by the new value, handed to what a reload keeps: sessions, replay logs, tasks, connections, the log.
+    Pushed,
+    /// Keeps the value of its start, for this reason.
+    Restart(&'static str),
+}
+
+/// A key of `config/default.toml`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// With its section: `session.capacity`.
+    pub path: &'static str,
+    /// How a reload takes it.
+    pub reload: Reload,
+}
+
+/// The type of one section, and its keys.
+macro_rules! section {
+    ($(#[$doc:meta])* $section:ident: $Section:ident {
+        $($(#[$key_doc:meta])* $key:ident: $type:ty => $reload:expr,)+
+    }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $Section { $($(#[$key_doc])* pub $key: $type,)+ }
+
+        impl $Section {
+            const KEYS: &[Key] = &[$(Key {
+                path: concat!(stringify!($section), ".", stringify!($key)),
+                reload: $reload,
+            },)+];
+        }
+    };
+}
+
+/// All that lists the sections: the configuration, an instance's policy, the document as it is read, the table of keys.
+macro_rules! tree {
+    (
+        $(#[$flag_doc:meta])* $flag:ident: $flag_type:ty => $flag_reload:expr,
+        process { $($(#[$process_doc:meta])* $process:ident: $Process:ident $process_keys:tt)+ }
+        policy { $($(#[$policy_doc:meta])* $policy:ident: $Policy:ident $policy_keys:tt)+ }
+    ) => {
+        $(section! { $(#[$process_doc])* $process: $Process $process_keys })+
+        $(section! { $(#[$policy_doc])* $policy: $Policy $policy_keys })+
+
+        impl Key {
+            /// Every key, by section.
+            pub fn all() -> impl Iterator<Item = &'static Self> {
+                const FLAG: &[Key] = &[Key { path: stringify!($flag), reload: $flag_reload }];
+                [FLAG, $($Process::KEYS,)+ $($Policy::KEYS,)+].into_iter().flatten()
+            }
+        }
+
+        /// The sections that `[instances.N.*]` may change for one instance.
+        pub const POLICY_SECTIONS: &[&str] = &[$(stringify!($policy)),+];
+
+        /// Everything that an operator can say.
+        #[derive(Clone, Debug)]
+        pub struct Config {
+            $(#[$flag_doc])* pub $flag: $flag_type,
+            $($(#[$process_doc])* pub $process: $Process,)+
+            /// The policy of each of the ten instances, `[instances.N]` applied.
+            pub instances: Vec<PolicyConfig>,
+        }
+
+        /// One instance's policy.
+        #[derive(Clone, Debug, PartialEq, Deserialize)]
+        pub struct PolicyConfig { $($(#[$policy_doc])* pub $policy: $Policy,)+ }
+
+        /// The whole document.
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Written {
+            $flag: $flag_type,
+            $($process: $Process,)+
+            $($policy: $Policy,)+
+            #[serde(default)]
+            instances: BTreeMap<InstanceId, Overrides>,
+        }
+
+        impl Written {
+            /// The policy of an instance that has no section of its own.
+            fn policy(&self) -> PolicyConfig {
+                PolicyConfig { $($policy: self.$policy.clone(),)+ }
+            }
+
+            /// The configuration, once every instance has its policy.
+            fn with(self, instances: Vec<PolicyConfig>) -> Config {
+                Config { $flag: self.$flag, $($process: self.$process,)+ instances }
+            }
+        }
+
+        /// `[instances.N]`: which sections it may hold. What is in them is read where they are applied.
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(dead_code, reason = "it is there to refuse any other section")]
+        struct Overrides { $($policy: Option<Dict>,)+ }
+    };
+}
+
+pub(super) use {section, tree};
