@@ -1,7 +1,7 @@
 //! `/debug/events`: what happens, as server-sent events.
 //!
-//! Owns the stream of the process's [`Events`](crate::observe::events::Events): its form, its resumption, its end. There
-//! is no queue: a reader takes what it has not read from the ring.
+//! Owns the stream of the process's [`Events`](crate::observe::events::Events): its form, its resumption, its end.
+//! There is no queue: a reader takes what it has not read from the ring.
 //! Traps: at the host of one instance the others do not exist, so their events are not even counted; and an event id
 //! must not mean another event after a restart, so it begins with the boot.
 

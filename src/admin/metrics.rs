@@ -1,7 +1,7 @@
 //! `/metrics`, for Prometheus.
 //!
-//! Owns the names of all families and their help texts. The front door shows all ten instances and the process, the host
-//! of an instance that instance alone.
+//! Owns the names of all families and their help texts. The front door shows all ten instances and the process,
+//! the host of an instance that instance alone.
 //! Traps: Prometheus itself sets the label `instance` on whatever it scrapes, so here it is `mcp_instance`. And `rate`
 //! does not see the first event of a counter that begins with it, so every series is there from the start, except for
 //! requests by method, era and status: most of those combinations never come up.

@@ -1,7 +1,7 @@
 //! What happens to sessions and to the process, for operators who watch.
 //!
-//! Owns [`Events`], a ring of the last few hundred events with their numbers. A reader keeps only the number up to which
-//! it has read, so it costs nothing while nothing happens; a slow one misses events and is told how many.
+//! Owns [`Events`], a ring of the last few hundred events with their numbers. A reader keeps only the number up to
+//! which it has read, so it costs nothing while nothing happens; a slow one misses events and is told how many.
 //! Traps: an event must not hold a whole session id; and half a million sessions may expire at once, so noting an event
 //! takes no memory and wakes nobody unless someone waits.
 

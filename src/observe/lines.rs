@@ -2,7 +2,7 @@
 //!
 //! Owns [`Lines`]. A caller copies its line into the buffer and goes on; the thread writes whatever has gathered in one
 //! piece, so that a busy server makes a few system calls for its log, not one for each line.
-//! Refuses to wait or to grow: a line that finds the buffer full is dropped and counted.
+//! Nobody waits for the log, and the buffer does not grow: a line that finds it full is dropped and counted.
 //! Trap: to wake the thread for each line would cost a request more than the line itself.
 
 use std::{

@@ -1,7 +1,7 @@
 //! What is known of one request, collected while it is handled.
 //!
-//! Owns [`RequestRecord`], its [`RequestId`] and its [`TraceId`]. Facts are names from closed sets, numbers and digests,
-//! so that nothing a client chose can grow the log or leak into it.
+//! Owns [`RequestRecord`], its [`RequestId`] and its [`TraceId`]. Facts are names from closed sets, numbers and
+//! digests, so that nothing a client chose can grow the log or leak into it.
 //! Trap: the layers and work that goes on after the answer share it. Of two values for one fact, the first counts.
 
 use std::{

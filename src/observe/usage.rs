@@ -1,6 +1,6 @@
 //! What this process uses, as the operating system counts it.
 //!
-//! Owns [`Usage`], read from Linux' `/proc`. What cannot be read is left out, so that a graph shows a gap and not a zero.
+//! Owns [`Usage`], read from Linux' `/proc`. What cannot be read is left out: a graph shows a gap and not a zero.
 //! Trap: the second field of `stat` is a file name, which may hold spaces and parentheses.
 
 use std::{fs, time::Duration};
