@@ -1,8 +1,8 @@
-//! What operators ask.
+//! `/debug` and `/metrics`.
 //!
-//! Owns the door to everything below `/debug` and to `/metrics`: the admin token, which instances are shown, and
-//! whether it is on the main port or on one of its own (`admin.listen`). Refuses to say anything to a caller
-//! without the token: the page is open, and empty until it has one; only on their own port are metrics without.
+//! Owns access to them: the admin token, which instances are shown, and whether they are on the main port or on one of
+//! their own (`admin.listen`). Refuses requests without the token, except for the page, which is empty until it has
+//! one, and for metrics on their own port.
 //! Trap: the token is compared by digest and in constant time, or the time would tell how much of it fits.
 
 mod events;
@@ -32,19 +32,19 @@ use crate::{
     tenant::{Instance, auth},
 };
 
-/// Who may see `/debug` and `/metrics`.
+/// Access to `/debug` and `/metrics`.
 #[derive(Clone, Debug)]
 pub enum Admin {
-    /// No one: the path does not exist.
+    /// The paths do not exist.
     Absent,
-    /// Whoever holds this token.
+    /// For requests with this token.
     Token(Secret),
 }
 
 impl Admin {
-    /// The configured token; without one, a generated token in debug mode. The second value is that
-    /// token, to be shown to the operator once.
-    pub fn build(config: &Config) -> anyhow::Result<(Self, Option<Secret>)> {
+    /// The configured token, or in debug mode a generated one, which is also the second value, to be shown to the
+    /// operator once.
+    pub(crate) fn build(config: &Config) -> anyhow::Result<(Self, Option<Secret>)> {
         if let Some(token) = configured(&config.admin)? {
             return Ok((Self::Token(token), None));
         }
@@ -57,13 +57,13 @@ impl Admin {
         Ok((Self::Token(generated.clone()), Some(generated)))
     }
 
-    /// The same after a change of configuration: without a configured token there is what there was.
-    pub fn supersede(&self, config: &Config) -> anyhow::Result<Self> {
+    /// After a reload: the configured token; without one, access stays as it is.
+    pub(crate) fn supersede(&self, config: &Config) -> anyhow::Result<Self> {
         Ok(configured(&config.admin)?.map_or_else(|| self.clone(), Self::Token))
     }
 }
 
-/// The token that `admin.token` is, or that stands in the file `admin.token_file`.
+/// The token in `admin.token` or in the file `admin.token_file`.
 fn configured(config: &AdminConfig) -> anyhow::Result<Option<Secret>> {
     if config.token_file.as_os_str().is_empty() {
         let token = &config.token;
@@ -83,41 +83,38 @@ fn configured(config: &AdminConfig) -> anyhow::Result<Option<Secret>> {
 /// The instances that one admin router shows: one, or all ten.
 type Scope = Arc<[Arc<Instance>]>;
 
-/// What one instance's host shows of it; nothing if no one may see it.
-pub fn of_instance(admin: &Admin, instance: &Arc<Instance>) -> Router {
+/// What one instance's host shows of it; nothing if there is no token.
+pub(crate) fn of_instance(admin: &Admin, instance: &Arc<Instance>) -> Router {
     let scope = Scope::from([Arc::clone(instance)]);
-    guarded(admin, scoped(&scope).merge(metrics::router().with_state(scope)))
+    guarded(admin, debug(&scope).merge(numbers(&scope)))
 }
 
-/// What there is of the whole process; nothing if no one may see it.
-pub fn of_process(admin: &Admin, instances: &[Arc<Instance>], reloads: &Reloads) -> Router {
+/// What the front door shows of the process and all instances; nothing if there is no token.
+pub(crate) fn of_process(admin: &Admin, instances: &[Arc<Instance>], reloads: &Reloads) -> Router {
     let scope = Scope::from(instances);
-    let metrics = metrics::router().with_state(scope.clone());
-    guarded(admin, debug(scope, reloads).merge(metrics))
+    guarded(admin, debug(&scope).merge(reload::router(reloads)).merge(numbers(&scope)))
 }
 
-/// The same on a port that only the operator reaches: there, numbers need no token.
-pub fn of_own_port(admin: &Admin, instances: &[Arc<Instance>], reloads: &Reloads) -> Router {
+/// The same on a port that only operators reach, where metrics need no token.
+pub(crate) fn of_own_port(admin: &Admin, instances: &[Arc<Instance>], reloads: &Reloads) -> Router {
     let scope = Scope::from(instances);
-    let metrics = metrics::router().with_state(scope.clone());
-    guarded(admin, debug(scope, reloads)).merge(metrics)
+    guarded(admin, debug(&scope).merge(reload::router(reloads))).merge(numbers(&scope))
 }
 
-fn debug(scope: Scope, reloads: &Reloads) -> Router {
-    scoped(&scope).merge(reload::router(reloads))
-}
-
-/// What there is of one instance and of all ten.
-fn scoped(scope: &Scope) -> Router {
+fn debug(scope: &Scope) -> Router {
     let paths = overview::router().merge(sessions::router()).merge(events::router());
     paths.with_state(Arc::clone(scope))
+}
+
+fn numbers(scope: &Scope) -> Router {
+    metrics::router().with_state(Arc::clone(scope))
 }
 
 fn guarded(admin: &Admin, paths: Router) -> Router {
     let Admin::Token(token) = admin else { return Router::new() };
     let digest: [u8; 32] = Sha256::digest(token.expose().as_bytes()).into();
     let guarded = paths.layer(middleware::from_fn_with_state(digest, check_token));
-    // A browser sends no token when it opens a page; this one holds nothing to be protected.
+    // A browser sends no token when it opens a page, and this one holds no data.
     guarded.merge(page::router())
 }
 

@@ -1,8 +1,8 @@
-//! The clock of all times that a client or an operator reads.
+//! The clock behind all times that a client or an operator reads.
 //!
-//! Owns [`Clock`] and [`Moment`]: milliseconds since the process started, which never jump, and their
-//! translation into the time of day, as a value or as text ([`Rfc3339`]). Refuses arithmetic on wall-clock
-//! times, and years after 9999.
+//! Owns [`Clock`] and [`Moment`], milliseconds since the process started, which never jump, and their conversion to the
+//! time of day, as a value or as text ([`Rfc3339`]).
+//! Trap: the time of day may jump, so nothing is calculated with it. It has four digits for the year.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -31,77 +31,74 @@ impl Clock {
         self.moment(Instant::now())
     }
 
-    /// When that was.
-    pub fn moment(self, instant: Instant) -> Moment {
+    pub(crate) fn moment(self, instant: Instant) -> Moment {
         let since = instant.saturating_duration_since(self.epoch);
         Moment(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// A moment as the time of day, to the millisecond.
-    pub fn time(self, moment: Moment) -> Timestamp {
+    pub(crate) fn time(self, moment: Moment) -> Timestamp {
         let since = i64::try_from(moment.0).unwrap_or(i64::MAX);
         let unix = self.started.as_millisecond().saturating_add(since);
         Timestamp::from_millisecond(unix).unwrap_or(Timestamp::MAX)
     }
 
     /// A moment as text, to the millisecond.
-    pub fn text(self, moment: Moment) -> Rfc3339 {
+    pub(crate) fn text(self, moment: Moment) -> Rfc3339 {
         let started = u64::try_from(self.started.as_millisecond()).unwrap_or(0);
         Rfc3339::of_millis(started.saturating_add(moment.0))
     }
 
-    /// How long the process has been running.
-    pub fn uptime(self) -> Duration {
+    pub(crate) fn uptime(self) -> Duration {
         self.epoch.elapsed()
     }
 }
 
 impl Moment {
-    /// From and to the milliseconds that an atomic can hold.
-    pub fn from_millis(millis: u64) -> Self {
+    /// The moment of [`Moment::as_millis`].
+    pub(crate) fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
     /// Milliseconds since the process started.
-    pub fn as_millis(self) -> u64 {
+    pub(crate) fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// How long after `earlier` this is; zero if it is not.
+    /// How long after `earlier` this is, at least zero.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// This moment and a while.
-    pub fn plus(self, while_: Duration) -> Self {
+    /// Saturates.
+    pub(crate) fn plus(self, while_: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(while_.as_millis()).unwrap_or(u64::MAX)))
     }
 }
 
 /// A time of day as RFC 3339 writes it, in UTC, such as `2026-07-28T09:30:00.123456Z`.
 ///
-/// Every request writes three of them, so it is composed on the stack, digit by digit.
+/// Composed on the stack, digit by digit, because every request writes three of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rfc3339 {
+pub(crate) struct Rfc3339 {
     text: [u8; 27],
     length: usize,
 }
 
 impl Rfc3339 {
     /// Now, to the microsecond.
-    pub fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self::compose(since.as_secs(), since.subsec_micros(), 6)
     }
 
-    /// That many milliseconds after 1970.
-    pub fn of_millis(millis: u64) -> Self {
+    fn of_millis(millis: u64) -> Self {
         Self::compose(millis / 1000, (millis % 1000) as u32, 3)
     }
 
     fn compose(seconds: u64, fraction: u32, places: usize) -> Self {
         let (days, second) = ((seconds / 86_400) as u32, (seconds % 86_400) as u32);
-        // The day in a year that begins in March, so that a leap day is the last one; eras of 400 years.
+        // The calendar repeats every 400 years; years begin in March, so that a leap day is the last one.
         let shifted = days + 719_468;
         let (era, day) = (shifted / 146_097, shifted % 146_097);
         let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
@@ -132,12 +129,11 @@ impl Rfc3339 {
     }
 
     /// As text, all of it ASCII.
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.text[..self.length]
     }
 
-    /// As text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }

@@ -1,7 +1,7 @@
 //! `mcp-echo-stateful healthcheck`: asks a running server whether it is ready.
 //!
-//! Owns one GET over plain HTTP, so that an image without a shell or curl can check itself. Refuses
-//! https: inside a container there is none.
+//! Owns one GET over plain HTTP, so that an image without a shell or curl can check itself.
+//! Refuses https: a container asks itself, without TLS.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::config::ServerConfig;
 /// How long the answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The URL of the server that this configuration describes, on the loopback side.
+/// The URL of the server with this configuration, at a loopback address if it binds all.
 pub fn own_url(server: &ServerConfig) -> String {
     let host = match server.host {
         IpAddr::V4(address) if address.is_unspecified() => "127.0.0.1".to_owned(),

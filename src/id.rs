@@ -1,4 +1,4 @@
-//! Ids and who they belong to: instance, replica, boot, session, caller.
+//! Ids: instance, replica, boot, session, caller.
 //!
 //! Owns [`InstanceId`], [`SessionId`], which says where it was minted ([`MintedBy`]), its [`SessionRef`] for logs,
 //! and [`Caller`]. Handles and task ids have the form of a session id.
@@ -26,7 +26,7 @@ impl InstanceId {
         if (number as usize) < Self::COUNT { Some(Self(number)) } else { None }
     }
 
-    /// The id that a count comes to when it goes round and round.
+    /// For round robin: the count modulo ten.
     pub const fn wrapping(count: usize) -> Self {
         Self((count % Self::COUNT) as u8)
     }
@@ -54,7 +54,7 @@ impl fmt::Display for InstanceId {
 }
 
 impl<'de> Deserialize<'de> for InstanceId {
-    /// From the key of a table, so from a text.
+    /// From a string, since it is the key of a table.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let known = text.parse().ok().and_then(Self::new).filter(|id| id.to_string() == text);
@@ -73,7 +73,7 @@ pub struct MintedBy {
     pub boot: Boot,
 }
 
-/// How far from here an id was minted.
+/// What is not the same where an id was minted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Elsewhere {
     /// By another of the ten.
@@ -85,8 +85,8 @@ pub enum Elsewhere {
 }
 
 impl MintedBy {
-    /// What is not the same here; `None` if all of it is.
-    pub fn elsewhere(self, here: Self) -> Option<Elsewhere> {
+    /// The first difference to here; `None` if there is none.
+    pub(crate) fn elsewhere(self, here: Self) -> Option<Elsewhere> {
         match () {
             () if self.instance != here.instance => Some(Elsewhere::Instance),
             () if self.tag != here.tag => Some(Elsewhere::Replica),
@@ -95,8 +95,8 @@ impl MintedBy {
         }
     }
 
-    /// `{"instance":…,"replica_tag":…,"boot":…}`, as clients are told.
-    pub fn to_json(self) -> Value {
+    /// `{"instance":…,"replica_tag":…,"boot":…}`
+    pub(crate) fn to_json(self) -> Value {
         json!({
             "instance": self.instance,
             "replica_tag": self.tag.to_string(),
@@ -157,7 +157,7 @@ impl SessionId {
     /// Reads an id as this server writes it: 36 characters, lower case.
     pub fn parse(text: &str) -> Option<Self> {
         let uuid = Uuid::try_parse(text).ok()?;
-        // Of the forms that can be read, one has this length.
+        // `Uuid` reads other forms as well, which have other lengths.
         let canonical = text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase());
         let ours = canonical && uuid.get_version_num() == 8;
         ours.then_some(Self(uuid))
@@ -173,13 +173,12 @@ impl SessionId {
         })
     }
 
-    /// What stands for it in logs and listings.
-    pub fn reference(self) -> SessionRef {
+    pub(crate) fn reference(self) -> SessionRef {
         SessionRef::of(self.encode(&mut [0; 36]))
     }
 
     /// Writes it as text.
-    pub fn encode(self, buffer: &mut [u8; 36]) -> &str {
+    pub(crate) fn encode(self, buffer: &mut [u8; 36]) -> &str {
         self.0.as_hyphenated().encode_lower(buffer)
     }
 }
@@ -224,8 +223,7 @@ impl SessionRef {
         (reference.to_string() == text).then_some(reference)
     }
 
-    /// Its digits.
-    pub fn digits(self) -> [u8; 12] {
+    pub(crate) fn digits(self) -> [u8; 12] {
         let mut digits = [0; 12];
         for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
             let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
@@ -256,7 +254,7 @@ pub enum EndReason {
 }
 
 impl EndReason {
-    /// Every reason, in the order of [`EndReason::index`].
+    /// Every reason, in the order of the enum.
     pub const ALL: [Self; 4] = [Self::Expired, Self::Client, Self::Admin, Self::Shutdown];
 
     /// Position in [`EndReason::ALL`].
@@ -275,7 +273,7 @@ impl EndReason {
     }
 }
 
-/// The identity behind a request, as a digest: enough to compare, nothing to leak.
+/// Who sent a request, as a digest, which can be compared and gives nothing away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// No identity is known.

@@ -1,9 +1,10 @@
-//! Starting no task that is forgotten, and stopping in two stages.
+//! Tracking every task, and stopping in two stages.
 //!
-//! Owns the process-wide [`Lifecycle`]: whether new sessions are still taken (`draining`), the signal
-//! that closes event streams (`closing`), and the tracker of every spawned task. Refuses bare spawns:
-//! work that nobody waits for would be cut off by a shutdown.
-//! Traps: work that panics must still end what waits for it; a stream that is not told to close holds a graceful shutdown for ever.
+//! Owns the process-wide [`Lifecycle`]: whether new sessions are still taken (`draining`), the signal that closes event
+//! streams (`closing`), and the tracker of every spawned task. `tokio::spawn` is forbidden, because a shutdown cuts off
+//! work that nobody tracks.
+//! Traps: whoever waits for work must hear of its panic too; a stream that is not told to close holds a graceful
+//! shutdown for ever.
 
 use std::{
     future::Future,
@@ -15,9 +16,9 @@ use futures_util::FutureExt as _;
 use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// The outcome of work that nobody joins; `None` if it panicked, which the panic hook has told the
-/// operator, so that whoever waits for the outcome can be told as well.
-pub async fn outcome_of<T>(work: impl Future<Output = T>) -> Option<T> {
+/// The outcome of work that nobody joins. `None` if it panicked, which the panic hook has logged, so that whoever
+/// waits for the outcome can be told.
+pub(crate) async fn outcome_of<T>(work: impl Future<Output = T>) -> Option<T> {
     AssertUnwindSafe(work).catch_unwind().await.ok()
 }
 
@@ -31,7 +32,7 @@ pub struct Lifecycle {
 
 impl Lifecycle {
     /// Runs `work` to its end even when the request that began it goes away; a shutdown waits for it.
-    pub fn spawn<F>(&self, work: F) -> JoinHandle<F::Output>
+    pub(crate) fn spawn<F>(&self, work: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
@@ -40,25 +41,25 @@ impl Lifecycle {
         tokio::spawn(self.tasks.track_future(work))
     }
 
-    /// Whether the process is on its way out: not ready, and no new session.
+    /// Whether the process is stopping: not ready, and no new session.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 
     /// Cancelled when event streams must end; a child of it ends one session's streams.
-    pub fn closing(&self) -> &CancellationToken {
+    pub(crate) fn closing(&self) -> &CancellationToken {
         &self.closing
     }
 
     /// First stage: not ready, no new session, streams closed. In-flight calls go on.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
         self.closing.cancel();
         self.tasks.close();
     }
 
     /// Second stage: completes when every tracked task has ended.
-    pub async fn idle(&self) {
+    pub(crate) async fn idle(&self) {
         self.tasks.wait().await;
     }
 }

@@ -1,7 +1,7 @@
 //! The program: arguments, configuration, telemetry, bind, serve, exit code.
 //!
-//! Owns the command line and what a person sees at the start. Exit codes: 0 done, 1 it could not be
-//! done (port taken, not healthy), 2 it was asked wrongly (arguments, configuration).
+//! Owns the command line and what a person sees at the start. Exit codes: 0 done, 1 failed (port taken, not healthy),
+//! 2 wrong arguments or configuration.
 
 use std::{
     io::{IsTerminal as _, Write, stdin},
@@ -34,7 +34,7 @@ use tokio::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Above the flags that a probe does not take.
+/// The heading in `--help` of the flags that a probe does not take.
 const SERVER: &str = "Options of the server";
 
 /// Ten isolated stateful MCP test servers in one process.
@@ -78,7 +78,7 @@ enum ConfigCommand {
     Print,
 }
 
-/// A failure that is the caller's to mend.
+/// Wrong arguments or configuration: exit code 2.
 struct AskedWrongly(anyhow::Error);
 
 fn main() -> ExitCode {
@@ -107,7 +107,7 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// What was asked could be tried: done, or not.
+/// The inner error is a failure: exit code 1.
 type Tried = Result<anyhow::Result<()>, AskedWrongly>;
 
 fn say(text: &str) -> anyhow::Result<()> {
@@ -193,12 +193,12 @@ async fn run(config: &Config, server: Server) -> anyhow::Result<()> {
     let abandoned = Notify::new();
     let hearing = async {
         while hangups.recv().await.is_some() {
-            // The terminal it was started in is gone, and nobody would know that it still runs.
+            // The terminal in which it was started is closed, and nobody would know that it still runs.
             if interactive && !stdin().is_terminal() {
                 abandoned.notify_one();
                 continue;
             }
-            // The server has told the log what came of it.
+            // The server has logged the result.
             let _ = reloads.ask().await;
         }
         std::future::pending().await
@@ -208,7 +208,7 @@ async fn run(config: &Config, server: Server) -> anyhow::Result<()> {
             () = signals.next() => {}
             () = abandoned.notified() => {}
         }
-        // From now on the process is stopping; whoever asks again means at once.
+        // The process is stopping; a second signal ends it at once.
         let second = async move {
             signals.next().await;
             std::process::exit(1);
@@ -248,7 +248,7 @@ impl Signals {
     }
 }
 
-/// Tells a person where to go. On standard error, so that standard output holds the log alone.
+/// Prints the URLs. On standard error, so that standard output holds only the log.
 fn greet(
     config: &Config,
     server: &Server,
@@ -279,7 +279,7 @@ fn greet(
     };
     let page = format!("  admin       http://{operators}/debug");
     match server.generated_admin_token() {
-        // What follows the # stays in the browser.
+        // The browser does not send what follows the #.
         Some(token) => writeln!(err, "{page}#token={}", token.expose())?,
         None if server.has_admin() => writeln!(err, "{page}")?,
         None => {}

@@ -223,7 +223,7 @@ impl<'a> Message<'a> {
 
 impl<'a> EnvelopeError<'a> {
     /// The id, where one could be read.
-    pub fn id(&self) -> Option<Id<'a>> {
+    pub(crate) fn id(&self) -> Option<Id<'a>> {
         match self {
             Self::NotAMessage { id, .. } => *id,
             Self::NotJson(_) => None,

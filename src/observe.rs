@@ -1,7 +1,7 @@
-//! What operators can see: the log, metrics, recent requests, events.
+//! What operators see: the log, metrics, recent requests, events.
 //!
-//! Owns the record of each request, the closed sets of words for how it went, and everything that is written or
-//! counted of it. Trap: what is recorded here is read by people who must not learn a token or a whole session id.
+//! Owns the record of each request, the closed sets of outcomes and labels, and everything that is logged or counted.
+//! Trap: operators read what is recorded here, and must not learn a token or a whole session id.
 
 pub mod access;
 pub mod events;

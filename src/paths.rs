@@ -1,41 +1,31 @@
 //! The paths that are served.
 //!
-//! Owns their names, and what kind of path a request names. Trap: `/mcp/` is `/mcp`, and what begins with `/debug` is the
-//! operator's only where a slash follows.
+//! Owns their names, and what kind of path a request names.
+//! Trap: `/mcp/` is `/mcp`, but `/debugger` is not below `/debug`.
 
-/// The MCP endpoint.
-pub const MCP: &str = "/mcp";
-/// Says that the process runs.
-pub const LIVE: &str = "/livez";
-/// Says that it takes new sessions.
-pub const READY: &str = "/readyz";
-/// The same by another name.
-pub const HEALTH: &str = "/health";
-/// The operator's page, and all that is below it.
-pub const DEBUG: &str = "/debug";
-/// What can be counted.
-pub const METRICS: &str = "/metrics";
+pub(crate) const MCP: &str = "/mcp";
+pub(crate) const LIVE: &str = "/livez";
+const READY: &str = "/readyz";
+const HEALTH: &str = "/health";
+pub(crate) const DEBUG: &str = "/debug";
+pub(crate) const METRICS: &str = "/metrics";
 /// OAuth 2.0 Protected Resource Metadata, to which the resource's own path may be appended (RFC 9728 §3.1).
-pub const METADATA: &str = "/.well-known/oauth-protected-resource";
+pub(crate) const METADATA: &str = "/.well-known/oauth-protected-resource";
 
-/// What a path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Path {
-    /// MCP.
+pub(crate) enum Path {
     Mcp,
     /// A probe's answer.
     Health,
-    /// One session, as operators see it.
+    /// One session below `/debug`.
     Session,
-    /// Anything else of the operator's.
+    /// Metrics, and everything else below `/debug`.
     Admin,
-    /// Any other path.
     Other,
 }
 
 impl Path {
-    /// What this path leads to.
-    pub fn of(path: &str) -> Self {
+    pub(crate) fn of(path: &str) -> Self {
         match path {
             MCP | "/mcp/" => Self::Mcp,
             LIVE | READY | HEALTH => Self::Health,

@@ -1,4 +1,4 @@
-//! What the ten instances share: facts about the process, none about a session.
+//! What the ten instances share.
 //!
 //! Owns [`Process`]: who this replica is, its clock, its life cycle, and where it logs and counts.
 //! Trap: it is built before the instances and knows none of them.
@@ -12,31 +12,23 @@ use crate::{
     wire::seal::Sealer,
 };
 
-/// What the ten instances share: facts about the process, none about a session.
+/// What the ten instances share.
 #[derive(Debug)]
 pub struct Process {
-    /// `serverInfo.name`.
-    pub server_name: String,
-    /// `serverInfo.version`.
-    pub server_version: String,
-    /// Name of this replica.
-    pub replica: String,
-    /// Which replica, in every id that is minted here.
+    pub(crate) server_name: String,
+    pub(crate) server_version: String,
+    pub(crate) replica: String,
+    /// Which replica, in every id minted here.
     pub tag: ReplicaTag,
-    /// Which start of it.
+    /// Which start of the process, in every id minted here.
     pub boot: Boot,
-    /// Counts from the start.
-    pub clock: Clock,
-    /// Seals what clients carry for us.
-    pub sealer: Sealer,
-    /// Draining, closing, tasks.
+    pub(crate) clock: Clock,
+    pub(crate) sealer: Sealer,
+    /// Draining, closing, spawned tasks.
     pub lifecycle: Lifecycle,
-    /// What happens, for operators who watch.
-    pub events: Events,
-    /// What is counted and belongs to no instance.
-    pub counters: ProcessCounters,
-    /// Where the line of each request goes.
-    pub log: AccessLog,
+    pub(crate) events: Events,
+    pub(crate) counters: ProcessCounters,
+    pub(crate) log: AccessLog,
 }
 
 impl Process {
@@ -66,7 +58,7 @@ impl Process {
         })
     }
 
-    /// What the ids carry that this instance mints.
+    /// What every id of that instance says of its origin.
     pub fn minted_by(&self, instance: InstanceId) -> MintedBy {
         MintedBy { instance, tag: self.tag, boot: self.boot }
     }

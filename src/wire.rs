@@ -1,7 +1,7 @@
-//! MCP as bytes: messages, headers, events, sealed state.
+//! The MCP wire format: messages, headers, server-sent events, sealed state.
 //!
-//! Owns reading and writing of what travels, and the tables that say which revision has what. Knows nothing of
-//! ours: no instance, no session, no configuration.
+//! Owns parsing and writing, and the tables that say which revision has what. It knows nothing of this server's
+//! instances, sessions or configuration.
 
 pub mod headers;
 pub mod inputs;

@@ -1,9 +1,9 @@
-//! What happens, as it happens: `/debug/events`.
+//! `/debug/events`: what happens, as server-sent events.
 //!
-//! Owns the event stream of the process's [`Events`](crate::observe::events::Events): its form, its resumption, its end.
-//! Refuses to queue: a reader takes from the feed what it has not read, some at a time.
-//! Traps: at a host of one instance the others do not exist, so their events are not even counted; and an
-//! event id must not mean another event after a restart, so it begins with the boot.
+//! Owns the stream of the process's [`Events`](crate::observe::events::Events): its form, its resumption, its end.
+//! There is no queue: a reader takes what it has not read from the ring.
+//! Traps: at the host of one instance the others do not exist, so their events are not even counted; and an event id
+//! must not mean another event after a restart, so it begins with the boot.
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
@@ -26,31 +26,34 @@ use crate::{
     id::Boot,
     observe::events::{Event, Subject, Unread},
     process::Process,
-    wire::{headers::ACCEL_BUFFERING_HEADER, sse},
+    wire::{
+        headers::{ACCEL_BUFFERING_HEADER, LAST_EVENT_ID_HEADER},
+        sse,
+    },
 };
 
-/// A comment goes out when nothing has happened for so long.
+/// A comment is sent after so long without events.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// What happens within so long goes out together, so that a reader costs the same however much happens.
+/// Events within so long are sent together, which bounds what a reader costs.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The first thing on the stream: clients are to come back after so many milliseconds.
+/// The first frame: how soon a client reconnects, in milliseconds.
 const OPENING: Bytes = Bytes::from_static(b"retry: 1000\n\n");
 
-/// The path of this file.
 pub(super) fn router() -> Router<Scope> {
     Router::new().route("/debug/events", get(follow))
 }
 
-/// `GET /debug/events`: what is kept of the past, or what came after `Last-Event-ID`; then what comes.
+/// `GET /debug/events`: what is kept, or what came after `Last-Event-ID`; then new events.
 async fn follow(State(scope): State<Scope>, headers: HeaderMap) -> Response {
     let Some(first) = scope.first() else { return StatusCode::NOT_FOUND.into_response() };
     let process = Arc::clone(&first.process);
-    let read = match headers.get("last-event-id").map(|id| id.to_str().ok().and_then(parse_id)) {
+    let id = headers.get(LAST_EVENT_ID_HEADER).map(|id| id.to_str().ok().and_then(parse_id));
+    let read = match id {
         None => 0,
         Some(Some((boot, number))) if boot == process.boot => number,
-        // The process has been started again: nothing of what happened since has been read.
+        // An id of an earlier start: nothing of this one has been read.
         Some(Some(_)) => 0,
         Some(None) => {
             let text = "Last-Event-ID must be an id of this stream, such as \"6d3-17\"";
@@ -77,7 +80,6 @@ fn parse_id(text: &str) -> Option<(Boot, u64)> {
     Some((Boot(boot), number.parse().ok()?))
 }
 
-/// One reader of the feed.
 struct Follower {
     scope: Scope,
     process: Arc<Process>,
@@ -110,7 +112,7 @@ impl Follower {
         loop {
             let mut more = pin!(process.events.more());
             more.as_mut().enable();
-            // Asked before the feed is: what happened before the end still goes out.
+            // Read before the events are: what happened before the end is still sent.
             let ending = closing.is_cancelled();
             let frames = self.encode(process.events.after(self.read));
             if !frames.is_empty() {
@@ -135,7 +137,7 @@ impl Follower {
     fn encode(&mut self, unread: Unread) -> String {
         let Unread { missed, events, last } = unread;
         let mut frames = String::new();
-        // Whose they were is no longer known; so only who sees all ten is told.
+        // Nobody knows whose they were, so only a reader of all ten is told.
         if missed > 0 && self.scope.len() > 1 {
             frames.push_str(&format!("data: {}\n\n", json!({"event": "missed", "count": missed})));
         }

@@ -1,6 +1,6 @@
-//! Is it alive, does it take work: `/livez`, `/readyz`, `/health`.
+//! `/livez`, `/readyz`, `/health`.
 //!
-//! Owns the answers to probes, on any host, without a token. Refuses to know of sessions.
+//! Owns the answers to probes, on any host, without a token.
 //! Trap: a probe must not create a session, and must be able to fail: not ready while draining.
 
 use axum::response::{IntoResponse, Response};
@@ -8,10 +8,8 @@ use http::{Method, StatusCode, header};
 
 use crate::{paths::LIVE, process::Process};
 
-/// Answers a probe.
-///
 /// `/livez` says that the process runs, `/readyz` and `/health` that it takes new sessions.
-pub fn answer(process: &Process, method: &Method, path: &str) -> Response {
+pub(crate) fn answer(process: &Process, method: &Method, path: &str) -> Response {
     if *method != Method::GET && *method != Method::HEAD {
         let allow = [(header::ALLOW, "GET, HEAD")];
         return (StatusCode::METHOD_NOT_ALLOWED, allow, "use GET\n").into_response();

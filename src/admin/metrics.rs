@@ -1,10 +1,10 @@
-//! What can be counted, for Prometheus: `/metrics`.
+//! `/metrics`, for Prometheus.
 //!
-//! Owns the names of all families and what they say. At the front door they tell of all ten instances and of the
-//! process, on an instance's host of that instance alone.
-//! Refuses the label `instance`, which Prometheus itself puts on whatever it scrapes: here it is `mcp_instance`.
-//! Trap: a counter that begins with its first event looks to `rate` as if nothing had happened. So every series
-//! is there from the start, but for requests by method, era and status: most of those products never come up.
+//! Owns the names of all families and their help texts. The front door shows all ten instances and the process,
+//! the host of an instance that instance alone.
+//! Traps: Prometheus itself sets the label `instance` on whatever it scrapes, so here it is `mcp_instance`. And `rate`
+//! does not see the first event of a counter that begins with it, so every series is there from the start, except for
+//! requests by method, era and status: most of those combinations never come up.
 
 use axum::{Router, extract::State, response::IntoResponse, routing::get};
 use http::header;
@@ -25,7 +25,6 @@ use crate::{
     tenant::{Instance, tasks::Stage},
 };
 
-/// The path of this file.
 pub(super) fn router() -> Router<Scope> {
     Router::new().route(METRICS, get(show))
 }
@@ -61,36 +60,19 @@ fn page(scope: &Scope) -> String {
     page.into_text()
 }
 
-/// What is of the process and of no instance.
 fn process(page: &mut Page, process: &Process) {
     use Type::{Counter, Gauge};
     page.family("mcp_echo_build_info", Gauge, "Always 1; the label says which version runs.")
         .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
-    page.single(
-        "mcp_echo_draining",
-        Gauge,
-        "1 while the server is stopping and takes no new session, else 0.",
-        u8::from(process.lifecycle.is_draining()),
-    );
-    page.single(
-        "mcp_echo_connections_open",
-        Gauge,
-        "Open connections.",
-        process.counters.connections.count(),
-    );
-    page.single(
-        "mcp_echo_log_lines_dropped_total",
-        Counter,
-        "Log lines that were dropped because the writer could not keep up.",
-        process.log.dropped_lines(),
-    );
-    let started = process.clock.time(Moment::from_millis(0));
-    page.single(
-        "process_start_time_seconds",
-        Gauge,
-        "When the process started, in seconds since 1970.",
-        started.as_duration().as_secs_f64(),
-    );
+    let help = "1 while the server is stopping and takes no new session, else 0.";
+    page.single("mcp_echo_draining", Gauge, help, u8::from(process.lifecycle.is_draining()));
+    let open = process.counters.connections.count();
+    page.single("mcp_echo_connections_open", Gauge, "Open connections.", open);
+    let help = "Log lines that were dropped because the writer could not keep up.";
+    page.single("mcp_echo_log_lines_dropped_total", Counter, help, process.log.dropped_lines());
+    let help = "When the process started, in seconds since 1970.";
+    let started = process.clock.time(Moment::from_millis(0)).as_duration().as_secs_f64();
+    page.single("process_start_time_seconds", Gauge, help, started);
     let Usage { cpu, resident_bytes, virtual_bytes, threads, open_fds, max_fds } = Usage::read();
     if let Some(cpu) = cpu {
         let help = "Processor time spent, user and system, in seconds.";
@@ -109,10 +91,10 @@ fn process(page: &mut Page, process: &Process) {
     }
 }
 
-/// Lives and deaths of sessions, and what else an instance holds.
+/// Sessions, and what else an instance holds.
 fn sessions(page: &mut Page, instances: &[(&'static str, &Instance)]) {
     use Type::{Counter, Gauge};
-    // One look at each instance, so that live is created less ended on every page.
+    // Read once, so that live is created less ended on every page.
     let counts: Vec<(_, Counts)> =
         instances.iter().map(|(name, own)| (*name, own.state.sessions.counts())).collect();
 
@@ -164,7 +146,6 @@ fn sessions(page: &mut Page, instances: &[(&'static str, &Instance)]) {
     }
 }
 
-/// Open event streams.
 fn streams(page: &mut Page, counters: &[(&'static str, &Counters)]) {
     let help = "Open event streams: standalone (GET), of a call, or a subscription.";
     let mut family = page.family("mcp_echo_streams_open", Type::Gauge, help);
@@ -175,7 +156,7 @@ fn streams(page: &mut Page, counters: &[(&'static str, &Counters)]) {
     }
 }
 
-/// What became of requests; each is counted when its answer has ended.
+/// A request is counted when its answer has ended.
 fn requests(page: &mut Page, counters: &[(&'static str, &Counters)]) {
     let help = "Requests that have ended, by what was asked, era and class of the HTTP status.";
     let mut family = page.family("mcp_echo_requests_total", Type::Counter, help);

@@ -1,7 +1,7 @@
-//! How it is: `/debug/overview`.
+//! `/debug/overview`: the state of the process and its instances.
 //!
-//! Owns the numbers of each instance and the facts of the process, as one document that is cheap enough to
-//! be asked for every second. Refuses to look at sessions one by one: a million of them may be live.
+//! Owns one document that is cheap enough to be fetched every second. It looks at no single session: a million of them
+//! may be live.
 //! Trap: whoever makes rates of it must divide by the time that passed here, so it says its own.
 
 use axum::{
@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 use super::Scope;
 use crate::{id::EndReason, observe::recent::Totals, session::store::Counts, tenant::Instance};
 
-/// The path of this file.
 pub(super) fn router() -> Router<Scope> {
     Router::new().route("/debug/overview", get(show))
 }

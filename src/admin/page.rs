@@ -1,8 +1,8 @@
 //! The page at `/debug`.
 //!
-//! Owns the one document that a browser is given, put together from its three parts, and the headers that
-//! let it run these and nothing else. Refuses data: all that it shows it fetches with the token.
-//! Trap: the policy names style and script by digest, so both must go out byte for byte as they were hashed.
+//! Owns the document that a browser gets, put together from three files, and the headers that let it run these and
+//! nothing else. It holds no data: what it shows it fetches with the token.
+//! Trap: the policy names style and script by digest, so both must be sent byte for byte as they were hashed.
 
 use axum::{
     Router,
@@ -17,12 +17,11 @@ const DOCUMENT: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 
-/// The page, without a token.
 pub(super) fn router() -> Router {
     Router::new().route("/debug", get(show)).route("/debug/", get(show))
 }
 
-/// Composed when it is asked for, which takes a fraction of a millisecond and is rare.
+/// Composed for each request, which is rare and takes a fraction of a millisecond.
 async fn show() -> Response {
     let document = DOCUMENT.replace("{{style}}", STYLE).replace("{{script}}", SCRIPT);
     let digest = |text: &str| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)));

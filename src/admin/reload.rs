@@ -1,8 +1,8 @@
-//! Reading the configuration again: `POST /debug/reload`.
+//! `POST /debug/reload`: reads the configuration again.
 //!
-//! Owns the answer to the operator: which keys are in force now, which wait for the next start and why, or
-//! why nothing has changed. Refuses to show values, some of which are secrets.
-//! Trap: it is a matter of the whole process, so no single instance's host has this path.
+//! Owns the answer to the operator: which keys are in force now, which wait for the next start and why, or why nothing
+//! has changed. It shows no values, since some are secrets.
+//! Trap: a reload is for the whole process, so no instance's host has this path.
 
 use axum::{
     Json, Router,
@@ -17,12 +17,11 @@ use crate::{
     reload::{NotReloaded, Reloads},
 };
 
-/// The path of this file.
 pub(super) fn router(reloads: &Reloads) -> Router {
     Router::new().route("/debug/reload", post(reload)).with_state(reloads.clone())
 }
 
-/// `POST /debug/reload`: 200 and the keys, 422 and what is wrong with the configuration.
+/// 200 and the keys, or 422 and what is wrong with the configuration.
 async fn reload(State(reloads): State<Reloads>) -> Response {
     match reloads.ask().await {
         Ok(change) => Json(change).into_response(),

@@ -1,14 +1,14 @@
-//! Who is in it, and ending them: `/debug/sessions`.
+//! `/debug/sessions`: listing and ending them.
 //!
-//! Owns the list of sessions, one session in detail, and the end of one or of all of one instance by an
-//! operator. Refuses to show whole session ids or stored values, and to end all ten at once.
+//! Owns the list of sessions, one session in detail, and the end of one or of all of one instance by an operator.
+//! Refuses to end the sessions of all ten at once, and shows neither whole session ids nor stored values.
 //! Trap: looking must not extend a session's life, so it iterates and never looks one up.
 
 use std::{cmp::Reverse, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{Path, Query, State},
+    extract::{Path, Query, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -33,14 +33,12 @@ use crate::{
 /// Requests of a session that its detail shows.
 const SHOWN_REQUESTS: usize = 50;
 
-/// The paths of this file.
 pub(super) fn router() -> Router<Scope> {
     Router::new()
         .route("/debug/sessions", get(list).delete(end_all))
         .route("/debug/sessions/{reference}", get(show).delete(end))
 }
 
-/// What of the list is shown.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Page {
@@ -59,14 +57,13 @@ impl Page {
     }
 }
 
-/// Whose sessions are to be ended.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Whose {
     instance: Option<InstanceId>,
 }
 
-/// The instances that are meant: the named one, else all of the scope. `None` if the named one is not in it.
+/// The named instance, else all of the scope. `None` if the named one is not in it.
 fn named(scope: &Scope, instance: Option<InstanceId>) -> Option<&[Arc<Instance>]> {
     match instance {
         None => Some(scope),
@@ -81,12 +78,9 @@ fn no_such_instance() -> Response {
     problem(StatusCode::NOT_FOUND, "this host shows another instance: ask at the front door")
 }
 
-/// `GET /debug/sessions?limit=N&search=TEXT&instance=N`: counts per instance, and of the sessions that fit
-/// those used last.
-async fn list(
-    State(scope): State<Scope>,
-    page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
-) -> Response {
+/// `GET /debug/sessions?limit=N&search=TEXT&instance=N`: counts per instance, and the matching sessions that were
+/// used last.
+async fn list(State(scope): State<Scope>, page: Result<Query<Page>, QueryRejection>) -> Response {
     let bad = || {
         let text = "the parameters are limit (a number), search (a text of at most 256 bytes) and instance (0 to 9)";
         problem(StatusCode::BAD_REQUEST, text)
@@ -151,7 +145,7 @@ async fn end(State(scope): State<Scope>, Path(reference): Path<String>) -> Respo
 /// `DELETE /debug/sessions?instance=N`: how many were ended. An instance's own host needs no parameter.
 async fn end_all(
     State(scope): State<Scope>,
-    whose: Result<Query<Whose>, axum::extract::rejection::QueryRejection>,
+    whose: Result<Query<Whose>, QueryRejection>,
 ) -> Response {
     let text = "say whose sessions are to end: ?instance=N, 0 to 9";
     let Ok(Query(Whose { instance })) = whose else {
@@ -175,7 +169,7 @@ fn unknown() -> Response {
     problem(StatusCode::NOT_FOUND, "no live session has this reference")
 }
 
-/// By reference, as it stands in the log and the list, or by whole id.
+/// By reference, as in the log and the list, or by whole id.
 async fn find(scope: &Scope, text: &str) -> Result<Option<(Arc<Instance>, Record)>, Unavailable> {
     let wanted = [SessionRef::parse(text), Some(SessionRef::of(text))];
     for instance in scope.iter() {

@@ -1,9 +1,9 @@
-//! The access log: one line for each request, in the form of every other line.
+//! The access log: one line for each request, in the format of all other lines.
 //!
-//! Owns [`AccessLog`], which composes the line itself: it is the one event that every request causes, and
-//! to pass it through the subscriber field by field costs more than answering an `echo` does.
-//! Refuses to differ from what the subscriber would write: same time, level, target and fields in each format.
-//! Trap: the path and the request id are the client's words; they are escaped.
+//! Owns [`AccessLog`], which composes the line itself: every request has one, and to pass it through the tracing
+//! subscriber field by field costs more than answering an `echo`. In each format, time, level, target and fields look
+//! as the subscriber would write them.
+//! Trap: the path and the request id are chosen by the client; they are escaped.
 
 use std::{
     borrow::Cow,
@@ -25,8 +25,7 @@ use super::{
 };
 use crate::{clock::Rfc3339, config::LogFormat, wire::model::write_string};
 
-/// The level of a request's line.
-pub const LEVEL: Level = Level::INFO;
+const LEVEL: Level = Level::INFO;
 
 const TARGET: &str = "mcp_echo_stateful::access";
 const MESSAGE: &str = "request";
@@ -38,7 +37,6 @@ pub struct AccessLog {
     lines: Option<Lines>,
 }
 
-/// Takes whole lines.
 type Out = dyn Fn(&[u8]) + Send + Sync;
 
 struct Written {
@@ -60,72 +58,64 @@ struct Style {
     /// Around the time, and before the first field.
     time: [&'static str; 2],
     head: String,
-    names: [String; Field::ALL.len()],
-    /// Around what is neither a number nor a text.
+    names: [String; FIELDS.len()],
+    /// Around hexadecimal digits.
     quote: &'static str,
     end: String,
 }
 
-/// The fields of a line, in their order.
-#[derive(Clone, Copy)]
-enum Field {
-    Instance,
-    HttpMethod,
-    HttpPath,
-    RpcMethod,
-    Tool,
-    Session,
-    Status,
-    Bytes,
-    Duration,
-    Outcome,
-    RequestId,
-    TraceId,
+macro_rules! fields {
+    ($($field:ident = $name:literal,)+) => {
+        /// The fields of a line, in their order.
+        #[derive(Clone, Copy)]
+        enum Field { $($field,)+ }
+
+        const FIELDS: [&str; [$($name),+].len()] = [$($name),+];
+    };
 }
 
-impl Field {
-    const ALL: [&'static str; 12] = [
-        "instance",
-        "http.method",
-        "http.path",
-        "rpc.method",
-        "tool",
-        "session",
-        "status",
-        "bytes",
-        "duration_us",
-        "outcome",
-        "request_id",
-        "trace_id",
-    ];
+fields! {
+    Instance = "instance",
+    HttpMethod = "http.method",
+    HttpPath = "http.path",
+    RpcMethod = "rpc.method",
+    Tool = "tool",
+    Session = "session",
+    Status = "status",
+    Bytes = "bytes",
+    Duration = "duration_us",
+    Outcome = "outcome",
+    RequestId = "request_id",
+    TraceId = "trace_id",
 }
 
 impl Style {
     fn new(format: LogFormat, ansi: bool) -> Self {
-        let dim = |text: &str| if ansi { format!("\x1b[2m{text}\x1b[0m") } else { text.to_owned() };
-        let level = if ansi { "\x1b[32m INFO\x1b[0m" } else { " INFO" };
-        let italic =
-            |text: &str| if ansi { format!("\x1b[3m{text}\x1b[0m") } else { text.to_owned() };
-        let head = format!(" {level} {}{} {MESSAGE}", dim(TARGET), dim(":"));
+        let styled = |code: u8, text: &str| match ansi {
+            true => format!("\x1b[{code}m{text}\x1b[0m"),
+            false => text.to_owned(),
+        };
+        let (dim, italic) = (|text| styled(2, text), |text| styled(3, text));
+        let head = format!(" {} {}{} {MESSAGE}", styled(32, " INFO"), dim(TARGET), dim(":"));
         match format {
             LogFormat::Json => Self {
                 time: ["{\"timestamp\":\"", "\""],
                 head: format!(",\"level\":\"INFO\",\"message\":\"{MESSAGE}\""),
-                names: Field::ALL.map(|name| format!(",\"{name}\":")),
+                names: FIELDS.map(|name| format!(",\"{name}\":")),
                 quote: "\"",
                 end: format!(",\"target\":\"{TARGET}\"}}\n"),
             },
             LogFormat::Compact => Self {
                 time: if ansi { ["\x1b[2m", "\x1b[0m"] } else { ["", ""] },
                 head,
-                names: Field::ALL.map(|name| format!(" {}{}", italic(name), dim("="))),
+                names: FIELDS.map(|name| format!(" {}{}", italic(name), dim("="))),
                 quote: "",
                 end: "\n".to_owned(),
             },
             LogFormat::Pretty => Self {
                 time: if ansi { ["  \x1b[2m", "\x1b[0m"] } else { ["  ", ""] },
                 head,
-                names: Field::ALL.map(|name| format!(", {}{}", italic(name), dim(": "))),
+                names: FIELDS.map(|name| format!(", {}{}", italic(name), dim(": "))),
                 quote: "",
                 end: "\n\n".to_owned(),
             },
@@ -135,17 +125,15 @@ impl Style {
 
 /// How a request ended.
 #[derive(Debug)]
-pub struct Ending<'a> {
-    /// HTTP method.
-    pub method: &'a Method,
-    /// Path of the request target; borrowed if it is one of ours.
-    pub path: &'a Cow<'static, str>,
-    /// Status of the answer; 0 if there is none.
-    pub status: u16,
-    /// How it went.
-    pub outcome: RequestOutcome,
+pub(crate) struct Ending<'a> {
+    pub(crate) method: &'a Method,
+    /// Of the request target; borrowed if it is one of ours.
+    pub(crate) path: &'a Cow<'static, str>,
+    /// 0 if there is no answer.
+    pub(crate) status: u16,
+    pub(crate) outcome: RequestOutcome,
     /// From its head to the end of its answer.
-    pub duration: Duration,
+    pub(crate) duration: Duration,
 }
 
 impl AccessLog {
@@ -161,25 +149,24 @@ impl AccessLog {
         Self { written: None, lines: None }
     }
 
-    /// The same, beside whatever else goes to these lines.
+    /// The same, with [`AccessLog::dropped_lines`] counted by `lines`.
     pub fn beside(self, lines: Lines) -> Self {
         Self { lines: Some(lines), ..self }
     }
 
     /// Lines of the whole log that were dropped because its writer could not keep up.
-    pub fn dropped_lines(&self) -> u64 {
+    pub(crate) fn dropped_lines(&self) -> u64 {
         self.lines.as_ref().map_or(0, Lines::dropped)
     }
 
-    /// Writes lines from now on, or none, as that least severe level has it.
-    pub fn set_level(&self, level: Level) {
+    /// From now on, writes lines only if that least severe level lets [`LEVEL`] pass.
+    pub(crate) fn set_level(&self, level: Level) {
         if let Some(written) = &self.written {
             written.on.store(level >= LEVEL, Ordering::Relaxed);
         }
     }
 
-    /// Writes the line of a request.
-    pub fn write(&self, record: &RequestRecord, facts: &Facts, ending: &Ending<'_>) {
+    pub(crate) fn write(&self, record: &RequestRecord, facts: &Facts, ending: &Ending<'_>) {
         match &self.written {
             Some(written) if written.on.load(Ordering::Relaxed) => {
                 let line = Line { text: Vec::with_capacity(512), style: &written.style };
@@ -190,7 +177,6 @@ impl AccessLog {
     }
 }
 
-/// A line that is being composed.
 struct Line<'a> {
     text: Vec<u8>,
     style: &'a Style,
@@ -208,7 +194,7 @@ impl Line<'_> {
         if let Some(instance) = instance {
             self.number(Field::Instance, instance.digit().into());
         }
-        // A token of HTTP has neither quotes nor backslashes.
+        // An HTTP method has neither quotes nor backslashes.
         self.word(Field::HttpMethod, ending.method.as_str().as_bytes());
         match ending.path {
             Cow::Borrowed(known) => self.word(Field::HttpPath, known.as_bytes()),
@@ -251,13 +237,12 @@ impl Line<'_> {
         self.add(itoa::Buffer::new().format(number));
     }
 
-    /// A client's word.
     fn escaped(&mut self, field: Field, text: &str) {
         self.name(field);
         write_string(&mut self.text, text);
     }
 
-    /// A word of ours, which needs no escaping.
+    /// Text that needs no escaping.
     fn word(&mut self, field: Field, word: &[u8]) {
         self.name(field);
         self.text.push(b'"');
@@ -265,7 +250,6 @@ impl Line<'_> {
         self.text.push(b'"');
     }
 
-    /// Hexadecimal digits.
     fn digits(&mut self, field: Field, digits: &[u8]) {
         self.name(field);
         self.add(self.style.quote);

@@ -1,10 +1,9 @@
 //! What happens to sessions and to the process, for operators who watch.
 //!
-//! Owns the [`Events`]: the last few hundred events, numbered, in one ring. Whoever watches keeps only the
-//! number up to which it has read, so a reader costs nothing while nothing happens, and one that is slow
-//! misses events and is told how many. Refuses whole session ids, and to wait for anyone.
-//! Trap: half a million sessions may expire at once, so noting an event takes no memory and wakes nobody
-//! unless someone waits.
+//! Owns [`Events`], a ring of the last few hundred events with their numbers. A reader keeps only the number up to
+//! which it has read, so it costs nothing while nothing happens; a slow one misses events and is told how many.
+//! Traps: an event must not hold a whole session id; and half a million sessions may expire at once, so noting an event
+//! takes no memory and wakes nobody unless someone waits.
 
 use std::{
     collections::VecDeque,
@@ -21,26 +20,20 @@ use crate::{
 /// Events that are kept.
 pub const KEPT: usize = 512;
 
-/// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventKind {
-    /// A session began.
+pub(crate) enum EventKind {
     Created,
-    /// A session ended.
     Ended(EndReason),
-    /// A client opened a stream on which the server speaks first.
+    /// A GET stream or a subscription, not the answer to a call.
     StreamOpened,
-    /// Such a stream was closed, by either side.
     StreamClosed,
-    /// The process takes no new session: it is stopping.
+    /// The process is stopping and takes no new session.
     Draining,
-    /// The configuration was read again and is in force.
     Reloaded,
 }
 
 impl EventKind {
-    /// As the feed names it.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Created => "session_created",
             Self::Ended(_) => "session_ended",
@@ -51,44 +44,29 @@ impl EventKind {
         }
     }
 
-    /// Why a session ended, where that is what happened.
-    pub const fn reason(self) -> Option<EndReason> {
-        match self {
-            Self::Ended(reason) => Some(reason),
-            Self::Created
-            | Self::StreamOpened
-            | Self::StreamClosed
-            | Self::Draining
-            | Self::Reloaded => None,
-        }
+    pub(crate) const fn reason(self) -> Option<EndReason> {
+        if let Self::Ended(reason) = self { Some(reason) } else { None }
     }
 }
 
-/// Whom it happened to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject {
-    /// All ten instances.
+pub(crate) enum Subject {
     Process,
-    /// One instance, and one session of it if it has one: a subscription of 2026-07-28 has none.
+    /// A subscription (2026-07-28) has no session.
     Instance(InstanceId, Option<SessionRef>),
 }
 
-/// One event.
 #[derive(Clone, Copy, Debug)]
-pub struct Event {
+pub(crate) struct Event {
     /// Counts from 1 in each process, without a gap.
-    pub number: u64,
-    /// When it happened.
-    pub at: Moment,
-    /// What happened.
-    pub kind: EventKind,
-    /// To whom.
-    pub subject: Subject,
+    pub(crate) number: u64,
+    pub(crate) at: Moment,
+    pub(crate) kind: EventKind,
+    pub(crate) subject: Subject,
 }
 
-/// The last events, and who waits for the next.
 #[derive(Debug)]
-pub struct Events {
+pub(crate) struct Events {
     clock: Clock,
     ring: Mutex<Ring>,
     more: Notify,
@@ -101,20 +79,18 @@ struct Ring {
     events: VecDeque<Event>,
 }
 
-/// What a reader has not read yet.
 #[derive(Debug, Default)]
-pub struct Unread {
-    /// Events that are no longer kept.
-    pub missed: u64,
-    /// Those that are, oldest first.
-    pub events: Vec<Event>,
-    /// The number of the last event there was.
-    pub last: u64,
+pub(crate) struct Unread {
+    /// How many are no longer kept.
+    pub(crate) missed: u64,
+    /// Oldest first.
+    pub(crate) events: Vec<Event>,
+    /// The number of the newest event.
+    pub(crate) last: u64,
 }
 
 impl Events {
-    /// A feed in which nothing has happened.
-    pub fn new(clock: Clock) -> Self {
+    pub(crate) fn new(clock: Clock) -> Self {
         let ring = Ring { next: 1, events: VecDeque::with_capacity(KEPT) };
         Self { clock, ring: Mutex::new(ring), more: Notify::new() }
     }
@@ -123,8 +99,7 @@ impl Events {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that something happens now.
-    pub fn note(&self, kind: EventKind, subject: Subject) {
+    pub(crate) fn note(&self, kind: EventKind, subject: Subject) {
         let at = self.clock.now();
         let mut ring = self.ring();
         if ring.events.len() == KEPT {
@@ -137,15 +112,15 @@ impl Events {
         self.more.notify_waiters();
     }
 
-    /// What happened after the event of that number. A number that is yet to come counts as none.
-    pub fn after(&self, number: u64) -> Unread {
+    /// Events after that number. A number that is yet to come is from an earlier start, and counts as 0.
+    pub(crate) fn after(&self, number: u64) -> Unread {
         let ring = self.ring();
         let last = ring.next - 1;
         let read = if number > last { 0 } else { number };
         let first = ring.next - ring.events.len() as u64;
         let skip = (read + 1).saturating_sub(first);
         Unread {
-            // Who has read nothing has asked for what is kept, and misses nothing.
+            // A new reader asks for what is kept, and misses nothing.
             missed: if read == 0 { 0 } else { first.saturating_sub(read + 1) },
             events: ring.events.iter().skip(skip as usize).copied().collect(),
             last,
@@ -153,7 +128,7 @@ impl Events {
     }
 
     /// Completes at the next event, counted from when this is enabled or first polled.
-    pub fn more(&self) -> Notified<'_> {
+    pub(crate) fn more(&self) -> Notified<'_> {
         self.more.notified()
     }
 }

@@ -1,9 +1,9 @@
 //! Lines on their way to the log: a bounded buffer and the thread that empties it.
 //!
-//! Owns [`Lines`]. Who logs copies a line into the buffer and goes on; the thread writes whatever has
-//! gathered in one piece, so that a busy server makes a few system calls for its log, not one for each line.
-//! Refuses to wait, and to grow: a line that finds the buffer full is dropped and counted.
-//! Trap: the thread must not be woken for each line, which would cost a request more than the line itself.
+//! Owns [`Lines`]. A caller copies its line into the buffer and goes on; the thread writes whatever has gathered in one
+//! piece, so that a busy server makes a few system calls for its log, not one for each line.
+//! Nobody waits for the log, and the buffer does not grow: a line that finds it full is dropped and counted.
+//! Trap: to wake the thread for each line would cost a request more than the line itself.
 
 use std::{
     io::{self, Write},
@@ -15,13 +15,13 @@ use std::{
     time::Duration,
 };
 
-/// What may wait to be written. Bytes.
+/// Size of the buffer. Bytes.
 const MAX_WAITING: usize = 8 * 1024 * 1024;
 
 /// How long lines gather before they are written together.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// A buffer larger than this is given back once it has been written. Bytes.
+/// What a batch keeps allocated once it has been written. Bytes.
 const KEPT: usize = 256 * 1024;
 
 /// Where lines go; clones share one buffer.
@@ -38,7 +38,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     waiting: Vec<u8>,
-    /// Whether the thread sleeps until it is told of a line.
+    /// Whether the thread must be woken.
     asleep: bool,
     closed: bool,
 }
@@ -51,7 +51,7 @@ impl Lines {
         let run = move || {
             let mut batch = Vec::new();
             while shared.gather(&mut batch) {
-                // There is nowhere to say that the log cannot be written.
+                // There is nowhere to report that the log cannot be written.
                 let _ = out.write_all(&batch);
                 batch.clear();
                 batch.shrink_to(KEPT);
@@ -80,7 +80,7 @@ impl Lines {
         self.0.dropped.load(Ordering::Relaxed)
     }
 
-    /// What waits is written, and then the thread ends.
+    /// The thread writes what is buffered, and ends.
     pub fn close(&self) {
         self.0.state().closed = true;
         self.0.wake.notify_one();
@@ -110,7 +110,7 @@ impl Shared {
     }
 }
 
-/// What the tracing subscriber writes: whole lines, one at a time.
+/// For the tracing subscriber, which writes one whole line at a time.
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line);

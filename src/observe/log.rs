@@ -1,9 +1,9 @@
 //! The log: where lines go and how they look.
 //!
-//! Owns the tracing subscriber and the access log, which share one [`Lines`], and the [`LogControl`] that changes
-//! their level and opens their file anew. Refuses to block a request for the log: when the writer cannot keep
-//! up, lines are dropped and counted.
-//! Trap: whatever is recorded here is read by people who must not learn a token or a whole session id.
+//! Owns the tracing subscriber and the access log, which share one [`Lines`], and the [`LogControl`] that changes their
+//! level and reopens their file. No request waits for the log: when the writer cannot keep up, lines are dropped and
+//! counted.
+//! Trap: operators read what is logged, and must not learn a token or a whole session id.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -22,7 +22,7 @@ use tracing_subscriber::{Registry, fmt, layer::SubscriberExt as _, registry, rel
 use super::{access::AccessLog, lines::Lines};
 use crate::config::{LogConfig, LogFormat, LogLevel};
 
-/// Keeps the log going; what is still buffered is written when it is dropped.
+/// Runs the log; dropping it writes what is still buffered.
 #[derive(Debug)]
 pub struct Log {
     lines: Lines,
@@ -40,7 +40,7 @@ impl Log {
             })?),
         };
         let moved = file.as_ref().map(|file| Arc::clone(&file.moved));
-        // A file is read by programs, so colours only where a terminal is all there is.
+        // Programs read a file, so there are colours only if there is none.
         let ansi = file.is_none() && io::stdout().is_terminal();
         let (lines, writer) = Lines::write_to(Tee { file })?;
 
@@ -86,7 +86,7 @@ impl Drop for Log {
     fn drop(&mut self) {
         self.lines.close();
         if let Some(writer) = self.writer.take() {
-            // It has said why, if it failed.
+            // If it panicked, the panic hook has said why.
             let _ = writer.join();
         }
     }
@@ -101,26 +101,25 @@ pub struct LogControl {
 }
 
 impl LogControl {
-    /// From now on nothing less severe is logged.
-    pub fn turn(&self, LogLevel(level): LogLevel) {
+    /// Sets the least severe level that is logged.
+    pub(crate) fn turn(&self, LogLevel(level): LogLevel) {
         self.access.set_level(level);
-        // It fails only where the subscriber is gone, and with it the log.
+        // Fails only once the subscriber is gone.
         let _ = self.events.modify(|filter| *filter = LevelFilter::from_level(level));
     }
 
-    /// The log file may have been moved away, so the next line opens it by its name again.
-    pub fn reopen(&self) {
+    /// Opens the log file by its name again before the next line, because it may have been moved away.
+    pub(crate) fn reopen(&self) {
         if let Some(moved) = &self.moved {
             moved.store(true, Ordering::Relaxed);
         }
     }
 }
 
-/// The log file, by its name.
 struct LogFile {
     path: PathBuf,
     file: File,
-    /// Whether the name may stand for another file by now.
+    /// Whether it must be opened again.
     moved: Arc<AtomicBool>,
 }
 
@@ -154,7 +153,7 @@ struct Tee {
 
 impl Write for Tee {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        // A full disk must not silence standard output, nor a closed standard output the file.
+        // If one of the two fails, the other still gets the lines.
         let filed = self.file.as_mut().map_or(Ok(()), |file| file.write_all(lines));
         let mut out = io::stdout().lock();
         out.write_all(lines).and_then(|()| out.flush()).and(filed)?;

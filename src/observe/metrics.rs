@@ -1,9 +1,9 @@
 //! What is counted of requests and streams.
 //!
-//! Owns [`Counters`], the numbers of one instance, and [`ProcessCounters`], those that belong to none. A request
-//! costs four additions: every place is found by the index of an enum, in a table that is there from the start.
-//! Refuses a label that is no variant of a closed set: a client cannot make a series.
-//! Trap: an event stream's length is no latency. What opens one is counted but not timed.
+//! Owns [`Counters`], the numbers of one instance, and [`ProcessCounters`], those that belong to none. A request costs
+//! four additions: each counter is found by the index of an enum, in an array that is there from the start. All labels
+//! are variants of closed sets, so a client cannot create a series.
+//! Trap: how long an event stream lasts is no latency. A request that opens one is counted but not timed.
 
 use std::{
     sync::{
@@ -22,27 +22,26 @@ use crate::wire::version::{Era, Method};
 /// What a request asks for: the label `method`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A POST to `/mcp` whose body could be read.
+    /// A POST to `/mcp`, by what its body asks for.
     Rpc(RpcMethod),
-    /// A POST to `/mcp` that was refused before that.
+    /// A POST to `/mcp` that was refused before its body was parsed.
     Post,
-    /// A GET of `/mcp`: a stream on which the server speaks first.
+    /// A GET of `/mcp`, which opens a stream.
     Get,
     /// A DELETE of `/mcp`.
     Delete,
     /// Another HTTP method at `/mcp`, such as a preflight's OPTIONS.
     OtherHttp,
-    /// A probe.
+    /// `/livez`, `/readyz`, `/health`.
     Health,
-    /// What operators ask.
+    /// `/debug` and `/metrics`.
     Admin,
     /// Any other path.
     Elsewhere,
 }
 
 impl Kind {
-    /// How many there are.
-    pub const COUNT: usize = Method::ALL.len() + 11;
+    const COUNT: usize = Method::ALL.len() + 11;
 
     /// Every kind, in the order of [`Kind::index`].
     pub fn all() -> impl Iterator<Item = Self> {
@@ -62,7 +61,7 @@ impl Kind {
     }
 
     /// Position in [`Kind::all`].
-    pub const fn index(self) -> usize {
+    pub(crate) const fn index(self) -> usize {
         let after = match self {
             Self::Rpc(RpcMethod::Known(method)) => return method as usize,
             Self::Rpc(RpcMethod::Other) => 0,
@@ -94,13 +93,13 @@ impl Kind {
         }
     }
 
-    /// Whether a good answer is a stream that lasts as long as its reader likes.
+    /// Whether the answer is a stream that lasts as long as its reader likes.
     const fn is_endless(self) -> bool {
         matches!(self, Self::Get | Self::Rpc(RpcMethod::Known(Method::Listen)))
     }
 }
 
-/// The label `era`, by position; the last stands for a request that came to neither.
+/// The label `era`, by position; the last is for a request that no era handled.
 pub const ERAS: [&str; 3] = ["sessioned", "stateless", "none"];
 
 const fn era_index(era: Option<Era>) -> usize {
@@ -111,7 +110,7 @@ const fn era_index(era: Option<Era>) -> usize {
     }
 }
 
-/// The label `status`, by the first digit of the status; the first is for a client that left before there was one.
+/// The label `status`, by the first digit of the status; "none" is for a client that left before there was one.
 pub const STATUSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// What keeps a stream open: the label `kind`.
@@ -126,13 +125,8 @@ pub enum StreamKind {
 }
 
 impl StreamKind {
-    /// Every kind, in the order of [`StreamKind::index`].
+    /// Every kind, in the order of the enum.
     pub const ALL: [Self; 3] = [Self::Standalone, Self::Call, Self::Subscription];
-
-    /// Position in [`StreamKind::ALL`].
-    pub const fn index(self) -> usize {
-        self as usize
-    }
 
     /// As a label.
     pub const fn as_str(self) -> &'static str {
@@ -144,23 +138,21 @@ impl StreamKind {
     }
 }
 
-/// How many of something are open.
 #[derive(Debug, Default)]
-pub struct Gauge(Arc<AtomicU64>);
+pub(crate) struct Gauge(Arc<AtomicU64>);
 
-/// One that is open; no longer when this is dropped.
+/// Lowers its gauge when it is dropped.
 #[derive(Debug)]
-pub struct Open(Arc<AtomicU64>);
+pub(crate) struct Open(Arc<AtomicU64>);
 
 impl Gauge {
-    /// One more, until the guard is dropped.
-    pub fn open(&self) -> Open {
+    /// Counts one more until the guard is dropped.
+    pub(crate) fn open(&self) -> Open {
         self.0.fetch_add(1, Ordering::Relaxed);
         Open(Arc::clone(&self.0))
     }
 
-    /// How many there are.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -171,18 +163,17 @@ impl Drop for Open {
     }
 }
 
-/// How often, and how long.
 #[derive(Debug, Default)]
-pub struct Histogram {
-    /// By the first bound that is not exceeded; the last is for what exceeds them all.
+pub(crate) struct Histogram {
+    /// By the first bound that is not exceeded; the last bucket has none.
     buckets: [AtomicU64; Self::BOUNDS.len() + 1],
     nanos: AtomicU64,
 }
 
 impl Histogram {
-    /// Upper bounds of the buckets in microseconds: an `echo` is answered in a few tens, a call may be told to
-    /// take seconds. As text they are the label `le`.
-    pub const BOUNDS: [(u64, &str); 17] = [
+    /// Upper bounds of the buckets in microseconds, and in seconds as the label `le`. An `echo` takes a few tens of
+    /// microseconds; a call may be told to take seconds.
+    pub(crate) const BOUNDS: [(u64, &str); 17] = [
         (50, "0.00005"),
         (100, "0.0001"),
         (250, "0.00025"),
@@ -204,14 +195,14 @@ impl Histogram {
 
     fn observe(&self, duration: Duration) {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        // The first few are what nearly every request falls into.
+        // Nearly every request falls into one of the first few.
         let place = Self::BOUNDS.iter().position(|(micros, _)| nanos <= micros * 1000);
         add(&self.buckets[place.unwrap_or(Self::BOUNDS.len())], 1);
         add(&self.nanos, nanos);
     }
 
-    /// How many fell into each bucket alone, and how long all of them took.
-    pub fn read(&self) -> ([u64; Self::BOUNDS.len() + 1], Duration) {
+    /// How many fell into each bucket, not added up, and the sum of all durations.
+    pub(crate) fn read(&self) -> ([u64; Self::BOUNDS.len() + 1], Duration) {
         (self.buckets.each_ref().map(read), Duration::from_nanos(read(&self.nanos)))
     }
 }
@@ -226,12 +217,12 @@ fn read(number: &AtomicU64) -> u64 {
 
 type Statuses = [AtomicU64; STATUSES.len()];
 
-/// The numbers of one instance, or of what came to none.
+/// The numbers of one instance, or of requests that reached none.
 #[derive(Debug)]
 pub struct Counters {
     requests: [[Statuses; ERAS.len()]; Kind::COUNT],
     outcomes: [AtomicU64; RequestOutcome::ALL.len()],
-    /// By era, of those that came to one.
+    /// By era, for requests that one handled.
     durations: [Histogram; ERAS.len() - 1],
     streams: [Gauge; StreamKind::ALL.len()],
 }
@@ -250,7 +241,7 @@ impl Default for Counters {
 
 impl Counters {
     /// Counts a request that has ended.
-    pub fn count(
+    pub(crate) fn count(
         &self,
         kind: Kind,
         facts: &Facts,
@@ -261,14 +252,14 @@ impl Counters {
         let era = era_index(facts.era);
         let class = usize::from(status / 100).min(STATUSES.len() - 1);
         add(&self.requests[kind.index()][era][class], 1);
-        add(&self.outcomes[outcome.index()], 1);
+        add(&self.outcomes[outcome as usize], 1);
         if let Some(durations) = self.durations.get(era).filter(|_| !kind.is_endless()) {
             durations.observe(duration);
         }
     }
 
-    /// Requests that have ended: kind, and the positions of era and status class.
-    pub fn requests(&self) -> impl Iterator<Item = (Kind, usize, usize, u64)> {
+    /// Requests that have ended: kind, and positions in [`ERAS`] and [`STATUSES`].
+    pub(crate) fn requests(&self) -> impl Iterator<Item = (Kind, usize, usize, u64)> {
         Kind::all().zip(&self.requests).flat_map(|(kind, eras)| {
             eras.iter().enumerate().flat_map(move |(era, statuses)| {
                 let numbers = statuses.iter().enumerate();
@@ -277,19 +268,18 @@ impl Counters {
         })
     }
 
-    /// How they went.
-    pub fn outcomes(&self) -> impl Iterator<Item = (RequestOutcome, u64)> {
+    pub(crate) fn outcomes(&self) -> impl Iterator<Item = (RequestOutcome, u64)> {
         RequestOutcome::ALL.iter().copied().zip(self.outcomes.iter().map(read))
     }
 
-    /// How long they took, by era.
-    pub fn durations(&self) -> impl Iterator<Item = (&'static str, &Histogram)> {
+    /// By era, without the requests that no era handled.
+    pub(crate) fn durations(&self) -> impl Iterator<Item = (&'static str, &Histogram)> {
         ERAS.into_iter().zip(&self.durations)
     }
 
     /// Counts a stream as open until the guard is dropped.
-    pub fn open_stream(&self, kind: StreamKind) -> Open {
-        self.streams[kind.index()].open()
+    pub(crate) fn open_stream(&self, kind: StreamKind) -> Open {
+        self.streams[kind as usize].open()
     }
 
     /// Open streams.
@@ -300,11 +290,10 @@ impl Counters {
 
 /// The numbers that belong to no instance.
 #[derive(Debug, Default)]
-pub struct ProcessCounters {
-    /// Requests that came to none: probes, what the front door's operator asks, hosts that are not served.
-    pub nowhere: Counters,
-    /// Open connections.
-    pub connections: Gauge,
+pub(crate) struct ProcessCounters {
+    /// Requests that reached no instance: probes, `/debug` at the front door, hosts that are not served.
+    pub(crate) nowhere: Counters,
+    pub(crate) connections: Gauge,
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The requests that one instance has answered: totals, and the last ones.
 //!
-//! Owns [`RequestLog`], to which every request of an instance is added when its answer has ended. Refuses requests for
-//! `/debug`: whoever looks would see himself looking.
-//! Trap: it is on the way of every request, so it allocates nothing, and a lock is held for one copy.
+//! Owns [`RequestLog`], to which every request of an instance is added when its answer has ended. Requests for `/debug`
+//! are left out, or operators would see themselves looking.
+//! Trap: every request passes here, so it allocates nothing, and the lock is held for one copy.
 
 use std::{
     sync::{
@@ -18,42 +18,35 @@ use super::{
 };
 use crate::id::SessionRef;
 
-/// A request that has ended.
 #[derive(Clone, Debug)]
-pub struct CompletedRequest {
-    /// Its name, as in the log.
-    pub id: RequestId,
-    /// When its head had been read.
-    pub received: Instant,
+pub(crate) struct CompletedRequest {
+    pub(crate) id: RequestId,
+    pub(crate) received: Instant,
     /// From its head to the end of its answer.
-    pub duration: Duration,
-    /// HTTP method; "other" for one that HTTP itself does not define.
-    pub http_method: &'static str,
-    /// What its body asked for.
-    pub method: Option<RpcMethod>,
-    /// The tool that was called.
-    pub tool: Option<&'static str>,
-    /// The session, or what the caller took for one.
-    pub session: Option<SessionRef>,
-    /// HTTP status; 0 if the client left before there was an answer.
-    pub status: u16,
-    /// How it went.
-    pub outcome: RequestOutcome,
+    pub(crate) duration: Duration,
+    /// "other" if HTTP itself does not define it.
+    pub(crate) http_method: &'static str,
+    pub(crate) method: Option<RpcMethod>,
+    pub(crate) tool: Option<&'static str>,
+    pub(crate) session: Option<SessionRef>,
+    /// 0 if the client left before there was an answer.
+    pub(crate) status: u16,
+    pub(crate) outcome: RequestOutcome,
 }
 
 impl CompletedRequest {
-    /// Whether something went wrong, here or in a tool; a client that left is no error.
-    pub fn is_error(&self) -> bool {
+    /// A refusal or an error of a tool; a client that left is no error.
+    pub(crate) fn is_error(&self) -> bool {
         self.outcome.is_refusal() || self.outcome == RequestOutcome::ToolError
     }
 }
 
-/// Totals since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Counts since the start.
+#[derive(Clone, Copy, Debug)]
 pub struct Totals {
     /// Requests whose answer has ended.
     pub requests: u64,
-    /// Those of them that [went wrong](CompletedRequest::is_error).
+    /// Those that were refused, or in which a tool failed.
     pub errors: u64,
 }
 
@@ -66,7 +59,7 @@ pub struct RequestLog {
     last: Mutex<Ring>,
 }
 
-/// The last requests, each in the place of the oldest.
+/// The last requests; a new one replaces the oldest.
 #[derive(Debug)]
 struct Ring {
     kept: Vec<CompletedRequest>,
@@ -75,8 +68,8 @@ struct Ring {
 }
 
 impl RequestLog {
-    /// Nothing yet; `keep` is how many requests are remembered.
-    pub fn new(keep: usize) -> Self {
+    /// `keep` is how many requests are remembered.
+    pub(crate) fn new(keep: usize) -> Self {
         Self {
             requests: AtomicU64::new(0),
             errors: AtomicU64::new(0),
@@ -89,8 +82,7 @@ impl RequestLog {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a request that has ended, and remembers it.
-    pub fn note(&self, request: CompletedRequest) {
+    pub(crate) fn note(&self, request: CompletedRequest) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         if request.is_error() {
             self.errors.fetch_add(1, Ordering::Relaxed);
@@ -106,7 +98,7 @@ impl RequestLog {
         ring.next = if ring.next + 1 == self.keep { 0 } else { ring.next + 1 };
     }
 
-    /// Totals as of now.
+    /// Counts as of now.
     pub fn totals(&self) -> Totals {
         Totals {
             requests: self.requests.load(Ordering::Relaxed),
@@ -114,8 +106,8 @@ impl RequestLog {
         }
     }
 
-    /// At most so many of the remembered requests of one session, the last first.
-    pub fn last_of(&self, session: SessionRef, limit: usize) -> Vec<CompletedRequest> {
+    /// The remembered requests of one session, the last first.
+    pub(crate) fn last_of(&self, session: SessionRef, limit: usize) -> Vec<CompletedRequest> {
         let ring = self.last();
         let (newer, older) = ring.kept.split_at(ring.next);
         let all = newer.iter().rev().chain(older.iter().rev());

@@ -1,8 +1,8 @@
-//! What is known of one request, collected while it is worked on.
+//! What is known of one request, collected while it is handled.
 //!
-//! Owns [`RequestRecord`], its [`RequestId`] and its [`TraceId`]. Refuses free text: what is noted are
-//! names from closed sets, numbers and digests, so that nothing a client chose can grow the log or leak in it.
-//! Trap: it is shared by the layers and by work that goes on after the answer, so each fact is noted once.
+//! Owns [`RequestRecord`], its [`RequestId`] and its [`TraceId`]. Facts are names from closed sets, numbers and
+//! digests, so that nothing a client chose can grow the log or leak into it.
+//! Trap: the layers and work that goes on after the answer share it. Of two values for one fact, the first counts.
 
 use std::{
     fmt,
@@ -25,25 +25,25 @@ use crate::{
 /// Longest id that is taken from a caller. Bytes.
 const MAX_ID: usize = 128;
 
-/// A name for one request: the caller's if it sent a fit one, else ours.
+/// The id of a request: the caller's `X-Request-Id` if it can be used, else one of ours.
 #[derive(Clone, Debug)]
-pub enum RequestId {
-    /// ReplicaTag, boot and a running number in hexadecimal.
+pub(crate) enum RequestId {
+    /// Replica tag, boot and a running number, in hexadecimal.
     Ours(OwnId),
     /// Visible ASCII, at most 128 bytes.
     Callers(HeaderValue),
 }
 
-/// An id of ours as text, on the stack: every request has one.
+/// An id of ours as text; on the stack, since nearly every request has one.
 #[derive(Clone, Copy, Debug)]
-pub struct OwnId {
+pub(crate) struct OwnId {
     text: [u8; 22],
     length: u8,
 }
 
 impl OwnId {
     /// `<tag><boot>-<number>`; the number counts from 1 in each process.
-    pub fn new(tag: ReplicaTag, boot: Boot, number: u64) -> Self {
+    pub(crate) fn new(tag: ReplicaTag, boot: Boot, number: u64) -> Self {
         let mut text = [b'-'; 22];
         let digit = |number: u64| b"0123456789abcdef"[(number & 0xf) as usize];
         let head = u64::from(tag.0) << 12 | u64::from(boot.0);
@@ -58,14 +58,14 @@ impl OwnId {
     }
 
     /// As text, all of it ASCII.
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.text[..usize::from(self.length)]
     }
 }
 
 impl RequestId {
     /// As text, all of it ASCII.
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Ours(id) => id.as_bytes(),
             Self::Callers(value) => value.as_bytes(),
@@ -73,21 +73,21 @@ impl RequestId {
     }
 
     /// As text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(self.as_bytes()).unwrap_or("-")
     }
 
-    /// The caller's id, if it is fit to be repeated.
-    pub fn of_caller(sent: Option<&HeaderValue>) -> Option<Self> {
+    /// The caller's id, if it can be repeated safely.
+    pub(crate) fn of_caller(sent: Option<&HeaderValue>) -> Option<Self> {
         let fit = sent.filter(|value| {
             (1..=MAX_ID).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
         });
-        // A copy: what came is a part of a whole buffer, which a long answer would keep.
+        // Copied, because the value keeps the whole read buffer of the connection alive.
         fit.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok().map(Self::Callers))
     }
 
     /// As `X-Request-Id` repeats it.
-    pub fn to_header(&self) -> HeaderValue {
+    pub(crate) fn to_header(&self) -> HeaderValue {
         match self {
             Self::Ours(id) => {
                 HeaderValue::from_bytes(id.as_bytes()).unwrap_or(HeaderValue::from_static("-"))
@@ -105,11 +105,11 @@ impl fmt::Display for RequestId {
 
 /// The trace that a request belongs to (W3C Trace Context, `traceparent`): 32 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TraceId(u128);
+pub(crate) struct TraceId(u128);
 
 impl TraceId {
     /// Reads the second field of a `traceparent`; an invalid one is ignored, as the standard asks.
-    pub fn parse(traceparent: &str) -> Option<Self> {
+    pub(crate) fn parse(traceparent: &str) -> Option<Self> {
         let mut fields = traceparent.split('-');
         let (version, trace) = (fields.next()?, fields.next()?);
         let hex = |text: &str, length: usize| {
@@ -143,8 +143,7 @@ pub enum RpcMethod {
 }
 
 impl RpcMethod {
-    /// What the log calls it.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Known(method) => method.as_str(),
             Self::Other => "other",
@@ -155,41 +154,35 @@ impl RpcMethod {
     }
 }
 
-/// The facts about one request, each of them noted by whoever learns it first.
+/// What is known so far.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Facts {
-    /// The instance that answers.
-    pub instance: Option<InstanceId>,
-    /// The era that answers it, if it came to MCP.
-    pub era: Option<Era>,
-    /// What its body asks for.
-    pub method: Option<RpcMethod>,
-    /// The tool that is called.
-    pub tool: Option<&'static str>,
-    /// The session, or what the caller takes for one.
-    pub session: Option<SessionRef>,
-    /// How it went.
-    pub outcome: Option<RequestOutcome>,
-    /// The trace that the caller says the request belongs to.
-    pub trace: Option<TraceId>,
+pub(crate) struct Facts {
+    pub(crate) instance: Option<InstanceId>,
+    /// `None` if the request did not reach MCP.
+    pub(crate) era: Option<Era>,
+    pub(crate) method: Option<RpcMethod>,
+    pub(crate) tool: Option<&'static str>,
+    /// Of whatever session id the caller sent, known or not.
+    pub(crate) session: Option<SessionRef>,
+    pub(crate) outcome: Option<RequestOutcome>,
+    /// From `traceparent`.
+    pub(crate) trace: Option<TraceId>,
 }
 
-/// What is known of one request, filled in where it becomes known.
+/// One request, from its head to the end of its answer.
 #[derive(Debug)]
 pub struct RequestRecord {
-    /// Its name.
-    pub id: RequestId,
-    /// The other end of the connection.
-    pub peer: IpAddr,
+    pub(crate) id: RequestId,
+    /// The peer of the connection, which may be a proxy.
+    pub(crate) peer: IpAddr,
     /// When its head had been read.
-    pub received: Instant,
+    pub(crate) received: Instant,
     facts: Mutex<Facts>,
     bytes: AtomicU64,
 }
 
 impl RequestRecord {
-    /// A record that begins now.
-    pub fn begin(id: RequestId, peer: IpAddr) -> Self {
+    pub(crate) fn begin(id: RequestId, peer: IpAddr) -> Self {
         Self {
             id,
             peer,
@@ -203,65 +196,55 @@ impl RequestRecord {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What has been noted.
-    pub fn facts(&self) -> Facts {
+    pub(crate) fn facts(&self) -> Facts {
         *self.noted()
     }
 
-    /// The instance, once it is known.
-    pub fn instance(&self) -> Option<InstanceId> {
+    pub(crate) fn instance(&self) -> Option<InstanceId> {
         self.noted().instance
     }
 
-    /// Notes the instance. The first word counts, here and below.
-    pub fn set_instance(&self, instance: InstanceId) {
+    pub(crate) fn set_instance(&self, instance: InstanceId) {
         self.noted().instance.get_or_insert(instance);
     }
 
-    /// Notes the era.
-    pub fn set_era(&self, era: Era) {
+    pub(crate) fn set_era(&self, era: Era) {
         self.noted().era.get_or_insert(era);
     }
 
-    /// Notes what the body asks for.
-    pub fn set_method(&self, method: RpcMethod) {
+    pub(crate) fn set_method(&self, method: RpcMethod) {
         self.noted().method.get_or_insert(method);
     }
 
-    /// Notes the tool.
-    pub fn set_tool(&self, tool: &'static str) {
+    pub(crate) fn set_tool(&self, tool: &'static str) {
         self.noted().tool.get_or_insert(tool);
     }
 
-    /// Notes the session.
-    pub fn set_session(&self, session: SessionRef) {
+    pub(crate) fn set_session(&self, session: SessionRef) {
         self.noted().session.get_or_insert(session);
     }
 
-    /// Notes how it went.
-    pub fn set_outcome(&self, outcome: RequestOutcome) {
+    pub(crate) fn set_outcome(&self, outcome: RequestOutcome) {
         self.noted().outcome.get_or_insert(outcome);
     }
 
     /// Notes the trace, if `traceparent` is one.
-    pub fn set_trace(&self, traceparent: &str) {
+    pub(crate) fn set_trace(&self, traceparent: &str) {
         if let Some(trace) = TraceId::parse(traceparent) {
             self.noted().trace.get_or_insert(trace);
         }
     }
 
-    /// More bytes of the answer's body are on their way.
-    pub fn add_bytes(&self, count: usize) {
+    /// Counts bytes of the answer's body.
+    pub(crate) fn add_bytes(&self, count: usize) {
         self.bytes.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    /// Bytes of the answer's body so far.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Time since the head had been read.
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.received.elapsed()
     }
 }

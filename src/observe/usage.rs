@@ -1,7 +1,6 @@
-//! What the operating system says of this process.
+//! What this process uses, as the operating system counts it.
 //!
-//! Owns [`Usage`], read from Linux' `/proc` by the names under which every Prometheus client shows it.
-//! Refuses to guess: what cannot be read is left out, so that a graph shows a gap and not a zero.
+//! Owns [`Usage`], read from Linux' `/proc`. What cannot be read is left out: a graph shows a gap and not a zero.
 //! Trap: the second field of `stat` is a file name, which may hold spaces and parentheses.
 
 use std::{fs, time::Duration};
@@ -9,26 +8,21 @@ use std::{fs, time::Duration};
 /// Clock ticks of `/proc/*/stat` in a second: the kernel's USER_HZ, the same on every architecture we build for.
 const TICKS: u32 = 100;
 
-/// What the process uses now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Processor time, user and system.
-    pub cpu: Option<Duration>,
-    /// Bytes in memory.
-    pub resident_bytes: Option<u64>,
-    /// Bytes of address space.
-    pub virtual_bytes: Option<u64>,
-    /// Threads.
-    pub threads: Option<u64>,
-    /// Open file descriptors.
-    pub open_fds: Option<u64>,
+pub(crate) struct Usage {
+    /// User and system time.
+    pub(crate) cpu: Option<Duration>,
+    pub(crate) resident_bytes: Option<u64>,
+    pub(crate) virtual_bytes: Option<u64>,
+    pub(crate) threads: Option<u64>,
+    pub(crate) open_fds: Option<u64>,
     /// File descriptors that may be open.
-    pub max_fds: Option<u64>,
+    pub(crate) max_fds: Option<u64>,
 }
 
 impl Usage {
-    /// Reads it; a few files of a page each.
-    pub fn read() -> Self {
+    /// Reads a few files of a page each.
+    pub(crate) fn read() -> Self {
         let text =
             |name: &str| fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
         let open_fds = fs::read_dir("/proc/self/fd").ok().map(|directory| directory.count() as u64);
@@ -41,7 +35,7 @@ impl Usage {
 
     fn parse(stat: &str, status: &str, limits: &str) -> Self {
         let number = |text: Option<&str>| text.and_then(|text| text.parse::<u64>().ok());
-        // Fields 14 and 15 of the whole; the third is the first behind the name.
+        // User and system time are fields 14 and 15; the first one behind the name is field 3.
         let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
         let tick = |field: usize| number(fields.split_whitespace().nth(field - 3));
         let line = |name: &str| {

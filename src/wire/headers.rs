@@ -1,50 +1,38 @@
-//! HTTP headers: the names that are ours or MCP's, and how one is read that may appear once.
+//! HTTP headers: the names of MCP's and of our own, and how to read one that may appear only once.
 //!
 //! Owns the names and [`single`]. A header that decides something may appear once. With two, a proxy in front may have
 //! used the other one, so the request is refused.
-//! Trap: a map's iterator over one name costs more than a look-up, so the map is first asked whether any name
-//! appears twice, which it knows.
+//! Trap: `get_all` costs more than `get`. A map with as many values as names repeats none, so `get` is enough.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::AsHeaderName};
 
-/// The session of a request (2025-03-26 to 2025-11-25).
-pub const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
-/// The revision of a request.
-pub const VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
+/// 2025-03-26 to 2025-11-25.
+pub(crate) const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
+pub(crate) const VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
 /// The method of the body (2026-07-28).
-pub const METHOD_HEADER: HeaderName = HeaderName::from_static("mcp-method");
-/// What the method is about (2026-07-28).
-pub const NAME_HEADER: HeaderName = HeaderName::from_static("mcp-name");
-/// Mirrors the handle of a stateful tool.
-pub const HANDLE_HEADER: HeaderName = HeaderName::from_static("mcp-param-session");
-/// Up to which event a client has read a stream.
-pub const LAST_EVENT_ID_HEADER: HeaderName = HeaderName::from_static("last-event-id");
-/// Names a request in answers and in the log.
-pub const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
-/// Which replica answered.
-pub const REPLICA_HEADER: HeaderName = HeaderName::from_static("mcp-echo-replica");
-/// Which start of it.
-pub const BOOT_HEADER: HeaderName = HeaderName::from_static("mcp-echo-boot");
-/// Which instance answered.
-pub const INSTANCE_HEADER: HeaderName = HeaderName::from_static("mcp-echo-instance");
-/// The trace that a caller says a request belongs to (W3C Trace Context).
-pub const TRACEPARENT_HEADER: HeaderName = HeaderName::from_static("traceparent");
-/// Tells nginx and others not to hold events back.
-pub const ACCEL_BUFFERING_HEADER: HeaderName = HeaderName::from_static("x-accel-buffering");
+pub(crate) const METHOD_HEADER: HeaderName = HeaderName::from_static("mcp-method");
+/// The tool, prompt or resource of the body (2026-07-28).
+pub(crate) const NAME_HEADER: HeaderName = HeaderName::from_static("mcp-name");
+/// The `session` argument of a stateful tool (2026-07-28).
+pub(crate) const HANDLE_HEADER: HeaderName = HeaderName::from_static("mcp-param-session");
+pub(crate) const LAST_EVENT_ID_HEADER: HeaderName = HeaderName::from_static("last-event-id");
+pub(crate) const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const REPLICA_HEADER: HeaderName = HeaderName::from_static("mcp-echo-replica");
+pub(crate) const BOOT_HEADER: HeaderName = HeaderName::from_static("mcp-echo-boot");
+pub(crate) const INSTANCE_HEADER: HeaderName = HeaderName::from_static("mcp-echo-instance");
+/// W3C Trace Context.
+pub(crate) const TRACEPARENT_HEADER: HeaderName = HeaderName::from_static("traceparent");
+/// Tells nginx and others not to buffer events.
+pub(crate) const ACCEL_BUFFERING_HEADER: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// How often a header appears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Single<'a> {
-    /// Not at all.
+pub(crate) enum Single<'a> {
     Missing,
-    /// Single.
     Value(&'a HeaderValue),
-    /// More often.
     Several,
 }
 
-/// The header of that name.
-pub fn single(headers: &HeaderMap, name: impl AsHeaderName) -> Single<'_> {
+pub(crate) fn single(headers: &HeaderMap, name: impl AsHeaderName) -> Single<'_> {
     if headers.len() == headers.keys_len() {
         return headers.get(name).map_or(Single::Missing, Single::Value);
     }

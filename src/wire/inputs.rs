@@ -1,8 +1,8 @@
-//! Questions to the client and its answers, whatever the era.
+//! Requests for client input (elicitation, sampling, roots) and the client's responses, for both eras.
 //!
-//! Owns [`InputRequest`], the kinds of question that MCP has with the capability each needs, and [`Inputs`], what has
-//! been answered. Knows nothing of how a question travels.
-//! Trap: an answer that is no object is no answer.
+//! Owns [`InputRequest`], the capability that each kind needs, and [`Inputs`], the responses so far. How a request
+//! reaches the client is up to the era.
+//! Trap: a response that is not an object counts as missing.
 
 use std::collections::BTreeMap;
 
@@ -14,20 +14,20 @@ use super::model::Capabilities;
 /// What the client has answered so far.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
-    /// Its answers, by the key that was asked under.
-    pub responses: BTreeMap<String, Value>,
-    /// What was to be remembered from the last round.
-    pub state: Option<Value>,
+    /// By the key of the question.
+    pub(crate) responses: BTreeMap<String, Value>,
+    /// What the tool asked to remember in the previous round.
+    pub(crate) state: Option<Value>,
 }
 
 impl Inputs {
-    /// The answer under that key, if it is an object as every answer must be.
-    pub fn get(&self, key: &str) -> Option<&Value> {
+    /// The answer under that key, if it is an object.
+    pub(crate) fn get(&self, key: &str) -> Option<&Value> {
         self.responses.get(key).filter(|answer| answer.is_object())
     }
 
     /// A text that the user filled into a form, if the form was accepted.
-    pub fn filled(&self, key: &str, field: &str) -> Option<&str> {
+    pub(crate) fn filled(&self, key: &str, field: &str) -> Option<&str> {
         let answer = self.get(key)?;
         let accepted = answer.get("action").and_then(Value::as_str) == Some("accept");
         answer.get("content")?.get(field)?.as_str().filter(|_| accepted)
@@ -37,27 +37,24 @@ impl Inputs {
 /// A question to the client.
 #[derive(Clone, Debug)]
 pub struct InputRequest {
-    /// What kind of question.
-    pub kind: InputKind,
-    /// Its `params`.
-    pub params: Value,
+    pub(crate) kind: InputKind,
+    pub(crate) params: Value,
 }
 
 impl InputRequest {
-    /// The question as a result carries it.
-    pub fn embedded(self) -> Value {
+    /// The form that it has within an `input_required` result.
+    pub(crate) fn embedded(self) -> Value {
         let Self { kind, mut params } = self;
         if let Some(params) = params.as_object_mut() {
-            // Only a request of its own needs it; here the outcome is learned by trying again.
+            // Only a separate JSON-RPC request needs it; here the client retries the call.
             params.remove("elicitationId");
         }
         json!({ "method": kind.method(), "params": params })
     }
 }
 
-/// The kinds of question that MCP has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InputKind {
+pub(crate) enum InputKind {
     /// `elicitation/create` with a form
     Form,
     /// `elicitation/create` with a URL
@@ -69,8 +66,7 @@ pub enum InputKind {
 }
 
 impl InputKind {
-    /// As it stands on the wire.
-    pub const fn method(self) -> &'static str {
+    pub(crate) const fn method(self) -> &'static str {
         match self {
             Self::Form | Self::Url => "elicitation/create",
             Self::Sampling => "sampling/createMessage",
@@ -78,8 +74,7 @@ impl InputKind {
         }
     }
 
-    /// Whether a client can answer it.
-    pub const fn supported_by(self, capabilities: Capabilities) -> bool {
+    pub(crate) const fn supported_by(self, capabilities: Capabilities) -> bool {
         match self {
             Self::Form => capabilities.elicitation,
             Self::Url => capabilities.elicitation_url,
@@ -88,8 +83,8 @@ impl InputKind {
         }
     }
 
-    /// The capability that it needs, as `requiredCapabilities` says it.
-    pub fn required(self) -> Value {
+    /// The capability that it needs, in the form of `requiredCapabilities`.
+    pub(crate) fn required(self) -> Value {
         match self {
             Self::Form => json!({ "elicitation": {} }),
             Self::Url => json!({ "elicitation": { "url": {} } }),
@@ -100,18 +95,19 @@ impl InputKind {
 }
 
 /// Questions, each under its key.
-pub type Questions = Vec<(&'static str, InputRequest)>;
+pub(crate) type Questions = Vec<(&'static str, InputRequest)>;
 
-/// The capability that the client lacks for one of these questions, if it lacks any.
-pub fn missing(questions: &Questions, capabilities: Capabilities) -> Option<Value> {
+/// The first capability that the client lacks for these questions.
+pub(crate) fn missing(questions: &Questions, capabilities: Capabilities) -> Option<Value> {
     let unable = questions.iter().find(|(_, question)| !question.kind.supported_by(capabilities));
     unable.map(|(_, question)| question.kind.required())
 }
 
-/// A question that a background task puts to the client; its answers come by the keys asked under.
-pub type Ask = Box<dyn Fn(Questions) -> BoxFuture<'static, BTreeMap<String, Value>> + Send + Sync>;
+/// Sends the questions of a background task to the client and returns the answers by key.
+pub(crate) type Ask =
+    Box<dyn Fn(Questions) -> BoxFuture<'static, BTreeMap<String, Value>> + Send + Sync>;
 
-/// Asks nobody: for work that has no task to ask through.
-pub fn nobody() -> Ask {
+/// For calls that do not run as a task: returns no answers.
+pub(crate) fn nobody() -> Ask {
     Box::new(|_| Box::pin(std::future::ready(BTreeMap::new())))
 }

@@ -1,17 +1,17 @@
 //! JSON text that is known to be one value, and the members of an object found in one pass.
 //!
-//! Owns [`Raw`], which borrows from the request body, and [`visit`], which most requests are read with: the
-//! members of a small object, and of those objects within it that are wanted, with plain names and plain
-//! values. Refuses to decide about anything else (an escape, a fraction, deep nesting, what is no JSON at
-//! all): it gives up, and serde reads it or says what is wrong.
-//! Trap: whatever it accepts, serde must accept too, with the same members; a test holds them together.
+//! Owns [`Raw`], which borrows from the request body, and [`visit`], the fast path for most requests: it scans an
+//! object, and those objects in it that the visitor wants. It reads plain names and values only; at anything else
+//! (an escape, a fraction, deep nesting, invalid JSON) it returns false, and serde reads the text or says what is
+//! wrong with it.
+//! Trap: whatever it accepts, serde must accept too, with the same members; property tests compare the two.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, value::RawValue};
 
-/// Arrays and objects within one another beyond this many are left to serde.
+/// Deeper nesting is left to serde.
 const MAX_DEPTH: usize = 16;
 
 /// The text of one JSON value, without space around it.
@@ -19,28 +19,25 @@ const MAX_DEPTH: usize = 16;
 pub struct Raw<'a>(&'a str);
 
 impl<'a> Raw<'a> {
-    /// Text that [`Raw::get`] gave.
-    pub fn again(text: &'a str) -> Self {
+    /// `text` must come from [`Raw::get`].
+    pub(crate) fn again(text: &'a str) -> Self {
         Self(text)
     }
 
-    /// The text.
-    pub fn get(self) -> &'a str {
+    pub(crate) fn get(self) -> &'a str {
         self.0
     }
 
-    /// Whether it is an object.
-    pub fn is_object(self) -> bool {
+    pub(crate) fn is_object(self) -> bool {
         self.0.starts_with('{')
     }
 
-    /// Whether it is `null`.
-    pub fn is_null(self) -> bool {
+    pub(crate) fn is_null(self) -> bool {
         self.0 == "null"
     }
 
-    /// What a string says; borrowed unless it holds an escape. `None` if it is none, or not in Unicode.
-    pub fn text(self) -> Option<Cow<'a, str>> {
+    /// The decoded string, borrowed unless it holds an escape. `None` if this is no string, or not valid Unicode.
+    pub(crate) fn text(self) -> Option<Cow<'a, str>> {
         let inner = self.0.strip_prefix('"')?.strip_suffix('"')?;
         match inner.contains('\\') {
             false => Some(Cow::Borrowed(inner)),
@@ -48,9 +45,8 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// As a value.
-    pub fn value(self) -> Value {
-        // It is JSON already; what is too large to be read back is nothing.
+    pub(crate) fn value(self) -> Value {
+        // It is JSON already; only a number out of range or very deep nesting fails, and becomes `null`.
         serde_json::from_str(self.0).unwrap_or_default()
     }
 }
@@ -61,21 +57,21 @@ impl<'de: 'a, 'a> Deserialize<'de> for Raw<'a> {
     }
 }
 
-/// Takes the members of an object, and of objects within it.
-pub trait Visitor<'a> {
-    /// Whose members they are.
+/// Receives the members of an object and of objects within it.
+pub(crate) trait Visitor<'a> {
+    /// Says which of these objects a member belongs to.
     type Place: Copy;
 
-    /// Whose they are within that member, if its own members are wanted: they come before it does.
+    /// The place of a nested object whose members are wanted; they are taken before the object itself.
     fn enter(&self, place: Self::Place, name: &str) -> Option<Self::Place>;
 
-    /// Takes a member; false gives up.
+    /// False stops the scan.
     fn take(&mut self, place: Self::Place, name: &'a str, raw: Raw<'a>) -> bool;
 }
 
-/// Hands each member of an object to a visitor, until that gives up. False if it did, or if the text is not
-/// an object of the plain kind: then nothing is known of it.
-pub fn visit<'a, V: Visitor<'a>>(text: &'a str, place: V::Place, visitor: &mut V) -> bool {
+/// Hands each member of an object to the visitor. False if the visitor stopped or the text is not a plain object;
+/// then nothing is known of it.
+pub(crate) fn visit<'a, V: Visitor<'a>>(text: &'a str, place: V::Place, visitor: &mut V) -> bool {
     let mut scanner = Scanner { text, at: 0 };
     scanner.space();
     let plain = scanner.object(0, place, visitor);
@@ -83,12 +79,12 @@ pub fn visit<'a, V: Visitor<'a>>(text: &'a str, place: V::Place, visitor: &mut V
     plain.is_some() && scanner.at == text.len()
 }
 
-/// The same for the members of one object alone.
-pub fn members<'a>(text: &'a str, take: impl FnMut(&'a str, Raw<'a>) -> bool) -> bool {
+/// The same without the members of nested objects.
+pub(crate) fn members<'a>(text: &'a str, take: impl FnMut(&'a str, Raw<'a>) -> bool) -> bool {
     visit(text, (), &mut Flat(take))
 }
 
-/// Wants nothing of what is within.
+/// Enters no nested object.
 struct Flat<F>(F);
 
 impl<'a, F: FnMut(&'a str, Raw<'a>) -> bool> Visitor<'a> for Flat<F> {
@@ -103,15 +99,15 @@ impl<'a, F: FnMut(&'a str, Raw<'a>) -> bool> Visitor<'a> for Flat<F> {
     }
 }
 
-/// Whether a text can stand between quotes as it is.
-pub fn is_plain(text: &str) -> bool {
+/// Whether a JSON string can hold the text without escapes.
+pub(crate) fn is_plain(text: &str) -> bool {
     stop(text.as_bytes()).is_none()
 }
 
-/// Where a plain string stops: at a quote, at an escape, and at what must be escaped.
+/// Finds the first quote, backslash or control character.
 ///
-/// Eight bytes at a time, since most of a message is strings. In each word, the highest bit of a byte is
-/// set where it is a stop; a borrow may set it in a byte above one, so the lowest is what counts.
+/// Reads eight bytes at a time, since most of a message is strings. The highest bit is set in each byte that
+/// matches; a borrow may set it in higher bytes too, so only the lowest one counts.
 fn stop(text: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::MAX / 0xff;
     const HIGHEST: u64 = ONES << 7;
@@ -129,6 +125,13 @@ fn stop(text: &[u8]) -> Option<usize> {
     }
     let within = rest.iter().position(|byte| matches!(byte, 0..b' ' | b'"' | b'\\'))?;
     Some(words.len() * WORD + within)
+}
+
+/// Reads a member that is present, even as `null`; a missing one is `None`.
+pub(super) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
 }
 
 struct Scanner<'a> {
@@ -214,13 +217,13 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// What stands between the quotes, if nothing in it is escaped.
+    /// A string without escapes.
     fn string(&mut self) -> Option<&'a str> {
         self.eat(b'"')?;
         let start = self.at;
         self.at += stop(self.text.as_bytes().get(start..)?)?;
         let string = self.text.get(start..self.at);
-        // Not at an escape, and not at what must be escaped.
+        // Anything but the closing quote is left to serde.
         self.eat(b'"')?;
         string
     }

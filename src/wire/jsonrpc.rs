@@ -1,31 +1,28 @@
-//! JSON-RPC 2.0: bytes to envelopes and back.
+//! JSON-RPC 2.0: parsing and writing messages.
 //!
-//! Owns the shape of a message: its id, its method, its `params`. Everything borrows from
-//! the request body; an id is kept as the text that came, so that it goes back digit for digit.
+//! Owns the form of a message. Everything borrows from the request body; an id is kept as the JSON text that came, so
+//! that it is repeated digit for digit.
 //! Refuses what is not JSON (-32700) and what is not a message (-32600), with the id where one can be read.
 //! Trap: `"id": null` is not the same as no id: the first is an error, the second a notification.
 
 use std::{borrow::Cow, fmt};
 
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
-use super::json::{self, Raw, Visitor};
-use super::params::{self, Params};
+use super::{
+    json::{self, Raw, Visitor},
+    params::{self, Params},
+};
 
-/// Parse error.
-pub const PARSE_ERROR: i32 = -32700;
-/// Invalid request.
-pub const INVALID_REQUEST: i32 = -32600;
-/// Method not found.
-pub const METHOD_NOT_FOUND: i32 = -32601;
-/// Invalid params.
-pub const INVALID_PARAMS: i32 = -32602;
-/// Internal error.
-pub const INTERNAL_ERROR: i32 = -32603;
+pub(crate) const PARSE_ERROR: i32 = -32700;
+pub(crate) const INVALID_REQUEST: i32 = -32600;
+pub(crate) const METHOD_NOT_FOUND: i32 = -32601;
+pub(crate) const INVALID_PARAMS: i32 = -32602;
+pub(crate) const INTERNAL_ERROR: i32 = -32603;
 
-/// A message of a batch beyond this many is refused: a batch is held in memory whole.
-pub const MAX_BATCH: usize = 100;
+/// Most messages of a batch, which is held in memory whole.
+const MAX_BATCH: usize = 100;
 
 /// A request id: a string or an integer, as the JSON text that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,26 +30,24 @@ pub struct Id<'a>(&'a str);
 
 impl<'a> Id<'a> {
     /// A JSON string or integer; nothing else is an id in MCP (schema `RequestId`).
-    pub fn parse(raw: &'a str) -> Option<Self> {
+    pub(crate) fn parse(raw: &'a str) -> Option<Self> {
         let digits = raw.strip_prefix('-').unwrap_or(raw);
         let integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        // Half a surrogate pair is JSON, but no text; and what went back would be one neither.
+        // An unpaired surrogate is valid JSON but no text, and could not be repeated.
         let string = raw.starts_with('"') && Raw::again(raw).text().is_some();
         (integer || string).then_some(Self(raw))
     }
 
-    /// As a number, if it is a small one: what ids of our own requests are.
-    pub fn as_number(self) -> Option<u64> {
+    /// As a number, which the ids of our own requests are.
+    pub(crate) fn as_number(self) -> Option<u64> {
         self.0.parse().ok()
     }
 
-    /// As a JSON value.
-    pub fn to_value(self) -> serde_json::Value {
+    pub(crate) fn to_value(self) -> serde_json::Value {
         serde_json::from_str(self.0).unwrap_or_default()
     }
 
-    /// The id that outlives the request body.
-    pub fn to_owned(self) -> OwnedId {
+    pub(crate) fn to_owned(self) -> OwnedId {
         OwnedId(self.0.into())
     }
 }
@@ -65,77 +60,60 @@ impl fmt::Display for Id<'_> {
 
 /// An [`Id`] that outlives the request body.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct OwnedId(Box<str>);
+pub(crate) struct OwnedId(Box<str>);
 
 impl OwnedId {
-    /// Borrowed again.
-    pub fn get(&self) -> Id<'_> {
+    pub(crate) fn get(&self) -> Id<'_> {
         Id(&self.0)
     }
 }
 
-/// What one JSON-RPC message is.
 #[derive(Debug)]
-pub enum Message<'a> {
-    /// Wants an answer.
+pub(crate) enum Message<'a> {
     Request {
-        /// To be repeated in the answer.
         id: Id<'a>,
-        /// Method name.
         method: Cow<'a, str>,
-        /// What it is about.
         params: Params<'a>,
     },
-    /// Wants none.
     Notification {
-        /// Method name.
         method: Cow<'a, str>,
-        /// What it is about.
         params: Params<'a>,
     },
-    /// Answers a request of ours.
     Response {
-        /// The id that we chose.
+        /// The id of our request.
         id: Id<'a>,
-        /// The result; `None` if the client could not or would not.
+        /// `None` for an error.
         result: Option<Raw<'a>>,
     },
 }
 
-/// What a POST body holds.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
     reason = "nearly every body is one message, to which a box would add an allocation"
 )]
-pub enum Body<'a> {
-    /// One message.
+pub(crate) enum Body<'a> {
     One(Message<'a>),
     /// An array of messages, each of which may be malformed by itself.
     Batch(Vec<Result<Message<'a>, EnvelopeError<'a>>>),
 }
 
-/// Why bytes are no message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EnvelopeError<'a> {
-    /// Not JSON at all.
+pub(crate) enum EnvelopeError<'a> {
     #[error("the body is not valid JSON: {0}")]
     NotJson(String),
-    /// JSON, but not a JSON-RPC message.
     #[error("{problem}")]
     NotAMessage {
         /// The id, where one could be read.
         id: Option<Id<'a>>,
-        /// What is wrong, and what to do.
         problem: Cow<'static, str>,
     },
 }
 
 impl<'a> Body<'a> {
-    /// Reads a POST body. A batch is read only as far as its elements; whether one is allowed is the
-    /// caller's business.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, EnvelopeError<'a>> {
-        // Single for all that is read from it later.
+    /// Parses a POST body. Whether the revision allows a batch is for the caller to check.
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, EnvelopeError<'a>> {
+        // UTF-8 is checked once, for everything that is read from it later.
         let text = std::str::from_utf8(bytes)
             .map_err(|error| EnvelopeError::NotJson(error.to_string()))?;
         let batch = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
@@ -152,24 +130,24 @@ impl<'a> Body<'a> {
     }
 }
 
-/// The members of an envelope, none of them read yet. `Some` means that the member is there.
+/// The members of a message, not parsed yet. `Some` means that the member is there.
 #[derive(Default, Deserialize)]
 struct Envelope<'a> {
-    #[serde(borrow, default, deserialize_with = "present")]
+    #[serde(borrow, default, deserialize_with = "json::present")]
     jsonrpc: Option<Raw<'a>>,
-    #[serde(borrow, default, deserialize_with = "present")]
+    #[serde(borrow, default, deserialize_with = "json::present")]
     id: Option<Raw<'a>>,
-    #[serde(borrow, default, deserialize_with = "present")]
+    #[serde(borrow, default, deserialize_with = "json::present")]
     method: Option<Raw<'a>>,
-    #[serde(borrow, default, deserialize_with = "present")]
+    #[serde(borrow, default, deserialize_with = "json::present")]
     params: Option<Raw<'a>>,
-    #[serde(borrow, default, deserialize_with = "present")]
+    #[serde(borrow, default, deserialize_with = "json::present")]
     result: Option<Raw<'a>>,
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "json::present")]
     error: Option<IgnoredAny>,
 }
 
-/// What nearly every message is: plain, and each member there once.
+/// The fast path: nearly every message is plain and repeats no member.
 #[derive(Default)]
 struct Plain<'a> {
     envelope: Envelope<'a>,
@@ -177,7 +155,7 @@ struct Plain<'a> {
 }
 
 impl<'a> Visitor<'a> for Plain<'a> {
-    /// In `params`, or in the envelope.
+    /// `None` is the message itself.
     type Place = Option<params::Place>;
 
     fn enter(&self, place: Self::Place, name: &str) -> Option<Self::Place> {
@@ -198,17 +176,12 @@ impl<'a> Visitor<'a> for Plain<'a> {
             "method" => method,
             "params" => params,
             "result" => result,
-            // Seldom, and for serde to look through.
+            // Rare: left to serde.
             "error" => return false,
             _ => return true,
         };
         member.replace(raw).is_none()
     }
-}
-
-/// A member that is there, `null` included.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(from).map(Some)
 }
 
 impl<'a> Message<'a> {
@@ -228,7 +201,7 @@ impl<'a> Message<'a> {
             }
             syntax_error(&error)
         })?;
-        // A struct is read from an array as well.
+        // serde reads a struct from an array as well.
         if !text.trim_ascii_start().starts_with('{') {
             let problem = "a JSON-RPC message must be an object".into();
             return Err(EnvelopeError::NotAMessage { id: None, problem });
@@ -236,7 +209,7 @@ impl<'a> Message<'a> {
         Self::of(envelope, |raw| Params::read(Some(raw)))
     }
 
-    /// What an envelope holds, if it is one.
+    /// Checks the members; `read` parses `params`.
     fn of(
         envelope: Envelope<'a>,
         read: impl FnOnce(Raw<'a>) -> Params<'a>,
@@ -289,29 +262,26 @@ fn syntax_error<'a>(error: &serde_json::Error) -> EnvelopeError<'a> {
 /// The members of a JSON-RPC error object.
 #[derive(Clone, Debug, Serialize)]
 pub struct ErrorObject<'a> {
-    /// See `mcp::failure`.
-    pub code: i32,
-    /// One sentence for a person.
-    pub message: Cow<'a, str>,
-    /// Facts for a program.
+    /// See [`crate::failure`].
+    pub(crate) code: i32,
+    pub(crate) message: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub data: Option<serde_json::Value>,
+    pub(crate) data: Option<serde_json::Value>,
 }
 
 /// `{"jsonrpc":"2.0","id":…,"result":…}` around a result that is JSON already.
-pub fn success(id: Id<'_>, result: &[u8]) -> Bytes {
-    let mut message = Vec::with_capacity(result.len() + id.0.len() + 40);
-    message.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
-    message.extend_from_slice(id.0.as_bytes());
-    message.extend_from_slice(b",\"result\":");
-    message.extend_from_slice(result);
-    message.push(b'}');
-    message.into()
+pub(crate) fn success(id: Id<'_>, result: &[u8]) -> Bytes {
+    let capacity = result.len() + id.0.len() + 40;
+    response(id, capacity, |message| message.extend_from_slice(result))
 }
 
-/// The same around a result that `write` appends, into one buffer.
-pub fn success_with(id: Id<'_>, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
-    let mut message = Vec::with_capacity(640);
+/// The same around a result that `write` appends to the buffer.
+pub(crate) fn success_with(id: Id<'_>, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    response(id, 640, write)
+}
+
+fn response(id: Id<'_>, capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut message = Vec::with_capacity(capacity);
     message.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
     message.extend_from_slice(id.0.as_bytes());
     message.extend_from_slice(b",\"result\":");
@@ -322,7 +292,7 @@ pub fn success_with(id: Id<'_>, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
 
 /// `{"jsonrpc":"2.0","id":…,"error":…}`; without an id where none could be read, since `null` is no id
 /// in any revision's schema.
-pub fn error(id: Option<Id<'_>>, error: &ErrorObject<'_>) -> Bytes {
+pub(crate) fn error(id: Option<Id<'_>>, error: &ErrorObject<'_>) -> Bytes {
     let mut message = Vec::with_capacity(256);
     message.extend_from_slice(b"{\"jsonrpc\":\"2.0\",");
     if let Some(id) = id {
@@ -339,22 +309,20 @@ pub fn error(id: Option<Id<'_>>, error: &ErrorObject<'_>) -> Bytes {
     message.into()
 }
 
-/// A notification of ours.
-pub fn notification(method: &str, params: &serde_json::Value) -> Bytes {
+pub(crate) fn notification(method: &str, params: &serde_json::Value) -> Bytes {
     let message = serde_json::json!({ "jsonrpc": "2.0", "method": method, "params": params });
     message.to_string().into()
 }
 
-/// A request of ours to a client.
-pub fn request(id: u64, method: &str, params: &serde_json::Value) -> Bytes {
+pub(crate) fn request(id: u64, method: &str, params: &serde_json::Value) -> Bytes {
     let message =
         serde_json::json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
     message.to_string().into()
 }
 
-/// JSON text without the white space between its tokens, so that it fits one line of an event stream.
-/// Numbers and strings keep the spelling that came.
-pub fn compact(raw: Raw<'_>) -> String {
+/// Drops the white space between tokens, so that the text fits one line of an event stream. Numbers and strings
+/// keep their spelling.
+pub(crate) fn compact(raw: Raw<'_>) -> String {
     let mut text = String::with_capacity(raw.get().len());
     let (mut in_string, mut escaped) = (false, false);
     for char in raw.get().chars() {

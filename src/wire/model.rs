@@ -1,7 +1,7 @@
-//! The wire structs that are read or written, and no others.
+//! Serde structs for the `params` that this server reads and the results that it writes.
 //!
-//! Owns the `params` this server looks into and the results it composes. Refuses to mirror the whole
-//! schema: what nobody reads is skipped by serde, what never changes is prepared by `mcp::catalogue`.
+//! Owns no more than these: serde skips members that nobody reads, and results that never change are prepared by
+//! `mcp::catalogue`.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -10,44 +10,37 @@ use serde_json::{Value, value::RawValue};
 
 use super::json::{self, Raw};
 
-/// The `_meta` member by which a request names its revision.
-pub const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
-/// The `_meta` member that tags what a subscription delivers.
-pub const META_SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
-/// The `_meta` member by which a result names the server.
-pub const META_SERVER: &str = "io.modelcontextprotocol/serverInfo";
-/// The identifier of the tasks extension.
-pub const TASKS_EXTENSION: &str = "io.modelcontextprotocol/tasks";
+pub(crate) const META_SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+pub(crate) const META_SERVER: &str = "io.modelcontextprotocol/serverInfo";
+pub(crate) const TASKS_EXTENSION: &str = "io.modelcontextprotocol/tasks";
 
-/// The part of `params` that every method that asks its client may have.
+/// The members of `params` that answer an `input_required` result.
 #[derive(Debug, Default, Deserialize)]
-pub struct Common {
-    /// What the client answers to an `input_required` result.
+pub(crate) struct Common {
     #[serde(default, rename = "inputResponses")]
-    pub input_responses: Option<Value>,
-    /// What came with that result.
+    pub(crate) input_responses: Option<Value>,
     #[serde(default, rename = "requestState")]
-    pub request_state: Option<Value>,
+    pub(crate) request_state: Option<Value>,
 }
 
-/// What a client can do, as far as it matters here.
+/// The client capabilities that matter here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
     /// `sampling`
-    pub sampling: bool,
+    pub(crate) sampling: bool,
     /// `elicitation`, by form
-    pub elicitation: bool,
+    pub(crate) elicitation: bool,
     /// `elicitation.url`
-    pub elicitation_url: bool,
+    pub(crate) elicitation_url: bool,
     /// `roots`
-    pub roots: bool,
+    pub(crate) roots: bool,
     /// `extensions["io.modelcontextprotocol/tasks"]`
-    pub tasks: bool,
+    pub(crate) tasks: bool,
 }
 
 impl Capabilities {
     /// Reads a `ClientCapabilities` object; `None` if it is no object.
-    pub fn read(value: &Value) -> Option<Self> {
+    pub(crate) fn read(value: &Value) -> Option<Self> {
         let object = value.as_object()?;
         let elicitation = object.get("elicitation").and_then(Value::as_object);
         Some(Self {
@@ -67,21 +60,18 @@ impl Capabilities {
 
 /// `params` of `initialize` (schema `InitializeRequestParams`).
 #[derive(Debug, Deserialize)]
-pub struct InitializeParams<'a> {
-    /// The newest version the client speaks.
+pub(crate) struct InitializeParams<'a> {
     #[serde(borrow, rename = "protocolVersion")]
-    pub protocol_version: Cow<'a, str>,
-    /// What the client can do.
+    pub(crate) protocol_version: Cow<'a, str>,
     #[serde(default)]
-    pub capabilities: Option<Value>,
-    /// Who the client is.
+    pub(crate) capabilities: Option<Value>,
     #[serde(borrow, default, rename = "clientInfo")]
-    pub client_info: Option<Nested<Implementation<'a>>>,
+    pub(crate) client_info: Option<Nested<Implementation<'a>>>,
 }
 
-/// A JSON object, still unread. (serde would read a struct from an array as well.)
+/// A JSON object, not parsed yet. (serde would read a struct from an array as well.)
 #[derive(Clone, Copy, Debug)]
-pub struct Object<'a>(pub Raw<'a>);
+pub(crate) struct Object<'a>(pub(crate) Raw<'a>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -93,9 +83,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
     }
 }
 
-/// A part that must be an object, read as `T`.
+/// A `T` that must be a JSON object.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Nested<T>(pub T);
+pub(crate) struct Nested<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Nested<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -106,117 +96,95 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Nested<T> {
 
 /// `clientInfo`, as far as it is read.
 #[derive(Debug, Deserialize)]
-pub struct Implementation<'a> {
-    /// Its name.
+pub(crate) struct Implementation<'a> {
     #[serde(borrow)]
-    pub name: Cow<'a, str>,
-    /// Its version.
+    pub(crate) name: Cow<'a, str>,
     #[serde(borrow, default)]
-    pub version: Cow<'a, str>,
+    pub(crate) version: Cow<'a, str>,
 }
 
 /// `params` of `tools/call` and `prompts/get`.
 #[derive(Debug, Deserialize)]
-pub struct NamedParams<'a> {
-    /// Which tool or prompt.
+pub(crate) struct NamedParams<'a> {
     #[serde(borrow)]
-    pub name: Cow<'a, str>,
-    /// Its arguments.
+    pub(crate) name: Cow<'a, str>,
     #[serde(borrow, default)]
-    pub arguments: Option<Object<'a>>,
+    pub(crate) arguments: Option<Object<'a>>,
 }
 
 /// `params` of `resources/read`, `resources/subscribe` and `resources/unsubscribe`.
 #[derive(Debug, Deserialize)]
-pub struct UriParams<'a> {
-    /// Which resource.
+pub(crate) struct UriParams<'a> {
     #[serde(borrow)]
-    pub uri: Cow<'a, str>,
+    pub(crate) uri: Cow<'a, str>,
 }
 
 /// `params` of `logging/setLevel`.
 #[derive(Debug, Deserialize)]
-pub struct LevelParams {
-    /// The least severe message wanted.
-    pub level: LogLevel,
+pub(crate) struct LevelParams {
+    pub(crate) level: LogLevel,
 }
 
 /// `params` of `tasks/*`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct TaskParams<'a> {
-    /// Which task.
+pub(crate) struct TaskParams<'a> {
     #[serde(borrow)]
-    pub task_id: Cow<'a, str>,
+    pub(crate) task_id: Cow<'a, str>,
 }
 
 /// `params` of a list request.
 #[derive(Debug, Default, Deserialize)]
-pub struct ListParams<'a> {
-    /// Where the last page ended.
+pub(crate) struct ListParams<'a> {
     #[serde(borrow, default)]
-    pub cursor: Option<Cow<'a, str>>,
+    pub(crate) cursor: Option<Cow<'a, str>>,
 }
 
 /// `params` of `completion/complete`.
 #[derive(Debug, Deserialize)]
-pub struct CompleteParams<'a> {
-    /// What is being filled in.
+pub(crate) struct CompleteParams<'a> {
     #[serde(borrow, rename = "ref")]
-    pub reference: Nested<Reference<'a>>,
-    /// The argument that is being typed.
+    pub(crate) reference: Nested<Reference<'a>>,
     #[serde(borrow)]
-    pub argument: Nested<CompleteArgument<'a>>,
-    /// Arguments that are filled in already (2025-06-18).
+    pub(crate) argument: Nested<CompleteArgument<'a>>,
     #[serde(default)]
-    pub context: Option<Nested<CompleteContext>>,
+    pub(crate) context: Option<Nested<CompleteContext>>,
 }
 
-/// A prompt or a resource template.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type")]
-pub enum Reference<'a> {
-    /// A prompt by name.
+pub(crate) enum Reference<'a> {
     #[serde(rename = "ref/prompt")]
     Prompt {
-        /// Its name.
         #[serde(borrow)]
         name: Cow<'a, str>,
     },
-    /// A resource template by URI.
     #[serde(rename = "ref/resource")]
     Resource {
-        /// Its URI template.
         #[serde(borrow)]
         uri: Cow<'a, str>,
     },
 }
 
-/// The argument that is being typed.
 #[derive(Debug, Deserialize)]
-pub struct CompleteArgument<'a> {
-    /// Its name.
+pub(crate) struct CompleteArgument<'a> {
     #[serde(borrow)]
-    pub name: Cow<'a, str>,
-    /// What has been typed.
+    pub(crate) name: Cow<'a, str>,
     #[serde(borrow)]
-    pub value: Cow<'a, str>,
+    pub(crate) value: Cow<'a, str>,
 }
 
-/// Arguments that are filled in already.
 #[derive(Debug, Default, Deserialize)]
-pub struct CompleteContext {
-    /// By name.
+pub(crate) struct CompleteContext {
     #[serde(default)]
-    pub arguments: BTreeMap<String, String>,
+    pub(crate) arguments: BTreeMap<String, String>,
 }
 
 /// `params` of `notifications/cancelled`.
 #[derive(Debug, Deserialize)]
-pub struct CancelledParams<'a> {
-    /// The request that is no longer wanted.
+pub(crate) struct CancelledParams<'a> {
     #[serde(borrow, rename = "requestId")]
-    pub request_id: Raw<'a>,
+    pub(crate) request_id: Raw<'a>,
 }
 
 /// `params.notifications` of `subscriptions/listen`.
@@ -225,19 +193,19 @@ pub struct CancelledParams<'a> {
 pub struct Filter {
     /// `notifications/tools/list_changed`
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub tools_list_changed: bool,
+    pub(crate) tools_list_changed: bool,
     /// `notifications/prompts/list_changed`
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub prompts_list_changed: bool,
+    pub(crate) prompts_list_changed: bool,
     /// `notifications/resources/list_changed`
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub resources_list_changed: bool,
+    pub(crate) resources_list_changed: bool,
     /// `notifications/resources/updated` for these
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub resource_subscriptions: Vec<String>,
+    pub(crate) resource_subscriptions: Vec<String>,
     /// `notifications/tasks` for these (tasks extension)
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub task_ids: Vec<String>,
+    pub(crate) task_ids: Vec<String>,
 }
 
 /// Severity of a log message (RFC 5424), least severe first.
@@ -266,39 +234,34 @@ pub enum LogLevel {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ToolResult {
-    /// For people and models.
-    pub content: Vec<Content>,
+    pub(crate) content: Vec<Content>,
     /// For programs; fits the tool's output schema.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub structured_content: Option<Json>,
-    /// Whether the tool failed.
+    pub(crate) structured_content: Option<Json>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub is_error: bool,
+    pub(crate) is_error: bool,
 }
 
 /// A value that is JSON text already.
 #[derive(Clone, Debug)]
-pub struct Json(Vec<u8>);
+pub(crate) struct Json(Vec<u8>);
 
 impl Json {
-    /// Any value as JSON text.
-    pub fn of(value: &impl Serialize) -> Result<Self, serde_json::Error> {
+    pub(crate) fn of(value: &impl Serialize) -> Result<Self, serde_json::Error> {
         serde_json::to_vec(value).map(Self)
     }
 
-    /// Text that is known to be JSON.
-    pub fn composed(text: impl Into<Vec<u8>>) -> Self {
+    /// `text` must be valid JSON.
+    pub(crate) fn composed(text: impl Into<Vec<u8>>) -> Self {
         Self(text.into())
     }
 
     /// Its length. Bytes.
-    #[expect(clippy::len_without_is_empty, reason = "no JSON text is empty")]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The text.
-    pub fn get(&self) -> &str {
+    pub(crate) fn get(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
@@ -311,7 +274,7 @@ impl Serialize for Json {
 }
 
 /// Appends a text as a JSON string.
-pub fn write_string(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
     if json::is_plain(text) {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
@@ -322,34 +285,24 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// One item of a result or a prompt.
+/// One item of a result or a prompt. `data` is base64.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
-pub enum Content {
-    /// Plain text.
+pub(crate) enum Content {
     Text {
-        /// The text.
         text: String,
     },
-    /// A picture.
     Image {
-        /// Base64.
         data: &'static str,
-        /// Its media type.
         #[serde(rename = "mimeType")]
         mime_type: &'static str,
     },
-    /// A sound.
     Audio {
-        /// Base64.
         data: &'static str,
-        /// Its media type.
         #[serde(rename = "mimeType")]
         mime_type: &'static str,
     },
-    /// A resource with its contents.
     Resource {
-        /// The contents.
         resource: Contents,
     },
 }
@@ -358,26 +311,21 @@ pub enum Content {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Contents {
-    /// Which resource.
-    pub uri: String,
-    /// Its media type.
-    pub mime_type: &'static str,
-    /// If it is text.
+    pub(crate) uri: String,
+    pub(crate) mime_type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
-    /// If it is not: base64.
+    pub(crate) text: Option<String>,
+    /// Base64.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub blob: Option<&'static str>,
+    pub(crate) blob: Option<&'static str>,
 }
 
 impl Contents {
-    /// Text.
-    pub fn text(uri: &str, mime_type: &'static str, text: String) -> Self {
+    pub(crate) fn text(uri: &str, mime_type: &'static str, text: String) -> Self {
         Self { uri: uri.to_owned(), mime_type, text: Some(text), blob: None }
     }
 
-    /// Bytes, in base64.
-    pub fn blob(uri: &str, mime_type: &'static str, blob: &'static str) -> Self {
+    pub(crate) fn blob(uri: &str, mime_type: &'static str, blob: &'static str) -> Self {
         Self { uri: uri.to_owned(), mime_type, text: None, blob: Some(blob) }
     }
 }
@@ -385,45 +333,39 @@ impl Contents {
 /// The result of `prompts/get`.
 #[derive(Clone, Debug, Serialize)]
 pub struct PromptResult {
-    /// What the prompt is for.
-    pub description: &'static str,
-    /// The messages, filled in.
-    pub messages: Vec<PromptMessage>,
+    pub(crate) description: &'static str,
+    pub(crate) messages: Vec<PromptMessage>,
 }
 
-/// One message of a prompt.
 #[derive(Clone, Debug, Serialize)]
-pub struct PromptMessage {
+pub(crate) struct PromptMessage {
     /// Whose message: `user` or `assistant`.
-    pub role: &'static str,
-    /// What it says.
-    pub content: Content,
+    pub(crate) role: &'static str,
+    pub(crate) content: Content,
 }
 
 impl PromptMessage {
-    /// A message of the user.
-    pub fn user(content: Content) -> Self {
+    pub(crate) fn user(content: Content) -> Self {
         Self { role: "user", content }
     }
 }
 
 impl Content {
-    /// Plain text.
-    pub fn text(text: impl Into<String>) -> Self {
+    pub(crate) fn text(text: impl Into<String>) -> Self {
         Self::Text { text: text.into() }
     }
 }
 
 impl ToolResult {
-    /// Appends what serde would write between the braces. Every call writes one, so the usual parts are
-    /// put there as they are.
-    pub fn write_members(&self, out: &mut Vec<u8>) {
+    /// Appends what serde would write between the braces. Every call writes a result, so text and structured
+    /// content do not go through serde.
+    pub(crate) fn write_members(&self, out: &mut Vec<u8>) {
         let Self { content, structured_content, is_error } = self;
         let texts = content.iter().map(|item| match item {
             Content::Text { text } => text.len(),
             Content::Image { .. } | Content::Audio { .. } | Content::Resource { .. } => 0,
         });
-        // A large answer is not to be moved as it grows.
+        // A large result is allocated once.
         out.reserve(texts.sum::<usize>() + structured_content.as_ref().map_or(0, Json::len) + 128);
         out.extend_from_slice(b"\"content\":[");
         for (position, item) in content.iter().enumerate() {
@@ -437,7 +379,7 @@ impl ToolResult {
                     out.push(b'}');
                 }
                 Content::Image { .. } | Content::Audio { .. } | Content::Resource { .. } => {
-                    // They are made of strings.
+                    // Strings always serialise.
                     let _ = serde_json::to_writer(&mut *out, item);
                 }
             }
@@ -452,39 +394,36 @@ impl ToolResult {
         }
     }
 
-    /// A result of text and structure.
-    pub fn new(text: String, structured: Json) -> Self {
+    pub(crate) fn new(text: String, structured: Json) -> Self {
         Self { structured_content: Some(structured), ..Self::text(text) }
     }
 
-    /// A result of text alone.
-    pub fn text(text: impl Into<String>) -> Self {
+    pub(crate) fn text(text: impl Into<String>) -> Self {
         Self::of(vec![Content::text(text)])
     }
 
-    /// A result of these items.
-    pub fn of(content: Vec<Content>) -> Self {
+    pub(crate) fn of(content: Vec<Content>) -> Self {
         Self { content, structured_content: None, is_error: false }
     }
 
     /// A result whose text is its structure as JSON.
-    pub fn json(structured: &impl Serialize) -> Self {
+    pub(crate) fn json(structured: &impl Serialize) -> Self {
         match Json::of(structured) {
             Ok(json) => Self::new(json.get().to_owned(), json),
             Err(error) => Self::error(error.to_string()),
         }
     }
 
-    /// A result for people first: the structure as indented JSON.
-    pub fn readable(structured: &impl Serialize) -> Self {
+    /// The same with indented JSON as its text.
+    pub(crate) fn readable(structured: &impl Serialize) -> Self {
         match serde_json::to_string_pretty(structured) {
             Ok(text) => Self { content: vec![Content::text(text)], ..Self::json(structured) },
             Err(error) => Self::error(error.to_string()),
         }
     }
 
-    /// The result for a revision without audio: a text stands for each sound.
-    pub fn without_audio(mut self) -> Self {
+    /// Replaces audio by text, for revisions that have no audio content.
+    pub(crate) fn without_audio(mut self) -> Self {
         for item in &mut self.content {
             if let Content::Audio { mime_type, .. } = item {
                 *item = Content::text(format!("[{mime_type}: this revision has no audio content]"));
@@ -493,8 +432,8 @@ impl ToolResult {
         self
     }
 
-    /// A failure that the caller can do something about.
-    pub fn error(text: impl Into<String>) -> Self {
+    /// A failure that the caller can correct (`isError`).
+    pub(crate) fn error(text: impl Into<String>) -> Self {
         Self { is_error: true, ..Self::text(text) }
     }
 }

@@ -1,94 +1,80 @@
-//! What `params` holds that more than one reader wants, found in one reading.
+//! `params` of a message, with the members that several readers need found in one pass.
 //!
-//! Owns [`Params`] and [`Meta`], whose values are JSON text borrowed from the request body: which era a
-//! request is of, what its headers must mirror and what a tool gets are all told from here. Refuses
-//! nothing itself: a method that wants more, or that must say what is wrong, reads `raw` with its own struct.
-//! Trap: a member that is there as `null` is there.
+//! Owns [`Params`] and [`Meta`], whose values are JSON text borrowed from the request body: the era of a request, what
+//! its headers must mirror, and the arguments of a tool are read from here. A method that needs other members, or that
+//! must say what is wrong, parses `raw` with its own struct.
+//! Trap: a member that is present as `null` is present.
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::json::{self, Raw, Visitor};
 
-/// `params` of one message.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Params<'a> {
-    /// The whole of it; `None` if the message has none.
-    pub raw: Option<Raw<'a>>,
-    /// Its members; `None` if they cannot be read, which whoever needs one finds out from `raw`.
+pub(crate) struct Params<'a> {
+    /// All of it; `None` if the message has none.
+    pub(crate) raw: Option<Raw<'a>>,
+    /// `None` if they cannot be read; whoever needs one parses `raw` and gets the error.
     members: Option<Members<'a>>,
     meta: Option<Meta<'a>>,
 }
 
-/// `_meta` is there and is no object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("\"_meta\" must be an object")]
-pub struct BadMeta;
+pub(crate) struct BadMeta;
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 struct Members<'a> {
-    #[serde(borrow, default, deserialize_with = "present", rename = "_meta")]
+    #[serde(borrow, default, deserialize_with = "json::present", rename = "_meta")]
     meta: Option<Raw<'a>>,
-    #[serde(borrow, default, deserialize_with = "present")]
+    #[serde(borrow, default, deserialize_with = "json::present")]
     name: Option<Raw<'a>>,
-    #[serde(borrow, default, deserialize_with = "present")]
+    #[serde(borrow, default, deserialize_with = "json::present")]
     arguments: Option<Raw<'a>>,
-    #[serde(borrow, default, deserialize_with = "present", rename = "inputResponses")]
+    #[serde(borrow, default, deserialize_with = "json::present", rename = "inputResponses")]
     input_responses: Option<Raw<'a>>,
-    #[serde(borrow, default, deserialize_with = "present", rename = "requestState")]
+    #[serde(borrow, default, deserialize_with = "json::present", rename = "requestState")]
     request_state: Option<Raw<'a>>,
 }
 
 /// `params._meta`, as far as it is read.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
-pub struct Meta<'a> {
+pub(crate) struct Meta<'a> {
     /// Opts into progress notifications: a string or a number, to be repeated.
     #[serde(borrow, default, rename = "progressToken")]
-    pub progress_token: Option<Raw<'a>>,
-    /// The revision of this request.
+    pub(crate) progress_token: Option<Raw<'a>>,
     #[serde(
         borrow,
         default,
-        deserialize_with = "present",
+        deserialize_with = "json::present",
         rename = "io.modelcontextprotocol/protocolVersion"
     )]
-    pub version: Option<Raw<'a>>,
-    /// What the client can do.
+    pub(crate) version: Option<Raw<'a>>,
     #[serde(borrow, default, rename = "io.modelcontextprotocol/clientCapabilities")]
-    pub capabilities: Option<Raw<'a>>,
-    /// The least severe log message the client wants for this request.
+    pub(crate) capabilities: Option<Raw<'a>>,
     #[serde(borrow, default, rename = "io.modelcontextprotocol/logLevel")]
-    pub log_level: Option<Raw<'a>>,
-    /// W3C trace context.
+    pub(crate) log_level: Option<Raw<'a>>,
     #[serde(borrow, default)]
-    pub traceparent: Option<Raw<'a>>,
+    pub(crate) traceparent: Option<Raw<'a>>,
 }
 
-/// A member that is there, `null` included.
-fn present<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<Raw<'a>>, D::Error> {
-    <Raw<'_>>::deserialize(from).map(Some)
-}
-
-/// Where a member of `params` stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// In `params` itself.
+pub(crate) enum Place {
     Params,
-    /// In `_meta`.
     Meta,
 }
 
-/// What nearly every request has: plain members, each there once.
+/// The fast path: nearly every request has plain members and repeats none.
 #[derive(Debug, Default)]
-pub struct Plain<'a> {
+pub(crate) struct Plain<'a> {
     members: Members<'a>,
     meta: Meta<'a>,
 }
 
 impl<'a> Plain<'a> {
-    /// As `params` that are `raw`.
-    pub fn of(self, raw: Raw<'a>) -> Params<'a> {
+    /// `raw` is the text that was scanned.
+    pub(crate) fn of(self, raw: Raw<'a>) -> Params<'a> {
         let Self { members, meta } = self;
         let meta = members.meta.filter(|raw| raw.is_object()).map(|_| meta);
         Params { raw: Some(raw), members: Some(members), meta }
@@ -125,8 +111,7 @@ impl<'a> Members<'a> {
 }
 
 impl<'a> Params<'a> {
-    /// Finds the members.
-    pub fn read(raw: Option<Raw<'a>>) -> Self {
+    pub(crate) fn read(raw: Option<Raw<'a>>) -> Self {
         let Some(object) = raw else { return Self::default() };
         let mut plain = Plain::default();
         if json::visit(object.get(), Place::Params, &mut plain) {
@@ -139,7 +124,7 @@ impl<'a> Params<'a> {
     }
 
     /// `_meta`, if there is one.
-    pub fn meta(&self) -> Result<Option<&Meta<'a>>, BadMeta> {
+    pub(crate) fn meta(&self) -> Result<Option<&Meta<'a>>, BadMeta> {
         let sent = self.members.and_then(|members| members.meta);
         match &self.meta {
             None if sent.is_some_and(|raw| !raw.is_null()) => Err(BadMeta),
@@ -148,17 +133,17 @@ impl<'a> Params<'a> {
     }
 
     /// `_meta` as it came, if it is an object.
-    pub fn raw_meta(&self) -> Option<Raw<'a>> {
+    pub(crate) fn raw_meta(&self) -> Option<Raw<'a>> {
         self.meta.and(self.members?.meta)
     }
 
     /// Whether `_meta` names a revision itself.
-    pub fn claims_version(&self) -> bool {
+    pub(crate) fn claims_version(&self) -> bool {
         self.meta.is_some_and(|meta| meta.version.is_some())
     }
 
-    /// Whether there is something that [`super::model::Common`] reads, or may be.
-    pub fn has_common(&self) -> bool {
+    /// Whether there may be something for [`super::model::Common`] to read.
+    pub(crate) fn has_common(&self) -> bool {
         match self.members {
             Some(Members { input_responses, request_state, .. }) => {
                 input_responses.is_some() || request_state.is_some()
@@ -168,12 +153,12 @@ impl<'a> Params<'a> {
     }
 
     /// `name`, if it is a string.
-    pub fn name(&self) -> Option<Cow<'a, str>> {
+    pub(crate) fn name(&self) -> Option<Cow<'a, str>> {
         self.members?.name.and_then(Raw::text)
     }
 
     /// `name` and `arguments`, if they are a string and an object, as `tools/call` wants them.
-    pub fn call(&self) -> Option<(Cow<'a, str>, Option<Raw<'a>>)> {
+    pub(crate) fn call(&self) -> Option<(Cow<'a, str>, Option<Raw<'a>>)> {
         let arguments = self.members?.arguments.filter(|raw| !raw.is_null());
         let fits = arguments.is_none_or(|raw| raw.is_object());
         self.name().filter(|_| fits).map(|name| (name, arguments))
@@ -190,12 +175,11 @@ impl<'a> Meta<'a> {
             "traceparent" => (&mut self.traceparent, false),
             _ => return true,
         };
-        // As serde reads an optional member, and one that is there in any case.
+        // serde reads `null` as a missing member, except for the version; that is rare and left to serde.
         (null || !raw.is_null()) && member.replace(raw).is_none()
     }
 
-    /// W3C trace context of the request.
-    pub fn trace(&self) -> Option<Cow<'a, str>> {
+    pub(crate) fn trace(&self) -> Option<Cow<'a, str>> {
         self.traceparent.and_then(Raw::text)
     }
 }

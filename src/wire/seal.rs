@@ -1,9 +1,9 @@
-//! `requestState`: what the server remembers by letting the client carry it.
+//! `requestState`: state that the client carries for the server between two rounds of a request.
 //!
-//! Owns the sealing and opening (2026-07-28, basic/patterns/mrtr, "Server Requirements"). What is sealed
-//! is bound to the caller, to the request it belongs to and to a short time; HMAC-SHA-256 over all of it.
-//! Refuses anything that was changed, has lapsed, or comes from or for someone else.
-//! Trap: a lenient decoder that ignores trailing bytes would let a changed text pass; this one is strict.
+//! Owns sealing and opening (2026-07-28, basic/patterns/mrtr, "Server Requirements"). An HMAC-SHA-256 covers the state,
+//! the caller, the request and an expiry time. Refuses a state that was changed, has expired, or belongs to another
+//! caller or request.
+//! Trap: a lenient decoder that ignores trailing bits would accept a changed text; this one is strict.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use crate::clock::{Clock, Moment};
 /// How long a client may take to answer.
 const LIFE: Duration = Duration::from_secs(600);
 
-/// The key of one process: drawn at the start, known to nobody.
-pub struct Sealer {
+/// Seals with a random key that only this process has.
+pub(crate) struct Sealer {
     key: [u8; 32],
     clock: Clock,
 }
@@ -30,13 +30,13 @@ impl std::fmt::Debug for Sealer {
     }
 }
 
-/// Whom and what a state belongs to; a digest, in which no two parts run into each other.
+/// A digest of the caller and the request that a state belongs to. Lengths are hashed too, so that the parts cannot
+/// run into each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Binding([u8; 32]);
+pub(crate) struct Binding([u8; 32]);
 
 impl Binding {
-    /// The binding to all of these parts.
-    pub fn of(parts: &[&[u8]]) -> Self {
+    pub(crate) fn of(parts: &[&[u8]]) -> Self {
         let mut digest = Sha256::new();
         for part in parts {
             digest.update((part.len() as u64).to_be_bytes());
@@ -53,20 +53,16 @@ struct Sealed {
     state: Value,
 }
 
-/// Why a state was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadState {
-    /// It is not what was sent, or not for this request, or not from this caller.
+pub(crate) enum BadState {
     #[error("requestState is not one that this server sent for this request")]
     Foreign,
-    /// It is too old.
     #[error("requestState has lapsed; begin again")]
     Lapsed,
 }
 
 impl Sealer {
-    /// Draws the key.
-    pub fn new(clock: Clock) -> Result<Self, getrandom::Error> {
+    pub(crate) fn new(clock: Clock) -> Result<Self, getrandom::Error> {
         let mut key = [0; 32];
         getrandom::fill(&mut key)?;
         Ok(Self { key, clock })
@@ -81,8 +77,7 @@ impl Sealer {
         mac
     }
 
-    /// Seals a state for whoever and whatever `binding` says.
-    pub fn seal(&self, state: Value, binding: &Binding) -> String {
+    pub(crate) fn seal(&self, state: Value, binding: &Binding) -> String {
         let until = self.clock.now().plus(LIFE).as_millis();
         // A number and a `Value` always serialise.
         let payload = serde_json::to_vec(&Sealed { until, state }).unwrap_or_default();
@@ -90,8 +85,8 @@ impl Sealer {
         format!("{}.{}", URL_SAFE_NO_PAD.encode(&payload), URL_SAFE_NO_PAD.encode(tag))
     }
 
-    /// The state again, if it is what was sealed under the same binding.
-    pub fn open(&self, text: &str, binding: &Binding) -> Result<Value, BadState> {
+    /// The state, if it was sealed under the same binding and has not expired.
+    pub(crate) fn open(&self, text: &str, binding: &Binding) -> Result<Value, BadState> {
         let (payload, tag) = text.split_once('.').ok_or(BadState::Foreign)?;
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| BadState::Foreign);
         let (payload, tag) = (decode(payload)?, decode(tag)?);

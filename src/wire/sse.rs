@@ -1,24 +1,23 @@
 //! Server-sent events: frames as bytes.
 //!
-//! Owns the framing (HTML Living Standard, "Server-sent events") and the form of event ids:
-//! `<stream>-<number>`, so that an id alone names the stream it belongs to. Refuses messages that span
-//! lines: ours are compact JSON, so one `data:` line holds one.
+//! Owns the framing (HTML Living Standard, "Server-sent events") and the form of event ids: `<stream>-<number>`, so
+//! that an id alone names the stream it belongs to.
+//! Trap: a message must not span lines, since one `data:` line holds it. Ours are compact JSON.
 
 use std::{io::Write as _, time::Duration};
 
 use bytes::Bytes;
 
-/// A comment line, which clients skip: keeps a quiet stream from being cut by something between.
-pub const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
+/// A comment, which clients ignore: keeps proxies from closing a quiet stream.
+pub(crate) const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
-/// The last thing on a stream that the server ends.
-pub const CLOSING: Bytes = Bytes::from_static(b": closing\n\n");
+/// The last frame of a stream that the server ends.
+pub(crate) const CLOSING: Bytes = Bytes::from_static(b": closing\n\n");
 
-/// The stream and the number of an event.
-pub type EventId = (u32, u64);
+/// (stream, number)
+pub(crate) type EventId = (u32, u64);
 
-/// One JSON-RPC message as an event.
-pub fn frame(message: &[u8], id: Option<EventId>) -> Bytes {
+pub(crate) fn frame(message: &[u8], id: Option<EventId>) -> Bytes {
     let mut frame = Vec::with_capacity(message.len() + 48);
     if let Some((stream, number)) = id {
         // Writing into a vector does not fail.
@@ -30,13 +29,13 @@ pub fn frame(message: &[u8], id: Option<EventId>) -> Bytes {
     frame.into()
 }
 
-/// An event with an id and no data: from here a client can resume (SEP-1699).
-pub fn priming((stream, number): EventId, retry: Duration) -> Bytes {
+/// An event with an id and no data, from which a client can resume (SEP-1699).
+pub(crate) fn priming((stream, number): EventId, retry: Duration) -> Bytes {
     format!("id: {stream}-{number}\nretry: {}\ndata: \n\n", retry.as_millis()).into()
 }
 
 /// Reads an id that came back in `Last-Event-ID`.
-pub fn parse_id(text: &str) -> Option<EventId> {
+pub(crate) fn parse_id(text: &str) -> Option<EventId> {
     let (stream, number) = text.split_once('-')?;
     Some((stream.parse().ok()?, number.parse().ok()?))
 }

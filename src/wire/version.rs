@@ -1,8 +1,8 @@
 //! What each MCP revision allows.
 //!
-//! Owns [`ProtocolVersion`], [`Era`] and the tables ([`Feature::window`], [`Method::window`]) that say
-//! which revision has what. Refuses to be asked by comparing version strings anywhere else.
-//! Trap: the era is decided by what a request carries, never by guess: see [`Era::of`].
+//! Owns [`ProtocolVersion`], [`Era`] and the tables [`Feature`] and [`Method`], which say which revision has what. No
+//! other file compares version strings.
+//! Trap: the era of a request is decided by what the request carries: see [`Era::of`].
 
 use std::{fmt, str::FromStr};
 
@@ -35,7 +35,7 @@ impl ProtocolVersion {
 
     /// Assumed for a request that names no version and has no session
     /// (2025-11-25, basic/transports, "Protocol Version Header").
-    pub const UNNAMED: Self = Self::V2025_03_26;
+    pub(crate) const UNNAMED: Self = Self::V2025_03_26;
 
     /// As it stands on the wire.
     pub const fn as_str(self) -> &'static str {
@@ -48,7 +48,7 @@ impl ProtocolVersion {
         }
     }
 
-    /// How a conversation in this revision is kept together.
+    /// Whether it has sessions.
     pub const fn era(self) -> Era {
         match self {
             Self::V2024_11_05 | Self::V2025_03_26 | Self::V2025_06_18 | Self::V2025_11_25 => {
@@ -59,7 +59,7 @@ impl ProtocolVersion {
     }
 
     /// Position in [`ProtocolVersion::ALL`], for tables prepared per version.
-    pub const fn index(self) -> usize {
+    pub(crate) const fn index(self) -> usize {
         self as usize
     }
 
@@ -69,7 +69,7 @@ impl ProtocolVersion {
     }
 }
 
-/// The first revision that has something, and the last if it was removed.
+/// The first revision that has something, and the last one if it was removed.
 pub type Window = (ProtocolVersion, Option<ProtocolVersion>);
 
 fn within(version: ProtocolVersion, (first, last): Window) -> bool {
@@ -100,123 +100,75 @@ impl<'de> Deserialize<'de> for ProtocolVersion {
     }
 }
 
-/// Versions as a list to read.
-pub fn names(versions: &[ProtocolVersion]) -> String {
+pub(crate) fn names(versions: &[ProtocolVersion]) -> String {
     versions.iter().map(|version| version.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// What not every revision has, beside its methods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Feature {
-    /// `Mcp-Session-Id`, GET and DELETE.
-    Sessions,
-    /// A POST may carry an array of messages (basic, "Batching").
-    Batches,
-    /// `Last-Event-ID` (basic/transports, "Resumability and Redelivery").
-    Resumption,
-    /// An event with an id and no data opens a stream, so that it can be resumed from its start.
-    PrimingEvent,
-    /// The server asks the client on the stream of a call.
-    ServerRequests,
-    /// A result that asks for input (basic/patterns/mrtr).
-    InputRequired,
-    /// `Mcp-Method`, `Mcp-Name` and `Mcp-Param-*` must agree with the body.
-    MirroredHeaders,
-    /// `ttlMs` and `cacheScope`.
-    CacheHints,
-    /// `io.modelcontextprotocol/tasks`.
-    TasksExtension,
-    /// `Tool.annotations`.
-    ToolAnnotations,
-    /// `message` in `notifications/progress`.
-    ProgressMessages,
-    /// `audio` content.
-    Audio,
-    /// The capability `completions`.
-    CompletionsCapability,
-    /// `title` beside `name`.
-    Titles,
-    /// `Tool.outputSchema`.
-    OutputSchema,
-    /// `elicitation/create` with a form.
-    FormElicitation,
-    /// `elicitation/create` with a URL.
-    UrlElicitation,
-    /// Arguments that do not fit are a tool result with `isError`, not a JSON-RPC error (SEP-1303).
-    ArgumentErrorsAreResults,
-}
+const LAST_SESSIONED: Option<ProtocolVersion> = Some(ProtocolVersion::V2025_11_25);
 
-impl Feature {
-    /// Every feature, in the order of the table in the README.
-    pub const ALL: [Self; 18] = [
-        Self::Sessions,
-        Self::Batches,
-        Self::Resumption,
-        Self::PrimingEvent,
-        Self::ServerRequests,
-        Self::InputRequired,
-        Self::MirroredHeaders,
-        Self::CacheHints,
-        Self::TasksExtension,
-        Self::ToolAnnotations,
-        Self::ProgressMessages,
-        Self::Audio,
-        Self::CompletionsCapability,
-        Self::Titles,
-        Self::OutputSchema,
-        Self::FormElicitation,
-        Self::UrlElicitation,
-        Self::ArgumentErrorsAreResults,
-    ];
+macro_rules! features {
+    ($($(#[$doc:meta])* $variant:ident = $title:literal, $first:ident to $last:expr;)+) => {
+        /// What only some revisions have, apart from methods; in the order of the table in the README.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Feature { $($(#[$doc])* $variant,)+ }
 
-    /// When it exists.
-    pub const fn window(self) -> Window {
-        use ProtocolVersion::{V2024_11_05, V2025_03_26, V2025_06_18, V2025_11_25, V2026_07_28};
-        match self {
-            Self::Sessions | Self::Resumption | Self::ServerRequests => {
-                (V2024_11_05, Some(V2025_11_25))
+        impl Feature {
+            /// Every feature.
+            pub const ALL: [Self; [$($title),+].len()] = [$(Self::$variant),+];
+
+            /// The revisions that have it.
+            pub const fn window(self) -> Window {
+                match self { $(Self::$variant => (ProtocolVersion::$first, $last),)+ }
             }
-            Self::Batches => (V2025_03_26, Some(V2025_03_26)),
-            Self::PrimingEvent => (V2025_11_25, Some(V2025_11_25)),
-            Self::InputRequired
-            | Self::MirroredHeaders
-            | Self::CacheHints
-            | Self::TasksExtension => (V2026_07_28, None),
-            Self::ToolAnnotations
-            | Self::ProgressMessages
-            | Self::Audio
-            | Self::CompletionsCapability => (V2025_03_26, None),
-            Self::Titles | Self::OutputSchema | Self::FormElicitation => (V2025_06_18, None),
-            Self::UrlElicitation | Self::ArgumentErrorsAreResults => (V2025_11_25, None),
-        }
-    }
 
-    /// What the README calls it.
-    pub const fn title(self) -> &'static str {
-        match self {
-            Self::Sessions => "sessions, GET stream, DELETE",
-            Self::Batches => "JSON-RPC batches",
-            Self::Resumption => "resumable streams (`Last-Event-ID`)",
-            Self::PrimingEvent => "priming event, polling",
-            Self::ServerRequests => "server-to-client requests on the stream",
-            Self::InputRequired => "`input_required` results",
-            Self::MirroredHeaders => "`Mcp-Method`, `Mcp-Name`, `Mcp-Param-*`",
-            Self::CacheHints => "`ttlMs`, `cacheScope`",
-            Self::TasksExtension => "tasks extension",
-            Self::ToolAnnotations => "tool annotations",
-            Self::ProgressMessages => "progress messages",
-            Self::Audio => "audio content",
-            Self::CompletionsCapability => "`completions` capability",
-            Self::Titles => "titles",
-            Self::OutputSchema => "output schemas",
-            Self::FormElicitation => "elicitation by form",
-            Self::UrlElicitation => "elicitation by URL",
-            Self::ArgumentErrorsAreResults => "argument errors as tool results",
+            /// What the README calls it.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)+ }
+            }
         }
-    }
+    };
 }
 
-/// The two ways in which MCP keeps a conversation together.
+features! {
+    /// `Mcp-Session-Id`, GET and DELETE.
+    Sessions = "sessions, GET stream, DELETE", V2024_11_05 to LAST_SESSIONED;
+    /// A POST may carry an array of messages (basic, "Batching").
+    Batches = "JSON-RPC batches", V2025_03_26 to Some(ProtocolVersion::V2025_03_26);
+    /// `Last-Event-ID` (basic/transports, "Resumability and Redelivery").
+    Resumption = "resumable streams (`Last-Event-ID`)", V2024_11_05 to LAST_SESSIONED;
+    /// An event with an id and no data opens a stream, so that it can be resumed from its start.
+    PrimingEvent = "priming event, polling", V2025_11_25 to LAST_SESSIONED;
+    /// The server asks the client on the stream of a call.
+    ServerRequests = "server-to-client requests on the stream", V2024_11_05 to LAST_SESSIONED;
+    /// A result that asks for input (basic/patterns/mrtr).
+    InputRequired = "`input_required` results", V2026_07_28 to None;
+    /// `Mcp-Method`, `Mcp-Name` and `Mcp-Param-*` must agree with the body.
+    MirroredHeaders = "`Mcp-Method`, `Mcp-Name`, `Mcp-Param-*`", V2026_07_28 to None;
+    /// `ttlMs` and `cacheScope`.
+    CacheHints = "`ttlMs`, `cacheScope`", V2026_07_28 to None;
+    /// `io.modelcontextprotocol/tasks`.
+    TasksExtension = "tasks extension", V2026_07_28 to None;
+    /// `Tool.annotations`.
+    ToolAnnotations = "tool annotations", V2025_03_26 to None;
+    /// `message` in `notifications/progress`.
+    ProgressMessages = "progress messages", V2025_03_26 to None;
+    /// `audio` content.
+    Audio = "audio content", V2025_03_26 to None;
+    /// The capability `completions`.
+    CompletionsCapability = "`completions` capability", V2025_03_26 to None;
+    /// `title` beside `name`.
+    Titles = "titles", V2025_06_18 to None;
+    /// `Tool.outputSchema`.
+    OutputSchema = "output schemas", V2025_06_18 to None;
+    /// `elicitation/create` with a form.
+    FormElicitation = "elicitation by form", V2025_06_18 to None;
+    /// `elicitation/create` with a URL.
+    UrlElicitation = "elicitation by URL", V2025_11_25 to None;
+    /// Arguments that do not fit are a tool result with `isError`, not a JSON-RPC error (SEP-1303).
+    ArgumentErrorsAreResults = "argument errors as tool results", V2025_11_25 to None;
+}
+
+/// The two ways of MCP: with sessions, or with requests that carry everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Era {
     /// Up to 2025-11-25: `initialize`, `Mcp-Session-Id`, server-to-client requests.
@@ -232,8 +184,8 @@ impl Era {
     /// The era of a request: stateless if its `_meta` claims a protocol version, or if its
     /// `MCP-Protocol-Version` header names a stateless revision (2026-07-28, basic/versioning,
     /// "Backward Compatibility with Initialization-Based Versions").
-    pub fn of(claims_version: bool, header: Option<&str>) -> Self {
-        // Revisions are named by dates; what is no date names none of either era.
+    pub(crate) fn of(claims_version: bool, header: Option<&str>) -> Self {
+        // Revisions are dates; any other text names no revision.
         let is_date = |text: &str| {
             let shape = text.bytes().map(|byte| if byte.is_ascii_digit() { b'0' } else { byte });
             shape.eq("0000-00-00".bytes())
@@ -245,10 +197,10 @@ impl Era {
 }
 
 macro_rules! methods {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal, $first:ident to $last:expr;)+) => {
+    ($($variant:ident = $name:literal, $first:ident to $last:expr;)+) => {
         /// The methods that a client may send, each with the revisions that have it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Method { $($(#[$doc])* $variant,)+ }
+        pub enum Method { $(#[doc = $name] $variant,)+ }
 
         impl Method {
             /// Every method.
@@ -259,7 +211,7 @@ macro_rules! methods {
                 match self { $(Self::$variant => $name,)+ }
             }
 
-            /// When it exists.
+            /// The revisions that have it.
             pub const fn window(self) -> Window {
                 match self { $(Self::$variant => (ProtocolVersion::$first, $last),)+ }
             }
@@ -276,59 +228,36 @@ macro_rules! methods {
     };
 }
 
-const LAST_SESSIONED: Option<ProtocolVersion> = Some(ProtocolVersion::V2025_11_25);
-
 methods! {
-    /// Begins a session.
     Initialize = "initialize", V2024_11_05 to LAST_SESSIONED;
-    /// Answers `{}`.
     Ping = "ping", V2024_11_05 to LAST_SESSIONED;
-    /// Tells what the server is.
     Discover = "server/discover", V2026_07_28 to None;
-    /// Lists tools.
     ToolsList = "tools/list", V2024_11_05 to None;
-    /// Calls a tool.
     ToolsCall = "tools/call", V2024_11_05 to None;
-    /// Lists resources.
     ResourcesList = "resources/list", V2024_11_05 to None;
-    /// Lists resource templates.
     ResourceTemplatesList = "resources/templates/list", V2024_11_05 to None;
-    /// Reads a resource.
     ResourcesRead = "resources/read", V2024_11_05 to None;
-    /// Asks to be told of a resource's changes.
     ResourcesSubscribe = "resources/subscribe", V2024_11_05 to LAST_SESSIONED;
-    /// The counterpart.
     ResourcesUnsubscribe = "resources/unsubscribe", V2024_11_05 to LAST_SESSIONED;
-    /// Lists prompts.
     PromptsList = "prompts/list", V2024_11_05 to None;
-    /// Fills a prompt in.
     PromptsGet = "prompts/get", V2024_11_05 to None;
-    /// Proposes values.
     Complete = "completion/complete", V2024_11_05 to None;
-    /// Sets the session's log level.
     SetLevel = "logging/setLevel", V2024_11_05 to LAST_SESSIONED;
-    /// Opens a stream of changes.
     Listen = "subscriptions/listen", V2026_07_28 to None;
-    /// Looks at a task.
     TasksGet = "tasks/get", V2026_07_28 to None;
-    /// Gives a task its input.
     TasksUpdate = "tasks/update", V2026_07_28 to None;
-    /// Asks a task to stop.
     TasksCancel = "tasks/cancel", V2026_07_28 to None;
 }
 
-/// The notifications that change something here. Others are accepted and ignored, as JSON-RPC asks.
+/// The notifications that have an effect. Others are accepted and ignored, as JSON-RPC asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notification {
-    /// The handshake is complete.
+pub(crate) enum Notification {
     Initialized,
-    /// The client no longer wants an answer.
     Cancelled,
 }
 
 impl Notification {
-    /// The notification of that name.
-    pub fn parse(name: &str) -> Option<Self> {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         match name {
             "notifications/initialized" => Some(Self::Initialized),
             "notifications/cancelled" => Some(Self::Cancelled),
