@@ -23,9 +23,8 @@ use tokio::{
 
 use self::{
     accept::{Accepted, Limit, Listener},
-    connection::Connection,
+    connection::{Connection, Settings},
     hosts::{Port, VirtualHosts},
-    socket::Socket,
     stack::Stack,
 };
 use crate::{
@@ -55,29 +54,12 @@ pub struct Server {
     hosts: VirtualHosts,
     admin: Admin,
     generated_admin_token: Option<Secret>,
-    timing: Timing,
+    settings: Arc<Settings>,
+    drain_time: Duration,
     limit: Limit,
     source: Option<Source>,
     reloads: Reloads,
     asked: mpsc::Receiver<Asked>,
-}
-
-/// How long is waited, and for what.
-#[derive(Clone, Copy, Debug)]
-struct Timing {
-    header: Duration,
-    write: Duration,
-    drain: Duration,
-}
-
-impl Timing {
-    fn of(config: &Config) -> Self {
-        Self {
-            header: config.http.header_timeout_seconds.get(),
-            write: config.http.write_timeout_seconds.get(),
-            drain: config.shutdown.drain_seconds.get(),
-        }
-    }
 }
 
 /// Where a server listens.
@@ -119,11 +101,12 @@ impl Server {
         Ok(Self {
             identity: Arc::new(Identity::of(&process, &instances)),
             hosts: VirtualHosts::new(&process, hosts),
+            settings: Arc::new(Settings::new(&process, &config.http)),
             process,
             endpoints,
             admin,
             generated_admin_token,
-            timing: Timing::of(config),
+            drain_time: config.shutdown.drain_seconds.get(),
             limit: Limit::new(config.http.max_connections),
             source: None,
             reloads,
@@ -224,7 +207,7 @@ impl Server {
 
     async fn drain(&mut self, main: &Listener, admin: &Listener) -> Stopped {
         tracing::info!(
-            drain_seconds = self.timing.drain.as_secs_f64(),
+            drain_seconds = self.drain_time.as_secs_f64(),
             "stopping: not ready, no new session"
         );
         // Whoever waits for a reload is told that there will be none.
@@ -233,7 +216,8 @@ impl Server {
         let lifecycle = &self.process.lifecycle;
         self.process.events.note(EventKind::Draining, Subject::Process);
         lifecycle.drain();
-        let mut deadline = pin!(sleep(self.timing.drain));
+        self.settings = Arc::new(self.settings.while_draining());
+        let mut deadline = pin!(sleep(self.drain_time));
         let mut idle = pin!(lifecycle.idle());
         loop {
             tokio::select! {
@@ -246,15 +230,9 @@ impl Server {
         }
     }
 
-    fn serve(&self, Accepted { stream, peer, permit, stack }: Accepted) {
-        let connection = Connection {
-            process: Arc::clone(&self.process),
-            stack,
-            header_timeout: self.timing.header,
-            peer,
-        };
-        let socket = Socket::new(stream, self.timing.write);
-        self.process.lifecycle.spawn(connection.run(socket, permit));
+    fn serve(&self, accepted: Accepted) {
+        let connection = Connection::new(Arc::clone(&self.settings), accepted);
+        self.process.lifecycle.spawn(connection);
     }
 }
 

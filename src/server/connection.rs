@@ -1,164 +1,198 @@
 //! One connection from its first byte to its end, in HTTP/1 or HTTP/2.
 //!
-//! Owns which of the two is spoken, the deadline for request heads, and how a connection ends: by its peer, by that
-//! deadline, or by a shutdown, which lets what is being answered finish.
+//! Owns [`Settings`], which every new connection is served by, and how a connection ends: by its peer, by the deadline
+//! for request heads, or by a shutdown, which lets what is being answered finish. hyper-util finds out which protocol
+//! is spoken, by the first bytes.
 //! Traps: hyper puts no time on the first bytes of a connection; a graceful shutdown waits for ever on an open event
-//! stream unless the stream is told.
+//! stream unless the stream is told, and ends at once where the protocol is not known yet.
 
-use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    convert::Infallible,
+    mem::replace,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use axum::body::Body;
 use http::Request;
-use hyper::{
-    body::Incoming,
-    rt::Executor,
-    server::conn::{http1, http2},
-    service::service_fn,
+use hyper::{body::Incoming, rt::Executor};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::conn::auto,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    net::TcpStream,
-    sync::OwnedSemaphorePermit,
-    time::{sleep, timeout},
-};
+use pin_project_lite::pin_project;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tower::Service;
 
-use super::{socket::Socket, stack::Stack};
-use crate::{http::idle_watch::IdleWatch, process::Process};
-
-/// What every HTTP/2 connection begins with (RFC 9113 §3.4).
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+use super::{accept::Accepted, socket::Socket, stack::Stack};
+use crate::{
+    config::HttpConfig,
+    http::idle_watch::{Idle, IdleWatch},
+    observe::metrics::Open,
+    process::Process,
+};
 
 /// A request head beyond this is answered with 431. Bytes.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// One connection and what its requests are answered with.
-pub(super) struct Connection {
-    pub process: Arc<Process>,
-    pub stack: Stack,
-    pub header_timeout: Duration,
-    pub peer: SocketAddr,
+/// Requests that one HTTP/2 connection may have under way.
+const MAX_STREAMS: u32 = 256;
+
+/// What a connection that has never had a request has to take its leave, beyond the deadline for heads.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// What all connections that are accepted from now on have in common.
+#[derive(Debug)]
+pub(super) struct Settings {
+    process: Arc<Process>,
+    header_timeout: Duration,
+    write_timeout: Duration,
+    draining: bool,
+    protocols: auto::Builder<Tracked>,
 }
 
-impl Connection {
-    /// Serves it to its end. What most connections do not need is in boxes: there may be many.
-    pub(super) async fn run(self, socket: Socket, _permit: OwnedSemaphorePermit) {
-        let _open = self.process.counters.connections.open();
-        let peer = self.peer;
-        let result = match Box::pin(self.speaks_http2(&socket)).await {
-            Some(true) => Box::pin(self.http2(socket)).await,
-            Some(false) => self.http1(socket).await,
-            None => return,
-        };
-        if let Err(error) = result {
-            // A broken connection is the peer's business; its requests have been logged.
-            tracing::debug!(%peer, %error, "connection ended early");
-        }
+impl Settings {
+    /// As configured.
+    pub(super) fn new(process: &Arc<Process>, config: &HttpConfig) -> Self {
+        Self::with(
+            Arc::clone(process),
+            config.header_timeout_seconds.get(),
+            config.write_timeout_seconds.get(),
+            false,
+        )
     }
 
-    /// Whether it opens with HTTP/2; `None` if it should be closed.
-    async fn speaks_http2(&self, socket: &Socket) -> Option<bool> {
-        let lifecycle = &self.process.lifecycle;
-        let draining = lifecycle.is_draining();
-        tokio::select! {
-            opening = timeout(self.header_timeout, speaks_http2(socket.stream())) => opening.ok()?,
-            // Nothing has been asked on it, so there is nothing to finish.
-            () = lifecycle.closing().cancelled(), if !draining => None,
-        }
+    /// The same for those that come while the server drains: they get one answer each.
+    pub(super) fn while_draining(&self) -> Self {
+        Self::with(Arc::clone(&self.process), self.header_timeout, self.write_timeout, true)
     }
 
-    async fn http1(self, socket: Socket) -> hyper::Result<()> {
-        let Self { process, stack, header_timeout, peer } = self;
-        let idle_watch = Arc::new(IdleWatch::new(process.clock));
-        let stack = stack.of_connection(peer.ip(), Some(Arc::clone(&idle_watch)));
-        let draining = process.lifecycle.is_draining();
-        let connection = http1::Builder::new()
+    fn with(
+        process: Arc<Process>,
+        header_timeout: Duration,
+        write_timeout: Duration,
+        draining: bool,
+    ) -> Self {
+        let mut protocols = auto::Builder::new(Tracked(Arc::clone(&process)));
+        protocols
+            .http1()
             // See `http::idle_watch`.
             .header_read_timeout(None)
             .max_buf_size(MAX_HEAD_BYTES)
-            // Hyper would close a connection that was accepted while draining before its first request.
-            .keep_alive(!draining)
-            .serve_connection(TokioIo::new(socket), service(stack));
-        let mut connection = pin!(connection);
-        let mut stopped = pin!(idle_watch.stopped(header_timeout));
-        let mut closing = pin!(process.lifecycle.closing().cancelled());
-        let mut asked = false;
-        // All connections share one `closing`, behind a lock, and this is polled at every request: so it is
-        // asked once, to wake this task, and again when the answer is known.
-        let ended = poll_fn(|cx| {
-            if let Poll::Ready(result) = connection.as_mut().poll(cx) {
-                return Poll::Ready(Some(result));
-            }
-            if stopped.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Some(Ok(())));
-            }
-            let ask = !draining
-                && (!std::mem::replace(&mut asked, true) || process.lifecycle.is_draining());
-            match ask && closing.as_mut().poll(cx).is_ready() {
-                true => Poll::Ready(None),
-                false => Poll::Pending,
-            }
-        });
-        match ended.await {
-            Some(result) => result,
-            None => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
-    }
-
-    async fn http2(self, socket: Socket) -> hyper::Result<()> {
-        let Self { process, stack, header_timeout, peer } = self;
-        let connection = http2::Builder::new(Tracked(Arc::clone(&process)))
+            .keep_alive(!draining);
+        protocols
+            .http2()
             .timer(TokioTimer::new())
             // Asks the peer whether it is there.
             .keep_alive_interval(header_timeout)
-            .max_concurrent_streams(256)
-            .serve_connection(TokioIo::new(socket), service(stack.of_connection(peer.ip(), None)));
-        let mut connection = pin!(connection);
-        tokio::select! {
-            result = &mut connection => return result,
-            () = process.lifecycle.closing().cancelled() => {}
+            .max_concurrent_streams(MAX_STREAMS);
+        Self { process, header_timeout, write_timeout, draining, protocols }
+    }
+}
+
+pin_project! {
+    /// A connection that is served; completes when it has ended. Written out, since an `async fn` would keep its
+    /// arguments beside what becomes of them, and there may be thousands.
+    #[must_use = "futures do nothing unless polled"]
+    pub(super) struct Connection {
+        #[pin]
+        inner: auto::Connection<'static, TokioIo<Socket>, Requests, Tracked>,
+        #[pin]
+        idle: Idle,
+        #[pin]
+        closing: WaitForCancellationFutureOwned,
+        settings: Arc<Settings>,
+        peer: SocketAddr,
+        permit: OwnedSemaphorePermit,
+        open: Open,
+        // Whether `closing` has been asked once.
+        asked: bool,
+        // Whether it has been told to end.
+        leaving: bool,
+    }
+}
+
+impl Connection {
+    pub(super) fn new(settings: Arc<Settings>, accepted: Accepted) -> Self {
+        let Accepted { stream, peer, permit, stack } = accepted;
+        let process = &settings.process;
+        let watch = Arc::new(IdleWatch::new(process.clock));
+        let requests = Requests(stack.of_connection(peer.ip(), Some(Arc::clone(&watch))));
+        let socket = TokioIo::new(Socket::new(stream, settings.write_timeout));
+        Self {
+            inner: settings.protocols.serve_connection(socket, requests).into_owned(),
+            idle: watch.idle_for(settings.header_timeout),
+            closing: process.lifecycle.closing().clone().cancelled_owned(),
+            peer,
+            permit,
+            open: process.counters.connections.open(),
+            asked: false,
+            leaving: false,
+            settings,
         }
-        connection.as_mut().graceful_shutdown();
-        connection.await
+    }
+}
+
+impl Future for Connection {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        let lifecycle = &this.settings.process.lifecycle;
+        loop {
+            if let Poll::Ready(result) = this.inner.as_mut().poll(cx) {
+                // One that is told to end before it has said which protocol it speaks ends with an error.
+                if let Err(error) = result
+                    && !*this.leaving
+                {
+                    // A broken connection is the peer's business; its requests have been logged.
+                    tracing::debug!(peer = %this.peer, %error, "connection ended early");
+                }
+                return Poll::Ready(());
+            }
+            let too_long = this.idle.as_mut().poll(cx).is_ready();
+            let used = this.idle.watch().was_used();
+            if *this.leaving {
+                // What has been asked is answered first. Where nothing has been, a head may have begun.
+                return if too_long && !used { Poll::Ready(()) } else { Poll::Pending };
+            }
+            // All connections share one `closing`, behind a lock, and this is polled at every request: so it is
+            // asked once, to wake this task, and again when the answer is known. A connection that came while
+            // draining has its first request answered.
+            let ask = (!this.settings.draining || used)
+                && (!replace(this.asked, true) || lifecycle.is_draining());
+            let should_end = too_long || (ask && this.closing.as_mut().poll(cx).is_ready());
+            if !should_end {
+                return Poll::Pending;
+            }
+            *this.leaving = true;
+            let watch = Arc::clone(this.idle.watch());
+            let patience = this.settings.header_timeout.saturating_add(GOODBYE);
+            this.idle.set(watch.idle_for(patience));
+            this.inner.as_mut().graceful_shutdown();
+        }
     }
 }
 
 /// The stack as hyper calls it.
-fn service(
-    stack: Stack,
-) -> impl hyper::service::Service<
-    Request<Incoming>,
-    Response = <Stack as Service<Request<Body>>>::Response,
-    Error = std::convert::Infallible,
-    Future = <Stack as Service<Request<Body>>>::Future,
-> {
-    service_fn(move |request: Request<Incoming>| stack.clone().call(request.map(Body::new)))
-}
+struct Requests(Stack);
 
-/// Whether a connection opens with HTTP/2; `None` if it closes first. Nothing is taken from the stream.
-async fn speaks_http2(stream: &TcpStream) -> Option<bool> {
-    let mut opening = [0; HTTP2_PREFACE.len()];
-    loop {
-        let read = stream.peek(&mut opening).await.ok()?;
-        if read == 0 {
-            return None;
-        }
-        if opening[..read] != HTTP2_PREFACE[..read] {
-            return Some(false);
-        }
-        if read == opening.len() {
-            return Some(true);
-        }
-        // Part of a preface: peeking again at once would find the same bytes.
-        sleep(Duration::from_millis(10)).await;
+impl hyper::service::Service<Request<Incoming>> for Requests {
+    type Response = <Stack as Service<Request<Body>>>::Response;
+    type Error = Infallible;
+    type Future = <Stack as Service<Request<Body>>>::Future;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.0.clone().call(request.map(Body::new))
     }
 }
 
 /// Runs the streams of HTTP/2 connections as tracked tasks.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Tracked(Arc<Process>);
 
 impl<F> Executor<F> for Tracked
@@ -167,5 +201,17 @@ where
 {
     fn execute(&self, stream: F) {
         self.0.lifecycle.spawn(stream);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_small() {
+        // What tokio adds to a task; both together take 2 KiB of the allocator, or else 2.5.
+        let task = size_of::<Connection>() + 104;
+        assert!(task <= 2048, "there may be thousands of them, of {task} bytes each");
     }
 }

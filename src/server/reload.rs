@@ -4,7 +4,9 @@
 //! configuration that does not fit changes nothing.
 //! Trap: connections keep the stack and the deadlines with which they began, but find the new instances through it.
 
-use super::{Server, Timing, stack};
+use std::sync::Arc;
+
+use super::{Server, connection::Settings, stack};
 use crate::{
     config::Change,
     mcp::Endpoint,
@@ -49,7 +51,9 @@ impl Server {
             endpoint.supersede(before);
         }
         self.hosts.replace(stack::hosts(&config, &endpoints, &admin, &self.reloads));
-        (self.endpoints, self.admin, self.timing) = (endpoints, admin, Timing::of(&config));
+        (self.endpoints, self.admin) = (endpoints, admin);
+        self.settings = Arc::new(Settings::new(&self.process, &config.http));
+        self.drain_time = config.shutdown.drain_seconds.get();
         self.limit.change(config.http.max_connections, &self.process.lifecycle);
         if let Some(source) = &mut self.source {
             source.layers = layers;
