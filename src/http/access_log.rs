@@ -105,7 +105,7 @@ impl<S> AccessLogged<S> {
         Self { inner, identity, peer, idle_watch: None }
     }
 
-    /// The stack for the requests of one connection, which come one at a time if it has a idle_watch.
+    /// The stack for the requests of one connection, which its watch is told of.
     pub fn of_connection(self, peer: IpAddr, idle_watch: Option<Arc<IdleWatch>>) -> Self {
         Self { peer, idle_watch, ..self }
     }

@@ -1,62 +1,115 @@
-//! Whether a connection is between two requests, and since when.
+//! How long a connection has had no request in flight.
 //!
-//! Owns [`IdleWatch`], which the outermost layer beats at both ends of a request and the connection listens to.
-//! It bounds how long a request head may take: a timer for each head, as the HTTP library has it, costs a
-//! request more than reading its body does, and one for each connection that looks now and then tells the same.
+//! Owns [`IdleWatch`], which the outermost layer tells of both ends of each request, and which the connection's task
+//! asks. It bounds how long a request head may take, and how long a connection may be kept for nothing, in both
+//! protocols: hyper arms a timer for every head; one per connection, re-checked now and then, is cheaper and just as
+//! good. HTTP/2 has several requests at a time, so they are counted.
 //! Trap: an answer's end is the end of its body, not its head: an event stream is one long request.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
-use tokio::time::sleep;
+use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep};
 
 use crate::clock::{Clock, Moment};
 
-/// Stands for "in a request".
-const BUSY: u64 = u64::MAX;
-
-/// One connection's pulse.
+/// The requests of one connection, as far as its end depends on them.
 #[derive(Debug)]
 pub struct IdleWatch {
     clock: Clock,
-    /// Milliseconds on the clock at which the last request ended, or the connection began.
+    begun: AtomicU64,
+    ended: AtomicU64,
+    /// Milliseconds on the clock at which a request last ended, or the connection began.
     quiet_since: AtomicU64,
 }
 
 impl IdleWatch {
-    /// A connection that begins now.
+    /// For a connection that begins now.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, quiet_since: AtomicU64::new(clock.now().as_millis()) }
+        let now = AtomicU64::new(clock.now().as_millis());
+        Self { clock, begun: AtomicU64::new(0), ended: AtomicU64::new(0), quiet_since: now }
     }
 
-    /// A request has come.
+    /// A request has come. Called by the task that asks.
     pub fn begin(&self) {
-        self.quiet_since.store(BUSY, Ordering::Relaxed);
+        self.begun.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Its answer has ended, just now.
+    /// An answer has ended, just now. Called by any task.
     pub fn end(&self, now: Instant) {
         self.quiet_since.store(self.clock.moment(now).as_millis(), Ordering::Relaxed);
+        // Whoever sees that it has ended sees when.
+        self.ended.fetch_add(1, Ordering::Release);
     }
 
-    /// Completes when no request has come for so long.
-    pub async fn stopped(&self, patience: Duration) {
+    /// Whether a request has ever come.
+    pub fn was_used(&self) -> bool {
+        self.begun.load(Ordering::Relaxed) > 0
+    }
+
+    /// Completes when no request has been in flight for so long.
+    pub fn idle_for(self: &Arc<Self>, patience: Duration) -> Idle {
+        let watch = Arc::clone(self);
+        let timer = sleep(watch.left_of(patience));
+        Idle { watch, patience, timer }
+    }
+
+    fn left_of(&self, patience: Duration) -> Duration {
+        match self.quiet_since() {
+            None => patience,
+            Some(since) => patience.saturating_sub(self.clock.now().since(since)),
+        }
+    }
+
+    /// Since when no request is in flight; `None` if one is.
+    fn quiet_since(&self) -> Option<Moment> {
+        let ended = self.ended.load(Ordering::Acquire);
+        let idle = ended == self.begun.load(Ordering::Relaxed);
+        idle.then(|| Moment::from_millis(self.quiet_since.load(Ordering::Relaxed)))
+    }
+}
+
+pin_project! {
+    /// See [`IdleWatch::idle_for`]. May be polled again when it has completed.
+    #[must_use = "futures do nothing unless polled"]
+    #[derive(Debug)]
+    pub struct Idle {
+        watch: Arc<IdleWatch>,
+        patience: Duration,
+        #[pin]
+        timer: Sleep,
+    }
+}
+
+impl Idle {
+    /// What it asks.
+    pub fn watch(&self) -> &Arc<IdleWatch> {
+        &self.watch
+    }
+}
+
+impl Future for Idle {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
         loop {
-            let quiet_since = self.quiet_since.load(Ordering::Relaxed);
-            let left = match quiet_since {
-                BUSY => patience,
-                since => {
-                    let quiet = self.clock.now().since(Moment::from_millis(since));
-                    patience.saturating_sub(quiet)
-                }
-            };
+            ready!(this.timer.as_mut().poll(cx));
+            let left = this.watch.left_of(*this.patience);
             if left.is_zero() {
-                return;
+                return Poll::Ready(());
             }
             // Not less than a timer can tell apart.
-            sleep(left.max(Duration::from_millis(1))).await;
+            let left = left.max(Duration::from_millis(1));
+            this.timer.as_mut().reset(tokio::time::Instant::now() + left);
         }
     }
 }
@@ -68,14 +121,18 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_stops_between_requests_alone() {
-        let pulse = IdleWatch::new(Clock::start());
+    async fn a_connection_is_idle_between_requests_alone() {
+        let watch = Arc::new(IdleWatch::new(Clock::start()));
         let patience = Duration::from_millis(30);
-        pulse.stopped(patience).await;
-        pulse.begin();
-        assert!(timeout(patience * 3, pulse.stopped(patience)).await.is_err(), "in a request");
-        pulse.end(Instant::now());
-        assert!(timeout(patience / 3, pulse.stopped(patience)).await.is_err(), "just now");
-        pulse.stopped(patience).await;
+        watch.idle_for(patience).await;
+        assert!(!watch.was_used());
+        watch.begin();
+        watch.begin();
+        watch.end(Instant::now());
+        assert!(timeout(patience * 3, watch.idle_for(patience)).await.is_err(), "one in flight");
+        watch.end(Instant::now());
+        assert!(timeout(patience / 3, watch.idle_for(patience)).await.is_err(), "just now");
+        watch.idle_for(patience).await;
+        assert!(watch.was_used());
     }
 }

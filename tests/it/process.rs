@@ -104,6 +104,16 @@ impl Program {
         assert!(sent.success());
     }
 
+    /// Processor time that it has taken, in ticks of 10 ms.
+    #[cfg(target_os = "linux")]
+    pub fn ticks(&self) -> u64 {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let stat = std::fs::read_to_string(path).expect("runs");
+        // After the name, which is in brackets: utime and stime are the 14th and 15th field of all.
+        let fields = stat.rsplit(')').next().expect("has fields").split_whitespace();
+        fields.skip(11).take(2).map(|field| field.parse::<u64>().expect("is a number")).sum()
+    }
+
     /// Sends a signal and waits until the server says that it is stopping.
     async fn begin_stopping(&self, signal: &str) {
         self.signal(signal);

@@ -1,0 +1,100 @@
+//! Taking connections: a port, and how many may be open.
+//!
+//! Owns [`Listener`], which waits for the next connection until there is room for it, and [`Limit`], the room, which a
+//! reload may change while connections are open. Refuses to know what is said on a connection.
+//! Trap: an accept that fails must not end the server: without file descriptors it waits and tries again.
+
+use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
+
+use futures_util::FutureExt as _;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::sleep,
+};
+
+use super::stack::Stack;
+use crate::lifecycle::Lifecycle;
+
+/// A port, what is served there, and how many connections it may have.
+pub(super) struct Listener {
+    /// `None` for a port that is not configured.
+    pub tcp: Option<TcpListener>,
+    pub stack: Stack,
+    /// One for each connection that may be open.
+    pub permits: Arc<Semaphore>,
+}
+
+/// A connection that has been accepted, and the stack that answers its requests.
+pub(super) struct Accepted {
+    pub stream: TcpStream,
+    pub peer: SocketAddr,
+    pub permit: OwnedSemaphorePermit,
+    pub stack: Stack,
+}
+
+impl Listener {
+    /// The next connection; waits while as many are open as may be.
+    pub(super) async fn accept(&self) -> Accepted {
+        let Some(tcp) = &self.tcp else { return pending().await };
+        loop {
+            let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
+                // The semaphore is never closed.
+                return pending().await;
+            };
+            match tcp.accept().await {
+                Ok((stream, peer)) => {
+                    return Accepted { stream, peer, permit, stack: self.stack.clone() };
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely: others must close before this helps.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+}
+
+/// How many connections may be open at once.
+#[derive(Debug)]
+pub(super) struct Limit {
+    permits: Arc<Semaphore>,
+    /// As many as `permits` has in all.
+    most: usize,
+}
+
+impl Limit {
+    /// That many.
+    pub(super) fn new(most: usize) -> Self {
+        let most = most.min(Semaphore::MAX_PERMITS);
+        Self { permits: Arc::new(Semaphore::new(most)), most }
+    }
+
+    /// What a listener takes its permits from.
+    pub(super) fn permits(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.permits)
+    }
+
+    /// From now on that many. If more are open they stay, and the next to close make no room.
+    pub(super) fn change(&mut self, most: usize, lifecycle: &Lifecycle) {
+        let most = most.min(Semaphore::MAX_PERMITS);
+        let before = std::mem::replace(&mut self.most, most);
+        self.permits.add_permits(most.saturating_sub(before));
+        let fewer = before.saturating_sub(most);
+        let in_use = fewer - self.permits.forget_permits(fewer);
+        let Some(in_use) = u32::try_from(in_use).ok().filter(|count| *count > 0) else { return };
+        // Queue ahead of new connections, so that a closing one frees no slot.
+        let mut closed = Box::pin(Arc::clone(&self.permits).acquire_many_owned(in_use));
+        if let Some(Ok(permits)) = closed.as_mut().now_or_never() {
+            return permits.forget();
+        }
+        let closing = lifecycle.closing().clone();
+        lifecycle.spawn(async move {
+            tokio::select! {
+                Ok(permits) = closed => permits.forget(),
+                () = closing.cancelled() => {}
+            }
+        });
+    }
+}
