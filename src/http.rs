@@ -1,9 +1,9 @@
 //! The layers between the connection and MCP, one a file.
 //!
-//! Owns each layer, and what they share; in which order they stand, and why, is on one page: [`crate::server::stack`].
-//! A request goes through them with its record: a layer that is missing does not compile.
-//! Trap: `Router::layer` boxes a future and clones a service for each layer, so the layers on the way to `/mcp` are
-//! plain services whose futures lie inside one another.
+//! Owns each layer and what they share. Their order, and why, is on one page: [`crate::server::stack`]. The record of a
+//! request is part of its type, so leaving out the layer that begins the record does not compile.
+//! Trap: `Router::layer` boxes a future and clones a service for each layer, so the layers around `/mcp` are plain
+//! services with nested futures.
 
 pub mod access_log;
 pub mod bearer;
@@ -28,28 +28,26 @@ use crate::{
     failure::Failure, observe::record::RequestRecord, tenant::Instance, wire::version::Era,
 };
 
-/// The body of a request that has a record: the outermost layer gives it one, and the layers within ask for it.
+/// The body of a request, with the record that the outermost layer has begun.
 #[derive(Debug)]
 pub struct Recorded {
-    /// What is known of the request.
-    pub record: Arc<RequestRecord>,
-    /// Its body, unread.
-    pub body: Body,
+    pub(crate) record: Arc<RequestRecord>,
+    pub(crate) body: Body,
 }
 
-/// A request as a router takes it: the record goes on as an extension, for the handlers that ask for it.
-pub fn for_router(request: Request<Recorded>) -> Request<Body> {
+/// Converts a request for a router, whose handlers find the record in the extensions.
+pub(crate) fn for_router(request: Request<Recorded>) -> Request<Body> {
     let (mut parts, Recorded { record, body }) = request.into_parts();
     parts.extensions.insert(record);
     Request::from_parts(parts, body)
 }
 
-/// An answer outside MCP: what is wrong and what to do, as JSON.
-pub fn problem(status: StatusCode, text: &str) -> Response {
+/// An error response outside MCP: `{"error": text}`.
+pub(crate) fn problem(status: StatusCode, text: &str) -> Response {
     (status, Json(json!({ "error": text }))).into_response()
 }
 
-/// What answers a panic: the panic hook has told the operator, the client learns only that it was us.
+/// The response to a request that panicked: an internal error. The panic hook has logged the details.
 #[derive(Clone, Copy, Debug)]
 pub struct PanicResponse;
 
@@ -61,9 +59,9 @@ impl ResponseForPanic for PanicResponse {
     }
 }
 
-/// `scheme://host[:port]` as the client wrote it, for URLs that we hand out. The host has been checked
-/// against the host table; the scheme is a trusted proxy's word, else http.
-pub fn external_base(instance: &Instance, peer: IpAddr, uri: &Uri, headers: &HeaderMap) -> String {
+/// `scheme://host[:port]` as the client wrote it, for URLs in answers. The host has been checked against the host table.
+/// The scheme is http unless a trusted proxy says https.
+fn external_base(instance: &Instance, peer: IpAddr, uri: &Uri, headers: &HeaderMap) -> String {
     let forwarded = headers
         .get("x-forwarded-proto")
         .filter(|_| instance.trusts(peer))

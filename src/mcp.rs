@@ -1,16 +1,15 @@
 //! The `/mcp` endpoint: POST, GET, DELETE.
 //!
-//! Owns the way from an HTTP request to the era that answers it. Refuses, in this order: another HTTP
-//! method (405), a body that is not declared as JSON (415), a client that takes neither form of answer
-//! (406), a body that is too large, too slow or broken (413, 408, 400), one that is no message (400).
-//! Traps: nothing of a session may be allocated before all of this has passed; and an instance that
-//! serves one era alone must not half serve the other, or a client that knows both takes it for both.
+//! Owns the way from an HTTP request to the era that answers it. Refuses, in this order: other HTTP methods (405), a
+//! Content-Type other than JSON (415), an Accept header that allows neither JSON nor events (406), a body that is too
+//! large, too slow or cut off (413, 408, 400), and a body that is no JSON-RPC message (400).
+//! Traps: no session may be created before these checks have passed. An instance that serves only one era must refuse
+//! all of the other, or a client that speaks both concludes that both are served.
 
 mod call;
 mod catalogue;
 mod dispatch;
 mod exchange;
-mod reply;
 mod sessioned;
 mod stateless;
 
@@ -33,7 +32,6 @@ use crate::{
         body::{self, AnswerForms},
     },
     id::Caller,
-    observe::record::RequestRecord,
     tenant::{Instance, inbound::Inbound, subscriptions::Update},
     wire::{
         headers::VERSION_HEADER,
@@ -42,18 +40,17 @@ use crate::{
     },
 };
 
-/// The MCP endpoint of one instance: the instance, and the answers that are prepared for it.
+/// The MCP endpoint of one instance, with its prepared answers.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// Whose it is.
-    pub instance: Arc<Instance>,
+    pub(crate) instance: Arc<Instance>,
     catalogue: Arc<Catalogue>,
 }
 
 impl Endpoint {
-    /// The endpoints of these instances. Those whose lists are the same share what is prepared of them. `before` are
-    /// the same ten by another configuration; none at the start.
-    pub fn build_all(instances: &[Arc<Instance>], before: &[Arc<Self>]) -> Vec<Arc<Self>> {
+    /// The endpoints of these instances. Endpoints with the same tools and protocol settings share their prepared
+    /// answers, also with those of the previous configuration, `before`, which is empty at the start.
+    pub(crate) fn build_all(instances: &[Arc<Instance>], before: &[Arc<Self>]) -> Vec<Arc<Self>> {
         let mut endpoints: Vec<Arc<Self>> = Vec::with_capacity(instances.len());
         for instance in instances {
             let policy = &instance.policy.config;
@@ -71,9 +68,9 @@ impl Endpoint {
         endpoints
     }
 
-    /// Takes the place of the same endpoint by another configuration: its state keeps to these limits from now on, and
-    /// clients whose lists are others are told.
-    pub fn supersede(&self, before: &Self) {
+    /// Replaces the endpoint of the previous configuration: applies the new limits to the state, and notifies clients
+    /// whose lists have changed.
+    pub(crate) fn supersede(&self, before: &Self) {
         let state = &self.instance.state;
         state.keep_to(&self.instance.policy.config);
         if !Arc::ptr_eq(&self.catalogue, &before.catalogue) {
@@ -82,56 +79,46 @@ impl Endpoint {
         }
     }
 
-    /// Answers a request to `/mcp` of this caller.
-    pub async fn answer(self: Arc<Self>, caller: Caller, request: Request<Recorded>) -> Response {
+    /// Answers a request to `/mcp` by this caller.
+    pub(crate) async fn answer(
+        self: Arc<Self>,
+        caller: Caller,
+        request: Request<Recorded>,
+    ) -> Response {
         let (parts, Recorded { record, body }) = request.into_parts();
-        match parts.method {
-            Method::POST => self.post(caller, parts, record, body).await,
-            _ => Box::pin(self.other_method(caller, parts, record)).await,
+        let trusted_peer = self.instance.trusts(record.peer);
+        let inbound = Inbound { parts, trusted_peer, caller, body: Bytes::new(), record };
+        match inbound.parts.method {
+            Method::POST => self.post(inbound, body).await,
+            _ => Box::pin(self.other_method(Arc::new(inbound))).await,
         }
     }
 
-    fn inbound(
-        &self,
-        caller: Caller,
-        parts: Parts,
-        record: Arc<RequestRecord>,
-        body: Bytes,
-    ) -> Arc<Inbound> {
-        let trusted_peer = self.instance.trusts(record.peer);
-        Arc::new(Inbound { parts, trusted_peer, caller, body, record })
-    }
-
-    /// GET and DELETE.
-    async fn other_method(
-        self: &Arc<Self>,
-        caller: Caller,
-        parts: Parts,
-        record: Arc<RequestRecord>,
-    ) -> Response {
-        let (era, method) = (self.era_of_headers(&parts), parts.method.clone());
-        let inbound = self.inbound(caller, parts, record, Bytes::new());
-        let exchange = Exchange::new(self, &inbound, AnswerForms::of(inbound.headers()), era);
-        let result = match (method, era) {
-            (Method::GET, Era::Sessioned) => sessioned::listen(exchange).await,
-            (Method::DELETE, Era::Sessioned) => sessioned::terminate(exchange).await,
+    /// GET, DELETE, and methods that are refused.
+    async fn other_method(self: &Arc<Self>, inbound: Arc<Inbound>) -> Response {
+        let era = self.era_of_headers(&inbound.parts);
+        let forms = AnswerForms::of(inbound.headers());
+        let exchange = Exchange { endpoint: self, inbound: &inbound, forms, era };
+        let result = match (&inbound.parts.method, era) {
+            (&Method::GET, Era::Sessioned) => sessioned::listen(exchange).await,
+            (&Method::DELETE, Era::Sessioned) => sessioned::terminate(exchange).await,
             (_, Era::Sessioned) => Err(Failure::MethodNotAllowed("GET, POST, DELETE, OPTIONS")),
             (_, Era::Stateless) => Err(Failure::MethodNotAllowed("POST, OPTIONS")),
         };
         result.unwrap_or_else(|failure| refuse(&inbound.record, failure, None, era))
     }
 
-    /// The era that a request is of, as far as its headers tell.
+    /// The era of a request whose body has not been read.
     fn era_of_headers(&self, parts: &Parts) -> Era {
         match Era::of(false, version_header(parts)) {
             era if self.instance.serves(era) => era,
-            // The one that is served says what is wrong.
+            // The era that is served tells the client what is wrong.
             Era::Sessioned => Era::Stateless,
             Era::Stateless => Era::Sessioned,
         }
     }
 
-    /// What comes before the body is looked into.
+    /// Checks the headers and reads the body.
     async fn read(
         &self,
         parts: &Parts,
@@ -147,29 +134,27 @@ impl Endpoint {
         Ok((body::read(&parts.headers, body, limit, deadline).await?, forms))
     }
 
-    async fn post(
-        self: &Arc<Self>,
-        caller: Caller,
-        parts: Parts,
-        record: Arc<RequestRecord>,
-        body: axum::body::Body,
-    ) -> Response {
-        let (bytes, forms) = match self.read(&parts, body).await {
+    async fn post(self: &Arc<Self>, mut inbound: Inbound, body: axum::body::Body) -> Response {
+        let (bytes, forms) = match self.read(&inbound.parts, body).await {
             Ok(read) => read,
-            Err(failure) => return refuse(&record, failure, None, self.era_of_headers(&parts)),
+            Err(failure) => {
+                let era = self.era_of_headers(&inbound.parts);
+                return refuse(&inbound.record, failure, None, era);
+            }
         };
-        let inbound = self.inbound(caller, parts, record, bytes.clone());
+        inbound.body = bytes.clone();
+        let inbound = Arc::new(inbound);
         let header = version_header(&inbound.parts);
         match Body::parse(&bytes) {
             Ok(Body::One(message)) => {
                 let era = Era::of(message.claims_version(), header);
-                self.one(Exchange::new(self, &inbound, forms, era), message).await
+                self.one(Exchange { endpoint: self, inbound: &inbound, forms, era }, message).await
             }
             Ok(Body::Batch(messages)) => {
                 let claimed = messages.iter().flatten().any(Message::claims_version);
                 let era = Era::of(claimed, header);
                 if era == Era::Sessioned && self.instance.serves(era) {
-                    let exchange = Exchange::new(self, &inbound, forms, era);
+                    let exchange = Exchange { endpoint: self, inbound: &inbound, forms, era };
                     return Box::pin(Sessioned::new(exchange).batch(messages)).await;
                 }
                 let failure = Failure::NotAMessage("this revision has no JSON-RPC batches".into());
@@ -183,7 +168,7 @@ impl Endpoint {
         }
     }
 
-    /// One message, of an era that may not be served.
+    /// Answers a single message, whose era this instance may not serve.
     async fn one(&self, exchange: Exchange<'_>, message: Message<'_>) -> Response {
         match (exchange.era, self.instance.serves(exchange.era)) {
             (Era::Sessioned, true) => Sessioned::new(exchange).one(message).await,
@@ -222,8 +207,7 @@ impl<'a> Message<'a> {
 }
 
 impl<'a> EnvelopeError<'a> {
-    /// The id, where one could be read.
-    pub(crate) fn id(&self) -> Option<Id<'a>> {
+    fn id(&self) -> Option<Id<'a>> {
         match self {
             Self::NotAMessage { id, .. } => *id,
             Self::NotJson(_) => None,

@@ -1,19 +1,19 @@
-//! `mcp-echo-stateful probe URL`: sessions through whatever lies between, each of them seen to its end.
+//! `mcp-echo-stateful probe URL`: opens sessions through whatever proxies lie between, and checks each to its end.
 //!
-//! Owns the run: so many sessions, so many at a time, until they are done or somebody stops it. Refuses to
-//! let a broken session end the run: how many broke, and how, is what is asked.
+//! Owns the run: a number of sessions, some of them at a time, until all are done or the user stops it. A broken session
+//! does not end the run, which is to find out how many break and how.
 //! Trap: all sessions share one task, so nothing here may block.
 
 pub mod arguments;
-pub mod conversation;
-pub mod exchange;
-pub mod message;
+mod connection;
+mod conversation;
+mod exchange;
+mod message;
 pub mod progress;
 pub mod report;
-pub mod tally;
-pub mod tls;
-pub mod verdict;
-pub mod wire;
+mod tally;
+mod tls;
+mod verdict;
 
 use std::{
     future::Future,
@@ -27,15 +27,14 @@ use tokio::time::{Instant as Tick, MissedTickBehavior, interval_at};
 
 use arguments::Plan;
 use exchange::Shared;
-use progress::{Progress, Teller};
+use progress::Teller;
 use report::Report;
 use tally::Tally;
 
-/// How often it is told how far the run is.
+/// How often progress is shown.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// Runs what was planned, or as much of it as is done when `stop` completes, and tells meanwhile how far
-/// it is.
+/// Runs what was planned, until it is done or `stop` completes, and shows progress meanwhile.
 pub async fn run(
     plan: &Plan,
     teller: Teller,
@@ -58,8 +57,7 @@ pub async fn run(
                 () = &mut done => break,
                 () = &mut stop => break,
                 _ = beat.tick() => {
-                    let sessions = plan.asked.sessions;
-                    teller.tell(&Progress::of(sessions, &shared.tally(), began.elapsed()));
+                    teller.tell(plan.asked.sessions, &shared.tally(), began.elapsed());
                 }
             }
         }
@@ -68,7 +66,7 @@ pub async fn run(
     Ok(Report::of(plan, &tally, began.elapsed()))
 }
 
-/// Eight digits that no other run has.
+/// Eight hexadecimal digits that tell this run from others.
 fn nonce() -> anyhow::Result<String> {
     let number = getrandom::u32().map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
     Ok(format!("{number:08x}"))

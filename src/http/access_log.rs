@@ -1,8 +1,8 @@
 //! The outermost layer: request id, identity headers, one log line per request.
 //!
-//! Owns the line and the moment at which it is written and the request is counted: when the answer's body ends or is dropped, so
-//! that a stream is logged with its whole length, and a client that left is told from one that stayed.
-//! Trap: the handler's future may be dropped before there is an answer; the line must be written then too.
+//! Owns when the line is written and the request is counted: when the response body ends or is dropped. So a stream is
+//! logged with its whole length, and a client that disconnected is told from one that read to the end.
+//! Trap: the handler's future may be dropped before there is a response; the line must be written then too.
 
 use std::{
     borrow::Cow,
@@ -40,10 +40,10 @@ use crate::{
     },
 };
 
-/// Longest path that is repeated in the log. Characters.
+/// Longest path in the log. Characters.
 const MAX_PATH: usize = 128;
 
-/// What every answer carries, the numbering of requests, and where they are logged and counted.
+/// The identity headers, the numbering of requests, and where requests are logged and counted.
 #[derive(Debug)]
 pub struct Identity {
     replica: HeaderValue,
@@ -51,15 +51,14 @@ pub struct Identity {
     instances: [HeaderValue; InstanceId::COUNT],
     requests: AtomicU64,
     process: Arc<Process>,
-    /// What counts and what remembers the requests of each instance, in order.
+    /// Counters and recent requests of each instance, by its index.
     tenants: Vec<Arc<State>>,
 }
 
 impl Identity {
-    /// The identity of this process and its instances, which stand in order.
-    pub fn of(process: &Arc<Process>, instances: &[Arc<Instance>]) -> Self {
+    pub(crate) fn of(process: &Arc<Process>, instances: &[Arc<Instance>]) -> Self {
         Self {
-            // Configuration has been checked for it.
+            // The configuration check allows only names that fit a header.
             replica: HeaderValue::from_str(&process.replica)
                 .unwrap_or(HeaderValue::from_static("local")),
             boot: HeaderValue::from_str(&process.boot.to_string())
@@ -71,7 +70,7 @@ impl Identity {
         }
     }
 
-    /// The caller's id if it sent a fit one, else the next of ours.
+    /// The id that the caller sent, if it is valid, or else the next of our own.
     fn request_id(&self, sent: Option<&HeaderValue>) -> RequestId {
         RequestId::of_caller(sent).unwrap_or_else(|| {
             let number = self.requests.fetch_add(1, Ordering::Relaxed);
@@ -89,7 +88,7 @@ impl Identity {
     }
 }
 
-/// See the module's description.
+/// Logs and counts requests, and adds the identity headers to responses.
 #[derive(Clone, Debug)]
 pub struct AccessLogged<S> {
     inner: S,
@@ -99,8 +98,7 @@ pub struct AccessLogged<S> {
 }
 
 impl<S> AccessLogged<S> {
-    /// Wraps the rest of the stack.
-    pub fn new(inner: S, identity: Arc<Identity>) -> Self {
+    pub(crate) fn new(inner: S, identity: Arc<Identity>) -> Self {
         let peer = Ipv4Addr::UNSPECIFIED.into();
         Self { inner, identity, peer, idle_watch: None }
     }
@@ -148,11 +146,10 @@ where
     }
 }
 
-/// A path as the log shows it.
+/// A path as the log shows it: bounded, and without session ids.
 fn shown(path: &str) -> Cow<'static, str> {
     match (path, Path::of(path)) {
         (paths::MCP, _) => paths::MCP.into(),
-        // The last segment may be a whole session id.
         (_, Path::Session) => "/debug/sessions/{ref}".into(),
         (_, Path::Mcp | Path::Health | Path::Admin | Path::Other) => {
             let end = path.char_indices().nth(MAX_PATH).map_or(path.len(), |(end, _)| end);
@@ -161,7 +158,7 @@ fn shown(path: &str) -> Cow<'static, str> {
     }
 }
 
-/// What a request asked for whose body was not read, or is none.
+/// What to count a request as whose body has not been read.
 fn kind_of(method: &Method, path: &str) -> Kind {
     match Path::of(path) {
         Path::Mcp => match *method {
@@ -177,7 +174,7 @@ fn kind_of(method: &Method, path: &str) -> Kind {
 }
 
 pin_project! {
-    /// A request that is being answered.
+    /// The future of a response.
     pub struct Answering<F> {
         #[pin]
         inner: F,
@@ -204,7 +201,7 @@ where
     }
 }
 
-/// The line to be written; written when it is dropped.
+/// The log line of a request, which is written when this is dropped.
 #[derive(Debug)]
 struct Line {
     identity: Arc<Identity>,
@@ -212,7 +209,7 @@ struct Line {
     method: Method,
     path: Cow<'static, str>,
     idle_watch: Option<Arc<IdleWatch>>,
-    /// 0 while there is no answer.
+    /// 0 while there is no response.
     status: u16,
     complete: bool,
 }
@@ -252,7 +249,6 @@ impl Drop for Line {
     }
 }
 
-/// The name of a method that HTTP defines.
 fn name_of(method: &Method) -> &'static str {
     match *method {
         Method::POST => "POST",
@@ -269,7 +265,7 @@ fn name_of(method: &Method) -> &'static str {
 }
 
 pin_project! {
-    /// An answer's body that counts its bytes and takes the line with it.
+    /// A response body that counts its bytes, and drops the line when it is dropped.
     #[derive(Debug)]
     pub struct Logged<B> where B: Body {
         #[pin]

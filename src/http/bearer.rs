@@ -1,8 +1,8 @@
 //! The bearer check as a layer around `/mcp`.
 //!
-//! Owns the 401, and who calls: the endpoint behind it is called with a [`Called`], which nobody else makes. Refuses to
-//! look at anything but the `Authorization` header and, from a trusted proxy, `X-User-Id`.
-//! Trap: a name that a stranger writes into `X-User-Id` must not become an identity.
+//! Owns the 401, and who the caller is: the endpoint takes a [`Called`], which only this layer makes. The caller is known
+//! by the `Authorization` header or, behind a trusted proxy, by `X-User-Id`.
+//! Trap: `X-User-Id` counts only from a trusted proxy, since anyone can send it.
 
 use std::{
     convert::Infallible,
@@ -28,16 +28,14 @@ use crate::{
     },
 };
 
-/// A request to MCP, and who sent it.
+/// A request to MCP with its caller.
 #[derive(Debug)]
 pub struct Called {
-    /// Who.
-    pub caller: Caller,
-    /// What.
-    pub request: Request<Recorded>,
+    pub(crate) caller: Caller,
+    pub(crate) request: Request<Recorded>,
 }
 
-/// Lets a request through with its caller, or answers 401.
+/// Passes a request on with its caller, or answers 401.
 #[derive(Clone, Debug)]
 pub struct BearerChecked<S> {
     inner: S,
@@ -45,8 +43,7 @@ pub struct BearerChecked<S> {
 }
 
 impl<S> BearerChecked<S> {
-    /// Checks as that instance wants it.
-    pub fn new(inner: S, instance: Arc<Instance>) -> Self {
+    pub(crate) fn new(inner: S, instance: Arc<Instance>) -> Self {
         Self { inner, instance }
     }
 
@@ -91,7 +88,7 @@ where
     }
 }
 
-/// The user that a trusted, authenticating proxy names.
+/// The user that a trusted proxy has authenticated.
 fn forwarded_user(instance: &Instance, request: &Request<Recorded>) -> Caller {
     if !instance.trusts(request.body().record.peer) {
         return Caller::Anonymous;

@@ -1,8 +1,7 @@
-//! What a POST must look like before its body is read, and the reading.
+//! The headers of a POST that say how to read its body and how to answer, and the reading.
 //!
 //! Owns the rules for `Content-Type`, `Accept` and `Content-Length`, the size limit and the deadline.
-//! Refuses with the failures of `mcp::failure`; knows nothing of what the body says.
-//! Trap: a chunked body has no length to check beforehand, so the limit holds while reading too.
+//! Trap: a chunked body has no `Content-Length`, so the limit is also checked while reading.
 
 use std::{pin::pin, task::Poll, time::Duration};
 
@@ -12,19 +11,19 @@ use futures_util::poll;
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 
-use crate::failure::Failure;
-use crate::wire::headers::{Single, single};
+use crate::{
+    failure::Failure,
+    wire::headers::{Single, single},
+};
 
-/// Which forms of answer a client takes.
+/// Which of `application/json` and `text/event-stream` a client accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AnswerForms {
-    /// `application/json`
-    pub json: bool,
-    /// `text/event-stream`
-    pub events: bool,
+pub(crate) struct AnswerForms {
+    pub(crate) json: bool,
+    pub(crate) events: bool,
 }
 
-/// What nearly every client sends, letter by letter.
+/// What nearly every client sends, which needs no parsing.
 const USUAL: [(&str, AnswerForms); 4] = [
     ("application/json, text/event-stream", AnswerForms { json: true, events: true }),
     ("text/event-stream, application/json", AnswerForms { json: true, events: true }),
@@ -33,8 +32,8 @@ const USUAL: [(&str, AnswerForms); 4] = [
 ];
 
 impl AnswerForms {
-    /// Reads the `Accept` headers. Neither header nor anything in it means that anything goes.
-    pub fn of(headers: &HeaderMap) -> Self {
+    /// Reads the `Accept` headers. If there is none, or all are empty, both forms are accepted.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         if let Single::Value(usual) = single(headers, header::ACCEPT)
             && let Some((_, accepted)) = USUAL.iter().find(|(value, _)| usual == value)
         {
@@ -57,10 +56,10 @@ impl AnswerForms {
     }
 }
 
-/// How closely a range named a form of answer, and whether it accepted it.
+/// How specific a media range is for a form of answer, and whether it accepts it.
 type Verdict = Option<(u8, bool)>;
 
-/// The closest range for each form: it wins over wider ones (RFC 9110 §12.5.1).
+/// The most specific range for each form, which takes precedence (RFC 9110 §12.5.1).
 #[derive(Default)]
 struct Found {
     json: Verdict,
@@ -88,8 +87,8 @@ impl Found {
     }
 }
 
-/// `application/json`, in UTF-8 if it says.
-pub fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
+/// Only `application/json`, in UTF-8 if it names a charset.
+pub(crate) fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
     let Single::Value(value) = single(headers, header::CONTENT_TYPE) else {
         return Err(Failure::UnsupportedMediaType);
     };
@@ -109,7 +108,7 @@ pub fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
 }
 
 /// Reads at most `limit` bytes within `deadline`.
-pub async fn read(
+pub(crate) async fn read(
     headers: &HeaderMap,
     body: Body,
     limit: usize,
@@ -121,18 +120,18 @@ pub async fn read(
         return Err(Failure::BodyTooLarge { limit });
     }
     let mut reading = pin!(gather(body, limit));
-    // Most bodies have come with their head, and need no clock.
+    // Most bodies have arrived with their head, and need no timer.
     if let Poll::Ready(read) = poll!(reading.as_mut()) {
         return read;
     }
     tokio::time::timeout(deadline, reading).await.unwrap_or(Err(Failure::BodyTimeout))
 }
 
-/// The whole body in one piece; not copied if it came in one.
+/// The whole body. It is copied only if it arrived in several frames.
 async fn gather(mut body: Body, limit: usize) -> Result<Bytes, Failure> {
     let (mut first, mut joined) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = body.frame().await {
-        // Trailers say nothing here.
+        // Trailers are ignored.
         let Ok(data) = frame.map_err(|_| Failure::BodyBroken)?.into_data() else { continue };
         if first.len().max(joined.len()) + data.len() > limit {
             return Err(Failure::BodyTooLarge { limit });

@@ -1,28 +1,26 @@
-//! Cross-origin resource sharing (Fetch standard): what a page that may call is allowed to see.
+//! Cross-origin resource sharing (Fetch standard): what a browser page may send and read.
 //!
-//! Owns the header lists, the answer to a preflight and the headers that a page needs on every other
-//! answer. Refuses to say anything to callers that are no pages: without an `Origin` an answer carries
-//! none of this, which also keeps `curl -D - | grep mcp-session-id` to one line.
-//! Trap: a header that is not exposed does not exist for a page, `Mcp-Session-Id` above all; and a page
-//! must be able to read failures too.
+//! Owns the response to a preflight, and the headers that let a page read any other response. A request without `Origin`
+//! gets none of them, which also keeps `curl -D - | grep mcp-session-id` to one line.
+//! Traps: a page cannot read a header that is not exposed, `Mcp-Session-Id` above all. Error responses need these headers
+//! as well.
 
 use axum::{body::Body, response::Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use crate::tenant::origins::{EXPOSED, METHODS};
 
-/// The header values, composed once.
-#[derive(Clone, Debug)]
-pub struct Cors {
+/// The lists of methods and headers, formatted once.
+#[derive(Debug)]
+pub(super) struct Cors {
     methods: HeaderValue,
     exposed: HeaderValue,
 }
 
 impl Cors {
-    /// Composes the lists.
-    pub fn build() -> Self {
+    pub(super) fn build() -> Self {
         let list = |names: Vec<&str>| {
-            // Names of methods and headers always fit a header.
+            // Names of methods and headers are always valid header values.
             HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static(""))
         };
         Self {
@@ -31,13 +29,13 @@ impl Cors {
         }
     }
 
-    /// Whether a request with an `Origin` asks beforehand whether it may be sent.
-    pub fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
+    /// Whether a request with an `Origin` is a preflight.
+    pub(super) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
         method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
     }
 
-    /// Yes, with whatever headers it likes.
-    pub fn preflight(&self, asked: &HeaderMap) -> Response {
+    /// Allows all of our methods, and any header that the page asks for.
+    pub(super) fn preflight(&self, asked: &HeaderMap) -> Response {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         let headers = response.headers_mut();
@@ -49,8 +47,8 @@ impl Cors {
         response
     }
 
-    /// Lets the page at `origin` read an answer.
-    pub fn open(&self, response: &mut Response, origin: HeaderValue) {
+    /// Lets the page at `origin` read a response.
+    pub(super) fn open(&self, response: &mut Response, origin: HeaderValue) {
         let headers = response.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, self.exposed.clone());

@@ -1,8 +1,8 @@
 //! OAuth 2.0 Protected Resource Metadata (RFC 9728) and the challenge that points to it.
 //!
-//! Owns `/.well-known/oauth-protected-resource` and the `WWW-Authenticate` header. Refuses to be an
-//! authorization server; it names the configured ones.
-//! Trap: the URLs must carry the host that the client used, or it cannot fetch what it is told to.
+//! Owns `/.well-known/oauth-protected-resource`, which names the configured authorization servers, and the
+//! `WWW-Authenticate` header.
+//! Trap: the URLs must contain the host that the client used, or it may be unable to reach them.
 
 use std::sync::Arc;
 
@@ -18,17 +18,15 @@ use super::external_base;
 use crate::{
     failure::TRANSPORT,
     observe::record::RequestRecord,
+    paths::{MCP, METADATA},
     tenant::{
         Instance,
         auth::{AuthMode, Unauthorized},
     },
 };
 
-/// The path of the metadata, to which the resource's own path may be appended (RFC 9728 §3.1).
-pub const PATH: &str = "/.well-known/oauth-protected-resource";
-
 /// `GET /.well-known/oauth-protected-resource[/mcp]`
-pub async fn document(
+pub(crate) async fn document(
     State(instance): State<Arc<Instance>>,
     Extension(record): Extension<Arc<RequestRecord>>,
     request: Request,
@@ -36,7 +34,7 @@ pub async fn document(
     let base = external_base(&instance, record.peer, request.uri(), request.headers());
     let auth = &instance.policy.config.auth;
     let mut document = json!({
-        "resource": format!("{base}/mcp"),
+        "resource": format!("{base}{MCP}"),
         "resource_name": format!("{} {}", instance.process.server_name, instance.id),
     });
     if !matches!(instance.policy.auth, AuthMode::Off) {
@@ -53,8 +51,8 @@ pub async fn document(
 }
 
 /// 401 with the challenge of RFC 6750 §3 and RFC 9728 §5.1.
-pub fn challenge(problem: Unauthorized, base: &str) -> Response {
-    let metadata = format!("resource_metadata=\"{base}{PATH}/mcp\"");
+pub(super) fn challenge(problem: Unauthorized, base: &str) -> Response {
+    let metadata = format!("resource_metadata=\"{base}{METADATA}{MCP}\"");
     let challenge = match problem {
         // RFC 6750 §3.1: a request without a token gets no error code.
         Unauthorized::Missing => format!("Bearer {metadata}"),

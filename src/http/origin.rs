@@ -1,7 +1,8 @@
 //! The `Origin` check as a layer: which browser pages may call, and read what they get.
 //!
-//! Owns the 403 for a foreign page, before anything else is done for its request, and the answer to a preflight.
-//! Trap: only callers that are pages pay for it: without an `Origin` header the request goes straight on.
+//! Owns the 403 for a foreign page, which is decided before the request is looked at any further, and the response to a
+//! preflight.
+//! Trap: most callers are no browser pages. A request without `Origin` must cost no allocation here.
 
 use std::{
     convert::Infallible,
@@ -21,7 +22,7 @@ use crate::{
     wire::headers::{Single, single},
 };
 
-/// Turns a foreign page away, answers preflights, and lets any other page read its answer.
+/// Refuses foreign pages, answers preflights, and lets other pages read the response.
 #[derive(Clone, Debug)]
 pub struct OriginChecked<S> {
     inner: S,
@@ -30,8 +31,7 @@ pub struct OriginChecked<S> {
 }
 
 impl<S> OriginChecked<S> {
-    /// Checks as that instance wants it.
-    pub fn new(inner: S, instance: Arc<Instance>) -> Self {
+    pub(crate) fn new(inner: S, instance: Arc<Instance>) -> Self {
         Self { inner, instance, cors: Arc::new(Cors::build()) }
     }
 }
@@ -43,7 +43,7 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    /// Most callers are no pages; only those that are wait in a box.
+    /// Boxed only for requests of pages.
     type Future = Either<S::Future, BoxFuture<'static, Result<Response, Infallible>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
@@ -51,7 +51,7 @@ where
     }
 
     fn call(&mut self, request: Request<Recorded>) -> Self::Future {
-        // Several Origin headers are as foreign as a wrong one: no browser sends them.
+        // No browser sends several Origin headers, so they are refused as well.
         let origins = &self.instance.policy.origins;
         let known = match single(request.headers(), header::ORIGIN) {
             Single::Missing => return Either::Left(self.inner.call(request)),

@@ -1,13 +1,15 @@
-//! The way of a tool call, the same in both eras: find the tool, read the arguments, find the session, run, count.
+//! A tool call, in the order that both eras share: find the tool, read the arguments, find the session, run, count.
 //!
-//! Owns that order ([`begin`], [`run`]). What differs is an era's [`Front`]: what must fit beforehand, whose session it is,
-//! and whether there is a stream. Knows nothing of how an answer travels.
-//! Traps: arguments are read before any session is touched, so that a bad call leaves nothing behind; and a call is
-//! counted once, in one change with its whole effect.
+//! Owns that order ([`begin`], [`run`]) and how a call that streams ends ([`answer_on_stream`]). What differs between the
+//! eras is in their [`Front`].
+//! Traps: arguments are read before any session is created, so that a bad call leaves nothing behind. A call is counted
+//! once, in the same change as its effect on the session.
 
 use std::{borrow::Cow, sync::Arc};
 
+use bytes::Bytes;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     dispatch::{no_session, require},
@@ -15,11 +17,14 @@ use super::{
 };
 use crate::{
     failure::Failure,
+    lifecycle::outcome_of,
+    observe::{outcome::RequestOutcome, record::RequestRecord},
     session::{
         record::{Change, Record},
         store::{NotCommitted, NotLoaded, Unavailable},
         stream::EventLog,
     },
+    tenant::Instance,
     tools::{
         HANDLE, Tool,
         arguments::{Arguments, BadArguments},
@@ -28,28 +33,26 @@ use crate::{
     wire::{
         inputs::{self, Inputs},
         json::Raw,
+        jsonrpc::OwnedId,
         model::{NamedParams, Object, ToolResult},
         params::Params,
     },
 };
 
-/// A call whose tool is known.
-#[derive(Clone, Copy, Debug)]
+/// A call whose tool exists, with its arguments still unread.
+#[derive(Clone, Copy)]
 pub(super) struct ToolCall<'a> {
     pub(super) tool: &'static Tool,
-    /// Still unread.
     pub(super) arguments: Option<Raw<'a>>,
 }
 
-/// A [`ToolCall`] that outlives the request body, to be prepared again once the client has answered.
-#[derive(Clone, Debug)]
+/// A [`ToolCall`] that outlives the request body, to be prepared again with the client's answers.
 pub(super) struct OwnedCall {
     tool: &'static Tool,
     arguments: Option<Box<str>>,
 }
 
 impl OwnedCall {
-    /// Borrowed again.
     pub(super) fn get(&self) -> ToolCall<'_> {
         ToolCall { tool: self.tool, arguments: self.arguments.as_deref().map(Raw::again) }
     }
@@ -70,12 +73,11 @@ impl<'a> ToolCall<'a> {
         }
     }
 
-    /// The call that outlives the request body.
     pub(super) fn to_owned(self) -> OwnedCall {
         OwnedCall { tool: self.tool, arguments: self.arguments.map(|raw| raw.get().into()) }
     }
 
-    /// Reads the arguments. The second value is the handle among them.
+    /// Reads the arguments. The second value is the session handle among them.
     pub(super) fn prepare(
         &self,
         exchange: &Exchange<'_>,
@@ -91,28 +93,27 @@ impl<'a> ToolCall<'a> {
     }
 }
 
-/// What an era makes of a call.
+/// What an era adds to a call.
 pub(super) trait Front {
-    /// The request.
     fn exchange(&self) -> Exchange<'_>;
 
-    /// What must fit before the arguments are read.
+    /// Checks that come before the arguments are read.
     fn admit(&self, call: &ToolCall<'_>) -> Result<(), Failure>;
 
-    /// What the client has answered so far.
+    /// The client's answers to the questions of an earlier attempt at this call.
     fn inputs(&self, call: &ToolCall<'_>, params: &Params<'_>) -> Result<Inputs, Failure>;
 
-    /// What is said of arguments that do not fit: a result, or a failure of the request.
+    /// Whether bad arguments are a result of the tool or a failure of the request.
     fn misfit(&self, bad: BadArguments) -> Result<ToolResult, Failure>;
 
-    /// The session of the connection, in an era that has one; what it knows of the client goes into `client`.
+    /// The connection's session, in the era that has one. What it knows of the client is written to `client`.
     async fn own_session(&mut self, client: &mut ClientFacts) -> Result<Option<Record>, Failure>;
 
-    /// Where the call can say something before its answer, if it can.
+    /// The stream for what is sent before the answer; `None` if the answer is one document.
     fn stream(&self, tool: &Tool, prepared: &Prepared) -> Option<Arc<EventLog>>;
 }
 
-/// A call that can run.
+/// A call that is ready to run.
 pub(super) struct Call<'a> {
     pub(super) call: ToolCall<'a>,
     pub(super) prepared: Prepared,
@@ -149,33 +150,32 @@ pub(super) async fn begin<'a>(
     Ok(Call { call, prepared, context: CallContext { instance, session, inbound, client, stream } })
 }
 
-/// A call whose result is known.
+/// A call whose result is known before it runs.
 fn answered(result: ToolResult) -> Prepared {
     Prepared::now(move |_| result)
 }
 
-/// The session of a handle, or a result that says what became of it.
+/// The session of a handle, or a tool result that says why there is none.
 async fn by_handle(
     exchange: &Exchange<'_>,
     handle: &str,
 ) -> Result<Result<Record, ToolResult>, Failure> {
-    let instance = exchange.instance();
-    let loaded = instance.state.sessions.load(handle, exchange.inbound.caller, Default::default());
-    match loaded.await {
+    let caller = exchange.inbound.caller;
+    match exchange.sessions().load(handle, caller, Default::default()).await {
         Ok(session) => Ok(Ok(session)),
         Err(NotLoaded::Gone(gone)) => {
-            let advice = "create_session returns a new handle";
-            let text = format!("{}; {advice}", no_session(instance, handle, gone).what_happened());
+            let happened = no_session(exchange.instance(), handle, gone).what_happened();
+            let text = format!("{happened}; create_session returns a new handle");
             Ok(Err(ToolResult::error(text)))
         }
         Err(NotLoaded::Unavailable) => Err(Unavailable.into()),
     }
 }
 
-/// What an era makes of an outcome before the call is counted.
+/// Lets an era turn an outcome into a result before the call is counted.
 pub(super) type Settle = fn(Outcome<ToolResult>, &CallContext) -> Outcome<ToolResult>;
 
-/// Runs a tool to its outcome, and counts the call.
+/// Runs a tool and counts the call.
 pub(super) async fn run(
     tool: &Tool,
     context: &Arc<CallContext>,
@@ -194,7 +194,7 @@ pub(super) async fn run(
     count(tool, context, settle(outcome, context)).await
 }
 
-/// The same for a tool that does not wait.
+/// Runs a tool that has nothing to wait for, and counts the call.
 pub(super) async fn step(
     tool: &Tool,
     context: &CallContext,
@@ -213,17 +213,15 @@ pub(super) async fn count(
     context: &CallContext,
     outcome: Outcome<ToolResult>,
 ) -> Outcome<ToolResult> {
-    if let (Outcome::Done(_), true, Some(session)) = (&outcome, tool.counted, &context.session) {
-        match commit(context, session, Change::COUNT).await {
-            // A session that is gone has nothing to be counted in; what was done is done.
-            Ok(_) | Err(NotCommitted::Gone(_) | NotCommitted::Quota(_)) => {}
-            Err(NotCommitted::Unavailable) => return Outcome::Failed(Unavailable.into()),
-        }
+    if let (Outcome::Done(_), true, Some(session)) = (&outcome, tool.counted, &context.session)
+        && let Err(Unavailable) = commit_if_live(&context.instance, session, Change::COUNT).await
+    {
+        return Outcome::Failed(Unavailable.into());
     }
     outcome
 }
 
-/// Makes a change, counts the call with it, and answers by the session as it is then.
+/// Makes a change, counts the call with it, and answers from the session's record afterwards.
 async fn operate(
     tool: &Tool,
     context: &CallContext,
@@ -233,7 +231,7 @@ async fn operate(
         return operation.answer(context, None).into();
     };
     let change = Change { count: tool.counted, ..operation.change() };
-    match commit(context, session, change).await {
+    match commit(&context.instance, session, change).await {
         Ok(after) => operation.answer(context, Some(&after)).into(),
         Err(NotCommitted::Quota(exceeded)) => {
             let result = ToolResult::error(exceeded.to_string());
@@ -249,11 +247,57 @@ async fn operate(
 }
 
 async fn commit(
-    context: &CallContext,
+    instance: &Instance,
     session: &Record,
     change: Change<'_>,
 ) -> Result<Record, NotCommitted> {
-    let instance = &context.instance;
     let quota = &instance.policy.config.session;
     instance.state.sessions.commit(&session.head, change, quota).await
+}
+
+/// Makes a change that does not matter any more if the session has ended meanwhile.
+pub(super) async fn commit_if_live(
+    instance: &Instance,
+    session: &Record,
+    change: Change<'_>,
+) -> Result<(), Unavailable> {
+    match commit(instance, session, change).await {
+        Ok(_) | Err(NotCommitted::Gone(_) | NotCommitted::Quota(_)) => Ok(()),
+        Err(NotCommitted::Unavailable) => Err(Unavailable),
+    }
+}
+
+/// The message that answers a call; `None` if the call is cancelled first, since a cancelled request gets no response.
+pub(super) async fn unless_cancelled(
+    work: impl Future<Output = Bytes>,
+    cancelled: CancellationToken,
+    record: &RequestRecord,
+) -> Option<Bytes> {
+    tokio::select! {
+        message = work => Some(message),
+        () = cancelled.cancelled() => {
+            record.set_outcome(RequestOutcome::Cancelled);
+            None
+        }
+    }
+}
+
+/// Runs a call in a task of its own, and ends its stream with the answer, even if the tool panics.
+pub(super) fn answer_on_stream(
+    exchange: &Exchange<'_>,
+    log: Arc<EventLog>,
+    id: OwnedId,
+    work: impl Future<Output = Option<Bytes>> + Send + 'static,
+) {
+    let (inbound, era) = (Arc::clone(exchange.inbound), exchange.era);
+    exchange.instance().process.lifecycle.spawn(async move {
+        let message = outcome_of(work).await.unwrap_or_else(|| {
+            inbound.record.set_outcome(RequestOutcome::Internal);
+            Some(Failure::Internal.to_message(Some(id.get()), era))
+        });
+        if let Some(message) = message {
+            log.send(&message).await;
+        }
+        log.finish();
+    });
 }

@@ -1,7 +1,7 @@
-//! Answers that are the same for every request: prepared once per version.
+//! Answers that are the same for every request, serialised once for each revision.
 //!
-//! Owns the results of `initialize`, `server/discover` and the lists as bytes, page by page, and the
-//! look-up of tools and prompts by name. Refuses to build any of it while serving.
+//! Owns the results of `initialize`, `server/discover` and the lists as bytes, page by page, and the look-up of tools and
+//! prompts by name. All of it is built when the instance is built.
 //! Trap: a page must not change between two requests, or a cursor would skip or repeat entries.
 
 use std::{collections::HashMap, sync::Arc};
@@ -9,39 +9,33 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::dispatch::invalid;
 use crate::{
     config::PolicyConfig,
+    failure::Failure,
     process::Process,
     tools::{
         self, Tool,
         prompts::{self, Prompt},
         resources,
     },
-};
-use crate::{
-    failure::Failure,
     wire::{
         model::{META_SERVER, TASKS_EXTENSION},
         version::{Era, Feature, ProtocolVersion},
     },
 };
 
-/// What this server tells a model about itself.
 const INSTRUCTIONS: &str = "A stateful test server. echo sends a message back; set_session_data, get_session_data and get_session_info show that the session is kept; create_session returns a handle to pass as \"session\"; the other tools show what arrived.";
 
-/// How long a list may be considered fresh: it changes only when an operator changes the configuration.
+/// `ttlMs` of a list, which changes only when an operator changes the configuration.
 const LIST_TTL_MS: u64 = 300_000;
 
 /// What can be listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) enum List {
-    /// `tools/list`
     Tools,
-    /// `prompts/list`
     Prompts,
-    /// `resources/list`
     Resources,
-    /// `resources/templates/list`
     Templates,
 }
 
@@ -63,17 +57,17 @@ impl List {
 pub(super) struct Catalogue {
     initialize: Vec<Bytes>,
     discover: Bytes,
-    /// By version and list, page after page.
+    /// Pages, by version and list.
     lists: Vec<[Vec<Bytes>; List::ALL.len()]>,
-    /// `{"resultType":"complete","_meta":{…}}`, to be continued.
-    complete: Bytes,
+    /// `{"resultType":"complete","_meta":{…}`, without the closing brace.
+    result_start: String,
+    /// `name` and `version` of the server.
     server: Value,
     tools: HashMap<&'static str, &'static Tool>,
     prompts: HashMap<&'static str, &'static Prompt>,
 }
 
 impl Catalogue {
-    /// Prepares everything for an instance of that policy.
     pub(super) fn build(policy: &PolicyConfig, process: &Arc<Process>) -> Self {
         let sets = &policy.tools.sets;
         let tools = tools::enabled(&policy.tools);
@@ -95,20 +89,9 @@ impl Catalogue {
             }
         };
         let server = json!({ "name": process.server_name, "version": process.server_version });
-        let catalogue = Self {
-            initialize: ProtocolVersion::ALL
-                .map(|version| initialize(version, &server).to_string().into())
-                .into(),
-            discover: Bytes::new(),
-            lists: Vec::new(),
-            server: server.clone(),
-            complete: {
-                let start = json!({ "resultType": "complete", "_meta": { META_SERVER: server } });
-                start.to_string().into()
-            },
-            tools: tools.iter().map(|tool| (tool.name, *tool)).collect(),
-            prompts: prompts.iter().map(|prompt| (prompt.name, *prompt)).collect(),
-        };
+        let mut result_start =
+            json!({ "resultType": "complete", "_meta": { META_SERVER: server } }).to_string();
+        result_start.pop();
         let discover = json!({
             "supportedVersions": stateless(&policy.protocol.versions),
             "capabilities": capabilities(ProtocolVersion::V2026_07_28),
@@ -121,15 +104,21 @@ impl Catalogue {
                 let pages = pages(list, entries(list, version), policy.protocol.page_size, version);
                 let finish = |page: Value| match version.era() {
                     Era::Sessioned => Bytes::from(page.to_string()),
-                    Era::Stateless => catalogue.complete(page.to_string().as_bytes()),
+                    Era::Stateless => complete(&result_start, page.to_string().as_bytes()),
                 };
                 pages.into_iter().map(finish).collect()
             })
         });
         Self {
-            discover: catalogue.complete(discover.to_string().as_bytes()),
+            initialize: ProtocolVersion::ALL
+                .map(|version| initialize(version, &server).to_string().into())
+                .into(),
+            discover: complete(&result_start, discover.to_string().as_bytes()),
             lists: lists.into(),
-            ..catalogue
+            result_start,
+            server,
+            tools: tools.iter().map(|tool| (tool.name, *tool)).collect(),
+            prompts: prompts.iter().map(|prompt| (prompt.name, *prompt)).collect(),
         }
     }
 
@@ -143,7 +132,7 @@ impl Catalogue {
         &self.discover
     }
 
-    /// A page of a list, as that revision has it.
+    /// A page of a list, in the form of that revision.
     pub(super) fn page(
         &self,
         list: List,
@@ -155,56 +144,47 @@ impl Catalogue {
             None => Some(0),
             Some(cursor) => cursor.strip_prefix("page-").and_then(|number| number.parse().ok()),
         };
-        number.and_then(|number: usize| pages.get(number)).ok_or_else(|| {
-            Failure::InvalidParams(format!(
+        match number.and_then(|number: usize| pages.get(number)) {
+            Some(page) => Ok(page),
+            None => invalid(format!(
                 "there is no page at cursor {:?}; a cursor is the nextCursor of the page before",
                 cursor.unwrap_or_default()
-            ))
-        })
-    }
-
-    /// How a result of the stateless era begins: `{"resultType":"complete","_meta":{…}`, to be continued.
-    pub(super) fn result_start(&self) -> &[u8] {
-        self.complete.strip_suffix(b"}").unwrap_or(&self.complete)
-    }
-
-    /// A result of the stateless era: `resultType` and the server's name before what the result says.
-    pub(super) fn complete(&self, result: &[u8]) -> Bytes {
-        let start = self.result_start();
-        let rest = result.strip_prefix(b"{").unwrap_or(result);
-        let mut whole = Vec::with_capacity(start.len() + rest.len() + 1);
-        whole.extend_from_slice(start);
-        if rest != b"}" {
-            whole.push(b',');
+            )),
         }
-        whole.extend_from_slice(rest);
-        whole.into()
     }
 
-    /// The server's name, as every result's `_meta` says it.
+    /// How every complete result of the stateless era begins: `{"resultType":"complete","_meta":{…}`.
+    pub(super) fn result_start(&self) -> &[u8] {
+        self.result_start.as_bytes()
+    }
+
+    /// Adds `resultType` and `_meta` to a result, as the stateless era requires.
+    pub(super) fn complete(&self, result: &[u8]) -> Bytes {
+        complete(&self.result_start, result)
+    }
+
+    /// `_meta` of a result, with the server's name.
     pub(super) fn server_meta(&self) -> Value {
         json!({ META_SERVER: self.server })
     }
 
-    /// The same with one more member.
-    pub(super) fn meta(&self, key: &str, value: Value) -> Value {
-        let mut meta = self.server_meta();
-        meta[key] = value;
-        meta
-    }
-
-    /// The tool of that name.
     pub(super) fn tool(&self, name: &str) -> Option<&'static Tool> {
         self.tools.get(name).copied()
     }
 
-    /// The prompt of that name.
     pub(super) fn prompt(&self, name: &str) -> Option<&'static Prompt> {
         self.prompts.get(name).copied()
     }
 }
 
-/// The served versions that need no `initialize`.
+/// See [`Catalogue::complete`].
+fn complete(start: &str, result: &[u8]) -> Bytes {
+    let rest = result.strip_prefix(b"{").unwrap_or(result);
+    let comma: &[u8] = if rest == b"}" { b"" } else { b"," };
+    [start.as_bytes(), comma, rest].concat().into()
+}
+
+/// The served versions that have no `initialize`.
 pub(super) fn stateless(versions: &[ProtocolVersion]) -> Vec<&'static str> {
     let stateless = versions.iter().filter(|version| version.era() == Era::Stateless);
     stateless.map(|version| version.as_str()).collect()

@@ -1,18 +1,15 @@
-//! From a method to a capability, whatever the era.
+//! The methods that both eras answer in the same way.
 //!
-//! Owns the reading of `params` and the look-ups that both eras share: resources, prompts, completion. Knows nothing of
-//! where a session id comes from or how an answer travels.
-//! Trap: most requests carry nothing but what their method needs, so what is rare is looked for only where it can be.
+//! Owns the reading of `params`, and reading resources, getting prompts and completing arguments. How a request names
+//! its session and how the answer is sent is left to the era.
+//! Trap: `params` are parsed again for members that few requests have, so only if the first pass has seen one of them.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{
-    catalogue::{Catalogue, List},
-    exchange::Exchange,
-};
+use super::{catalogue::Catalogue, exchange::Exchange};
 use crate::{
     failure::{Failure, NoSession},
     id::{Caller, SessionId},
@@ -27,22 +24,21 @@ use crate::{
             UriParams,
         },
         params::{Meta, Params},
-        version::Method,
     },
 };
 
-/// `params` as a method wants them.
-pub(super) fn read<'a, T: Deserialize<'a>>(params: Option<Raw<'a>>) -> Result<Option<T>, Failure> {
-    match params {
-        None => Ok(None),
-        Some(raw) => match serde_json::from_str(raw.get()) {
-            Ok(params) => Ok(Some(params)),
-            Err(error) => Err(Failure::InvalidParams(error.to_string())),
-        },
-    }
+/// -32602, invalid params.
+pub(super) fn invalid<T>(problem: impl Into<String>) -> Result<T, Failure> {
+    Err(Failure::InvalidParams(problem.into()))
 }
 
-/// `params` that a method cannot do without.
+/// Reads `params` in the shape of a method.
+pub(super) fn read<'a, T: Deserialize<'a>>(params: Option<Raw<'a>>) -> Result<Option<T>, Failure> {
+    let read = params.map(|raw| serde_json::from_str(raw.get())).transpose();
+    read.or_else(|error| invalid(error.to_string()))
+}
+
+/// Reads `params` that a method requires; `needs` names the members.
 pub(super) fn require<'a, T: Deserialize<'a>>(
     params: Option<Raw<'a>>,
     needs: &str,
@@ -50,49 +46,22 @@ pub(super) fn require<'a, T: Deserialize<'a>>(
     read(params)?.ok_or_else(|| Failure::InvalidParams(format!("{needs} is required")))
 }
 
-/// What a request may carry that answers questions of ours. Most carry nothing of it, and are not read again.
+/// `inputResponses` and `requestState`. `params` without either are not parsed again.
 pub(super) fn common(params: &Params<'_>) -> Result<Common, Failure> {
     Ok(read(params.raw.filter(|_| params.has_common()))?.unwrap_or_default())
 }
 
-/// What opts into progress notifications, and is repeated in each (schema `ProgressToken`).
+/// `progressToken`: requests progress notifications, and is repeated in each (schema `ProgressToken`).
 pub(super) fn progress_token(meta: Option<&Meta<'_>>) -> Result<Option<Value>, Failure> {
     let token = meta.and_then(|meta| meta.progress_token).map(Raw::value);
     let whole = |token: &Value| token.as_f64().is_some_and(|number| number.fract() == 0.0);
     match token.as_ref().is_none_or(|token| token.is_string() || whole(token)) {
         true => Ok(token),
-        false => {
-            let problem = "\"progressToken\" must be a string or an integer".to_owned();
-            Err(Failure::InvalidParams(problem))
-        }
+        false => invalid("\"progressToken\" must be a string or an integer"),
     }
 }
 
-/// Which list a method asks for.
-pub(super) const fn list_of(method: Method) -> Option<List> {
-    match method {
-        Method::ToolsList => Some(List::Tools),
-        Method::PromptsList => Some(List::Prompts),
-        Method::ResourcesList => Some(List::Resources),
-        Method::ResourceTemplatesList => Some(List::Templates),
-        Method::Initialize
-        | Method::Ping
-        | Method::Discover
-        | Method::ToolsCall
-        | Method::ResourcesRead
-        | Method::ResourcesSubscribe
-        | Method::ResourcesUnsubscribe
-        | Method::PromptsGet
-        | Method::Complete
-        | Method::SetLevel
-        | Method::Listen
-        | Method::TasksGet
-        | Method::TasksUpdate
-        | Method::TasksCancel => None,
-    }
-}
-
-/// What an id that leads nowhere tells.
+/// What is known of a session that does not exist here, from its id and the store.
 pub(super) fn no_session(instance: &Instance, id: &str, gone: Gone) -> NoSession {
     let minted_by = SessionId::parse(id).and_then(SessionId::minted_by);
     NoSession { gone, minted_by, served_by: instance.here() }
@@ -117,19 +86,15 @@ pub(super) fn get_prompt(
 ) -> Result<Outcome<PromptResult>, Failure> {
     let NamedParams { name, arguments } = require(params, "\"name\" of a prompt")?;
     let Some(prompt) = catalogue.prompt(&name) else {
-        return Err(Failure::InvalidParams(format!("unknown prompt: {name}")));
+        return invalid(format!("unknown prompt: {name}"));
     };
-    let blanks: BTreeMap<String, String> = match read(arguments.map(|Object(raw)| raw)) {
-        Ok(blanks) => blanks.unwrap_or_default(),
-        Err(_) => {
-            let problem = "\"arguments\" of a prompt must be an object of strings".to_owned();
-            return Err(Failure::InvalidParams(problem));
-        }
-    };
-    Ok(prompt.get(&blanks, inputs))
+    match read::<BTreeMap<String, String>>(arguments.map(|Object(raw)| raw)) {
+        Ok(arguments) => Ok(prompt.get(&arguments.unwrap_or_default(), inputs)),
+        Err(_) => invalid("\"arguments\" of a prompt must be an object of strings"),
+    }
 }
 
-/// `completion/complete`. `session` is the one that a template's `{session}` would be.
+/// `completion/complete`. `session` stands for a template's `{session}` if the context does not name one.
 pub(super) async fn complete(
     exchange: &Exchange<'_>,
     params: Option<Raw<'_>>,
@@ -145,24 +110,17 @@ pub(super) async fn complete(
         }
         Reference::Resource { uri } => {
             let session = context.arguments.get("session").map(String::as_str).or(session);
-            resources::complete(
-                exchange.instance(),
-                &uri,
-                &argument.name,
-                session,
-                exchange.inbound.caller,
-            )
-            .await?
+            let (instance, caller) = (exchange.instance(), exchange.inbound.caller);
+            resources::complete(instance, &uri, &argument.name, session, caller).await?
         }
     };
     let Some(mut values) = values else {
-        let problem =
-            format!("there is no such prompt or template with an argument {:?}", argument.name);
-        return Err(Failure::InvalidParams(problem));
+        let name = argument.name;
+        return invalid(format!("there is no such prompt or template with an argument {name:?}"));
     };
     values.retain(|value| value.starts_with(&*argument.value));
     let total = values.len();
-    // The schema's bound.
+    // The most that the schema allows.
     values.truncate(100);
     Ok(json!({ "completion": { "values": values, "total": total, "hasMore": total > 100 } }))
 }

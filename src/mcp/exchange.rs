@@ -1,27 +1,38 @@
-//! A request in hand: what both eras know of it.
+//! One request and its answer, as both eras see them.
 //!
-//! Owns [`Exchange`], and the one way in which a failure leaves.
-//! Trap: a failure is noted for the log line before it becomes an answer, and a fault of ours is told by itself too.
+//! Owns [`Exchange`], the forms of an answer with their headers ([`Reply`]), and [`refuse`], through which every failed
+//! request leaves.
+//! Traps: a failure is recorded for the log line before it becomes an answer; without `X-Accel-Buffering: no` a proxy may
+//! hold events back until the stream ends.
 
 use std::sync::Arc;
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 
-use super::{Endpoint, catalogue::Catalogue, reply::Reply};
+use super::{Endpoint, catalogue::Catalogue};
 use crate::{
     config::{PolicyConfig, ResponseForm},
     failure::Failure,
     http::body::AnswerForms,
+    id::SessionId,
     observe::{metrics::StreamKind, record::RequestRecord},
-    session::stream::{EventLog, EventStream},
+    session::{
+        store::SessionStore,
+        stream::{EventLog, EventStream},
+    },
     tenant::{Instance, inbound::Inbound},
-    wire::{jsonrpc::Id, version::Era},
+    wire::{
+        headers::{ACCEL_BUFFERING_HEADER, SESSION_HEADER},
+        jsonrpc::Id,
+        sse,
+        version::Era,
+    },
 };
 
-/// A request, the endpoint that answers it, and the forms of answer that its client takes.
+/// A request, the endpoint that answers it, and the forms of answer that its client accepts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Exchange<'a> {
     pub(super) endpoint: &'a Arc<Endpoint>,
@@ -31,17 +42,12 @@ pub(super) struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    pub(super) fn new(
-        endpoint: &'a Arc<Endpoint>,
-        inbound: &'a Arc<Inbound>,
-        forms: AnswerForms,
-        era: Era,
-    ) -> Self {
-        Self { endpoint, inbound, forms, era }
-    }
-
     pub(super) fn instance(&self) -> &'a Arc<Instance> {
         &self.endpoint.instance
+    }
+
+    pub(super) fn sessions(&self) -> &'a SessionStore {
+        &self.endpoint.instance.state.sessions
     }
 
     pub(super) fn catalogue(&self) -> &'a Catalogue {
@@ -56,34 +62,35 @@ impl<'a> Exchange<'a> {
         &self.inbound.record
     }
 
-    /// Whether answers are events rather than one JSON document.
+    /// Whether the answer must be an event rather than a JSON document.
     pub(super) fn wants_events(&self) -> bool {
-        match self.policy().protocol.response {
-            ResponseForm::Auto => !self.forms.json,
-            ResponseForm::Json => false,
-            ResponseForm::Sse => true,
-        }
+        self.events_or(!self.forms.json)
     }
 
-    /// Whether something can be said before the answer.
+    /// Whether notifications and requests can be sent to the client before the answer.
     pub(super) fn can_stream(&self) -> bool {
+        self.events_or(self.forms.events)
+    }
+
+    /// Whether the configuration asks for events; `auto` if it leaves that to the client.
+    fn events_or(&self, auto: bool) -> bool {
         match self.policy().protocol.response {
-            ResponseForm::Auto => self.forms.events,
+            ResponseForm::Auto => auto,
             ResponseForm::Json => false,
             ResponseForm::Sse => true,
         }
     }
 
-    /// An answer that is all there, in the form that the client takes.
+    /// A complete answer, in the form that the client accepts.
     pub(super) fn whole(&self, message: Bytes) -> Reply {
         match self.wants_events() {
-            true => Reply::events(&message),
+            true => Reply::Events(sse::frame(&message, None)),
             false => Reply::Json(message),
         }
     }
 
-    /// The stream of a call, from its beginning. It does not close with the others when the server stops: a call is let
-    /// finish. `guard` is dropped with the body.
+    /// The stream of a call, from its first event. A draining server closes other streams at once, but lets calls finish.
+    /// `guard` is dropped with the response body.
     pub(super) fn follow(&self, log: Arc<EventLog>, guard: impl Send + 'static) -> Reply {
         let keep_alive = self.policy().stream.keep_alive_seconds.get();
         let open = self.instance().state.counters.open_stream(StreamKind::Call);
@@ -92,7 +99,53 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// The answer to a request that failed, noted for its log line; a fault of ours is told by itself too.
+/// An answer, in one of its forms.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// 202: a notification or a response was accepted.
+    Accepted,
+    /// 204: done, and there is nothing to say.
+    NoContent,
+    Json(Bytes),
+    /// A complete answer as an event.
+    Events(Bytes),
+    /// Events as they come.
+    Stream(EventStream),
+}
+
+impl Reply {
+    /// The response, with the id of the session that it belongs to.
+    pub(super) fn into_response(self, session: Option<SessionId>) -> Response {
+        let (status, body, content_type) = match self {
+            Self::Accepted => (StatusCode::ACCEPTED, Body::empty(), None),
+            Self::NoContent => (StatusCode::NO_CONTENT, Body::empty(), None),
+            Self::Json(bytes) => (StatusCode::OK, Body::from(bytes), Some("application/json")),
+            Self::Events(bytes) => (StatusCode::OK, Body::from(bytes), Some("text/event-stream")),
+            Self::Stream(events) => (StatusCode::OK, Body::new(events), Some("text/event-stream")),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        // Room for these and for those that the layers add.
+        headers.reserve(6);
+        if let Some(content_type) = content_type {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+            if content_type == "text/event-stream" {
+                headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+                headers.insert(ACCEL_BUFFERING_HEADER, HeaderValue::from_static("no"));
+            }
+        }
+        if let Some(id) = session
+            && let Ok(value) = HeaderValue::from_str(id.encode(&mut [0; 36]))
+        {
+            headers.insert(SESSION_HEADER, value);
+        }
+        response
+    }
+}
+
+/// The HTTP response to a request that failed. The failure is recorded for the request's log line; an internal error gets
+/// a line of its own as well.
 pub(super) fn refuse(
     record: &RequestRecord,
     failure: Failure,
@@ -105,4 +158,15 @@ pub(super) fn refuse(
         tracing::error!(request_id = %record.id, ?failure, "request failed");
     }
     failure.into_response(id, era).map(Body::from)
+}
+
+/// A failure as a JSON-RPC message within a response whose HTTP status is 200, recorded for the log line.
+pub(super) fn refuse_in_band(
+    record: &RequestRecord,
+    failure: &Failure,
+    id: Id<'_>,
+    era: Era,
+) -> Bytes {
+    record.set_outcome(failure.outcome());
+    failure.to_message(Some(id), era)
 }

@@ -1,14 +1,13 @@
 //! Revisions 2024-11-05 to 2025-11-25 on Streamable HTTP.
 //!
-//! Owns what a POST, a GET and a DELETE are in a session: messages and batches here, the session itself in `session`,
-//! requests in `request`, calls in `call` and `run`, streams in `listen`. A client that goes away has not cancelled: work
-//! that takes time belongs to the session and goes on (2025-11-25, basic/transports).
-//! Trap: an unknown id is never answered by making a session; only the absence of an id is.
+//! Owns what a POST means in a session: messages, batches and requests here, the session itself in `session`, tool calls
+//! in `call`, GET streams in `listen`. A client that disconnects has not cancelled: a call that takes time belongs to the
+//! session and goes on (2025-11-25, basic/transports).
+//! Traps: a request without a session id begins a session, once it is known to be valid. A request with an unknown id
+//! never does.
 
 mod call;
 mod listen;
-mod request;
-mod run;
 mod session;
 
 use std::sync::Arc;
@@ -17,37 +16,44 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use http::StatusCode;
+use serde_json::json;
 
 pub(super) use self::{listen::listen, session::terminate};
 use super::{
-    dispatch::read,
-    exchange::{Exchange, refuse},
-    reply::Reply,
+    catalogue::List,
+    dispatch::{self, invalid, read, require},
+    exchange::{Exchange, Reply, refuse, refuse_in_band},
 };
 use crate::{
     failure::Failure,
     observe::record::RpcMethod,
-    session::{record::Record, stream::EventLog},
+    session::{
+        record::{Change, Record},
+        stream::EventLog,
+    },
+    tools::{call::Outcome, resources},
     wire::{
+        inputs::Inputs,
         json::Raw,
         jsonrpc::{self, EnvelopeError, Id, Message},
-        model::CancelledParams,
+        model::{CancelledParams, LevelParams, ListParams, UriParams},
+        params::Params,
         version::{Era, Feature, Method, Notification, ProtocolVersion},
     },
 };
 
 const ERA: Era = Era::Sessioned;
 
-/// A request and the session it belongs to, once there is one.
+/// A POST and the session it belongs to, once there is one.
 pub(super) struct Sessioned<'a> {
     exchange: Exchange<'a>,
-    /// Whether the request is the whole POST: the parts of a batch cannot each be a stream.
+    /// Whether a request is the whole POST: the requests of a batch cannot each have a stream.
     alone: bool,
     session: Option<Record>,
     version: ProtocolVersion,
 }
 
-/// A request that has been let through.
+/// What has come of a request so far.
 enum Started {
     Done(Bytes),
     Later(BoxFuture<'static, Bytes>),
@@ -87,10 +93,8 @@ impl<'a> Sessioned<'a> {
         match message {
             Message::Request { id, method, params } => {
                 let started = match self.request(id, &method, &params).await {
-                    // In-band: the exchange itself went well.
                     Err(failure) if failure.status(ERA) == StatusCode::OK => {
-                        self.exchange.record().set_outcome(failure.outcome());
-                        Started::Done(failure.to_message(Some(id), ERA))
+                        Started::Done(refuse_in_band(self.exchange.record(), &failure, id, ERA))
                     }
                     other => other?,
                 };
@@ -168,8 +172,8 @@ impl<'a> Sessioned<'a> {
         Ok(self.exchange.whole(array))
     }
 
-    /// What may be part of a batch whose answers have so many bytes already: a hundred small requests must not make one
-    /// answer of any size.
+    /// Whether a request may be part of a batch whose answers have this many bytes so far. Without a limit, a hundred
+    /// small requests could ask for an answer of any size.
     fn admit_part(&self, method: &str, bytes: u64) -> Result<(), Failure> {
         if method == Method::Initialize.as_str() {
             return Err(Failure::NotAMessage("initialize must not be part of a batch".into()));
@@ -177,18 +181,20 @@ impl<'a> Sessioned<'a> {
         let most = self.exchange.policy().tools.max_response_bytes;
         match bytes > most {
             false => Ok(()),
-            true => Err(Failure::InvalidParams(format!(
+            true => invalid(format!(
                 "the answers of this batch have more than {most} bytes already (tools.max_response_bytes); send this by itself"
-            ))),
+            )),
         }
     }
 
     async fn notice(&mut self, method: &str, params: Option<Raw<'_>>) -> Result<(), Failure> {
         self.exchange.record().set_method(RpcMethod::Notification);
         match Notification::parse(method) {
-            Some(Notification::Initialized) => self.set_initialized().await,
+            Some(Notification::Initialized) => {
+                self.commit(Change { initialized: true, ..Change::default() }).await
+            }
             Some(Notification::Cancelled) => {
-                // Malformed or late: the specification asks to ignore it.
+                // The specification asks to ignore a cancellation that is malformed or late.
                 if let Ok(Some(CancelledParams { request_id })) = read(params)
                     && let Some(id) = Id::parse(request_id.get())
                     && let Some(conversation) = self.conversation_if_any()
@@ -201,7 +207,7 @@ impl<'a> Sessioned<'a> {
         }
     }
 
-    /// A client's answer to a question of ours; to nothing, it is ignored.
+    /// Takes the client's response to a request of ours. A response to anything else is ignored.
     fn answer(&self, id: Id<'_>, result: Option<Raw<'_>>) {
         self.exchange.record().set_method(RpcMethod::Response);
         if let (Some(conversation), Some(id)) = (self.conversation_if_any(), id.as_number()) {
@@ -209,10 +215,135 @@ impl<'a> Sessioned<'a> {
         }
     }
 
-    /// Runs work to its end although its client may go away, and waits for it.
+    /// Waits for work that is not cancelled when the client disconnects.
     async fn detach(&self, work: BoxFuture<'static, Bytes>) -> Result<Bytes, Failure> {
         let task = self.exchange.instance().process.lifecycle.spawn(work);
         task.await.map_err(|_| Failure::Internal)
+    }
+
+    async fn request(
+        &mut self,
+        id: Id<'_>,
+        name: &str,
+        params: &Params<'_>,
+    ) -> Result<Started, Failure> {
+        let named = Method::ALL.iter().copied().find(|method| method.as_str() == name);
+        self.exchange.record().set_method(named.map_or(RpcMethod::Other, RpcMethod::Known));
+        if named == Some(Method::Initialize) {
+            return self.initialize(id, params.raw).await;
+        }
+        self.open().await?;
+        self.opened_request(id, name, params).await
+    }
+
+    /// A request after [`open`](Self::open).
+    async fn opened_request(
+        &mut self,
+        id: Id<'_>,
+        name: &str,
+        params: &Params<'_>,
+    ) -> Result<Started, Failure> {
+        self.require_session_or_implicit()?;
+        let Some(method) = Method::parse(name, self.version) else {
+            return Err(Failure::MethodNotFound(name.to_owned()));
+        };
+        match method {
+            Method::ToolsCall => self.call(id, params).await,
+            // Boxed, so that these do not make the future of a call larger.
+            _ => Box::pin(self.other_request(id, name, method, params.raw)).await,
+        }
+    }
+
+    async fn other_request(
+        &mut self,
+        id: Id<'_>,
+        name: &str,
+        method: Method,
+        params: Option<Raw<'_>>,
+    ) -> Result<Started, Failure> {
+        match method {
+            Method::Ping => Ok(done(id, b"{}")),
+            Method::ToolsList => self.list(id, List::Tools, params).await,
+            Method::PromptsList => self.list(id, List::Prompts, params).await,
+            Method::ResourcesList => self.list(id, List::Resources, params).await,
+            Method::ResourceTemplatesList => self.list(id, List::Templates, params).await,
+            Method::ResourcesRead => {
+                let (instance, caller) = (self.exchange.instance(), self.exchange.inbound.caller);
+                let contents = dispatch::read_resource(instance, params, caller).await?;
+                self.session().await?;
+                Ok(done(id, json!({ "contents": [contents] }).to_string().as_bytes()))
+            }
+            Method::ResourcesSubscribe => self.subscribe(id, params).await,
+            Method::ResourcesUnsubscribe => {
+                let UriParams { uri } = require(params, "\"uri\"")?;
+                self.session().await?;
+                if let Some(conversation) = self.conversation_if_any() {
+                    conversation.unsubscribe(&resources::canonical(&uri));
+                }
+                Ok(done(id, b"{}"))
+            }
+            Method::PromptsGet => self.prompt(id, params).await,
+            Method::Complete => {
+                let own = self.session.as_ref().map(|session| session.head.id.to_string());
+                let result = dispatch::complete(&self.exchange, params, own.as_deref()).await?;
+                self.session().await?;
+                Ok(done(id, result.to_string().as_bytes()))
+            }
+            Method::SetLevel => {
+                let LevelParams { level } = require(params, "\"level\"")?;
+                self.session().await?;
+                self.commit(Change { log_level: Some(level), ..Change::default() }).await?;
+                Ok(done(id, b"{}"))
+            }
+            // The first two are answered before this; the others are of the stateless era.
+            Method::Initialize
+            | Method::ToolsCall
+            | Method::Discover
+            | Method::Listen
+            | Method::TasksGet
+            | Method::TasksUpdate
+            | Method::TasksCancel => Err(Failure::MethodNotFound(name.to_owned())),
+        }
+    }
+
+    async fn list(
+        &mut self,
+        id: Id<'_>,
+        list: List,
+        params: Option<Raw<'_>>,
+    ) -> Result<Started, Failure> {
+        let ListParams { cursor } = read(params)?.unwrap_or_default();
+        let page = self.exchange.catalogue().page(list, self.version, cursor.as_deref())?;
+        self.session().await?;
+        Ok(done(id, page))
+    }
+
+    async fn subscribe(&mut self, id: Id<'_>, params: Option<Raw<'_>>) -> Result<Started, Failure> {
+        let UriParams { uri } = require(params, "\"uri\"")?;
+        let instance = self.exchange.instance();
+        if !resources::may_watch(instance, &uri, self.exchange.inbound.caller).await? {
+            return Err(Failure::ResourceNotFound(uri.into_owned()));
+        }
+        let conversation = self.conversation().await?;
+        if !conversation.subscribe(&resources::canonical(&uri)) {
+            return invalid("the session has as many subscriptions as it may");
+        }
+        instance.state.subscriptions.add(&conversation);
+        Ok(done(id, b"{}"))
+    }
+
+    async fn prompt(&mut self, id: Id<'_>, params: Option<Raw<'_>>) -> Result<Started, Failure> {
+        match dispatch::get_prompt(self.exchange.catalogue(), params, &Inputs::default())? {
+            Outcome::Done(prompt) => {
+                self.session().await?;
+                let prompt = serde_json::to_vec(&prompt).map_err(|_| Failure::Internal)?;
+                Ok(done(id, &prompt))
+            }
+            Outcome::NeedInput { .. } => invalid(
+                "this prompt asks its user, which a prompt can only from revision 2026-07-28 on",
+            ),
+            Outcome::Failed(failure) => Err(failure),
+        }
     }
 }
 

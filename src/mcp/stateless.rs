@@ -1,31 +1,31 @@
 //! Revision 2026-07-28: every request stands for itself.
 //!
-//! Owns the order in which a request is checked and answered: what `_meta` must say in `meta`, what headers must in
-//! `headers`, calls in `call`, questions in `input`, tasks in `task`, subscriptions in `listen`. Refuses anything that would
-//! need an earlier request to be understood; a session is reached only by a handle among the arguments. A client that
-//! goes away has cancelled: the work is dropped with the answer (2026-07-28, basic/patterns/cancellation).
-//! Trap: the order of the checks is what a client that speaks both eras falls back on.
+//! Owns the order in which a request is checked and answered: `_meta` and headers in `metadata`, tool calls in `call`,
+//! questions to the client in `input`, tasks in `task`, subscriptions in `listen`. A session is reached only by a handle
+//! among a tool's arguments. A client that disconnects has cancelled: its call is dropped with the response (2026-07-28,
+//! basic/patterns/cancellation).
+//! Trap: a client that speaks both eras learns from the first failed check which era to use, so the order matters.
 
 mod call;
-mod headers;
 mod input;
 mod listen;
-mod meta;
+mod metadata;
 mod task;
 
 use axum::response::Response;
 use serde_json::json;
 
 use super::{
+    catalogue::List,
     dispatch::{self, read},
-    exchange::{Exchange, refuse},
-    reply::Reply,
+    exchange::{Exchange, Reply, refuse},
 };
 use crate::{
     failure::Failure,
     observe::record::RpcMethod,
     tools::call::ClientFacts,
     wire::{
+        json::Raw,
         jsonrpc::{self, Id, Message},
         model::ListParams,
         params::{BadMeta, Meta, Params},
@@ -36,10 +36,9 @@ use crate::{
 const ERA: Era = Era::Stateless;
 const VERSION: ProtocolVersion = ProtocolVersion::V2026_07_28;
 
-/// How long a read resource may be considered fresh: whatever a session stored may change at once.
+/// `ttlMs` of a resource: what a session has stored may change at any time.
 const RESOURCE_TTL_MS: u64 = 0;
 
-/// A request of this era.
 #[derive(Clone, Copy)]
 pub(super) struct Stateless<'a> {
     exchange: Exchange<'a>,
@@ -57,7 +56,7 @@ impl<'a> Stateless<'a> {
             Message::Request { id, method, params } => {
                 (self.request(id, &method, &params).await, Some(id))
             }
-            // This revision defines none from client to server; accepted all the same.
+            // This revision defines none for clients to send. They are accepted, as unknown notifications are.
             Message::Notification { .. } => {
                 self.exchange.record().set_method(RpcMethod::Notification);
                 (Ok(Reply::Accepted), None)
@@ -82,8 +81,8 @@ impl<'a> Stateless<'a> {
         }
         let client = self.check_meta(name, params, meta)?;
         let headers = self.exchange.inbound.headers();
-        let method = headers::check_method(headers, name)?;
-        headers::check_name(headers, method, params)?;
+        let method = metadata::check_method(headers, name)?;
+        metadata::check_name(headers, method, params)?;
         let Some(method) = method else {
             record.set_method(RpcMethod::Other);
             return Err(Failure::MethodNotFound(name.to_owned()));
@@ -91,12 +90,11 @@ impl<'a> Stateless<'a> {
         record.set_method(RpcMethod::Known(method));
         match method {
             Method::ToolsCall => self.call(id, params, client).await,
-            // In a box of its own, so that the future of a call is no larger for them.
+            // Boxed, so that these do not make the future of a call larger.
             _ => Box::pin(self.other_request(id, name, method, params, client)).await,
         }
     }
 
-    /// Any request but a call.
     async fn other_request(
         &self,
         id: Id<'_>,
@@ -105,14 +103,15 @@ impl<'a> Stateless<'a> {
         params: &Params<'_>,
         client: ClientFacts,
     ) -> Result<Reply, Failure> {
-        let catalogue = self.exchange.catalogue();
-        if let Some(list) = dispatch::list_of(method) {
-            let ListParams { cursor } = read(params.raw)?.unwrap_or_default();
-            let page = catalogue.page(list, VERSION, cursor.as_deref())?;
-            return Ok(self.exchange.whole(jsonrpc::success(id, page)));
-        }
         match method {
-            Method::Discover => Ok(self.exchange.whole(jsonrpc::success(id, catalogue.discover()))),
+            Method::Discover => {
+                let discover = self.exchange.catalogue().discover();
+                Ok(self.exchange.whole(jsonrpc::success(id, discover)))
+            }
+            Method::ToolsList => self.list(id, List::Tools, params.raw),
+            Method::PromptsList => self.list(id, List::Prompts, params.raw),
+            Method::ResourcesList => self.list(id, List::Resources, params.raw),
+            Method::ResourceTemplatesList => self.list(id, List::Templates, params.raw),
             Method::ResourcesRead => {
                 let (instance, caller) = (self.exchange.instance(), self.exchange.inbound.caller);
                 let contents = dispatch::read_resource(instance, params.raw, caller).await?;
@@ -139,18 +138,20 @@ impl<'a> Stateless<'a> {
             Method::TasksGet | Method::TasksUpdate | Method::TasksCancel => {
                 self.task(method, id, params, &client)
             }
-            // A call and the lists have been answered; the others are not of this era.
-            Method::Initialize
-            | Method::ToolsCall
+            // Calls are answered before this; the others are of the sessioned era.
+            Method::ToolsCall
+            | Method::Initialize
             | Method::Ping
-            | Method::ToolsList
-            | Method::ResourcesList
-            | Method::ResourceTemplatesList
             | Method::ResourcesSubscribe
             | Method::ResourcesUnsubscribe
-            | Method::PromptsList
             | Method::SetLevel => Err(Failure::MethodNotFound(name.to_owned())),
         }
+    }
+
+    fn list(&self, id: Id<'_>, list: List, params: Option<Raw<'_>>) -> Result<Reply, Failure> {
+        let ListParams { cursor } = read(params)?.unwrap_or_default();
+        let page = self.exchange.catalogue().page(list, VERSION, cursor.as_deref())?;
+        Ok(self.exchange.whole(jsonrpc::success(id, page)))
     }
 
     fn complete(&self, id: Id<'_>, result: &[u8]) -> Reply {

@@ -1,9 +1,8 @@
-//! What a probe is asked to do: the arguments, and what they mean.
+//! The arguments of `probe`, and what they mean.
 //!
-//! Owns the command line of `probe` and the [`Plan`] that it comes to. Refuses, before anything is sent,
-//! what cannot be done: a URL that is none, a token that no header can hold.
-//! Trap: a token among the arguments can be read by whoever may list processes; the environment variable is
-//! the better place.
+//! Owns the command line and the [`Plan`] made of it. Refuses, before anything is sent, what cannot work: a malformed
+//! URL, a token that is not a valid header value.
+//! Trap: anyone who may list processes can read a token among the arguments; an environment variable is safer.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -12,15 +11,15 @@ use http::{HeaderValue, Uri, uri::Authority};
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::{
-    tls::{self, BadTrust, Trust},
-    wire::Peer,
+    connection::Peer,
+    tls::{self, BadTrust},
 };
 use crate::wire::version::{Era, ProtocolVersion};
 
-/// Names the bearer token; none of the server's own `MCP_ECHO_` variables.
+/// Environment variable of the bearer token. Not `MCP_ECHO_…`, which are the server's.
 pub const BEARER_VARIABLE: &str = "MCP_PROBE_BEARER";
 
-/// What can be asked for.
+/// The command line. (The comments on its fields and values are shown by `--help`.)
 #[derive(Args, Clone, Debug)]
 pub struct Arguments {
     /// MCP endpoint; {0-9} in its host name stands for each of the ten, as in https://echo-stateful{0-9}.example.com/mcp
@@ -63,7 +62,7 @@ pub struct Arguments {
     pub json: bool,
 }
 
-/// How many requests share a connection. (What stands at the variants is shown by `--help`.)
+/// How many requests share a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Connections {
     /// Each request has one of its own
@@ -72,7 +71,7 @@ pub enum Connections {
     Kept,
 }
 
-/// How sessions are kept together.
+/// How requests name their session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Eras {
     /// By Mcp-Session-Id, in revision 2025-11-25
@@ -84,8 +83,7 @@ pub enum Eras {
 }
 
 impl Eras {
-    /// Those that take turns.
-    pub const fn turns(self) -> &'static [Era] {
+    pub(super) const fn turns(self) -> &'static [Era] {
         match self {
             Self::Sessioned => &[Era::Sessioned],
             Self::Stateless => &[Era::Stateless],
@@ -94,8 +92,8 @@ impl Eras {
     }
 }
 
-/// The revision that a probe speaks in an era.
-pub const fn revision(era: Era) -> ProtocolVersion {
+/// The revision that a probe uses in an era.
+pub(super) const fn revision(era: Era) -> ProtocolVersion {
     match era {
         Era::Sessioned => ProtocolVersion::V2025_11_25,
         Era::Stateless => ProtocolVersion::V2026_07_28,
@@ -103,81 +101,67 @@ pub const fn revision(era: Era) -> ProtocolVersion {
 }
 
 /// An endpoint to talk to.
-#[derive(Clone)]
-pub struct Target {
-    /// How to reach it.
-    pub peer: Peer,
+pub(super) struct Target {
+    pub(super) peer: Peer,
     /// The `Host` header.
-    pub host: HeaderValue,
+    pub(super) host: HeaderValue,
     /// Path and query.
-    pub path: Uri,
-    /// The host's name, for people.
-    pub name: String,
-    /// Which of the ten its name stands for, if it was asked for by number.
-    pub instance: Option<u8>,
+    pub(super) path: Uri,
+    /// The host's name, for the report.
+    pub(super) name: String,
+    /// Which of the ten instances it is, if the URL has a range.
+    pub(super) instance: Option<u8>,
 }
 
 /// What is to be done.
-#[derive(Clone)]
 pub struct Plan {
-    /// As it was asked for.
+    /// The arguments.
     pub asked: Arguments,
-    /// One, or those that `{0-9}` stands for. Never empty.
-    pub targets: Vec<Target>,
-    /// `Authorization`.
-    pub bearer: Option<HeaderValue>,
-    /// See [`Arguments::timeout`].
-    pub patience: Duration,
+    /// One, or one for each number of `{0-9}`. Never empty.
+    pub(super) targets: Vec<Target>,
+    /// The `Authorization` header.
+    pub(super) bearer: Option<HeaderValue>,
+    /// How long a request may take.
+    pub(super) patience: Duration,
 }
 
-/// Why it cannot be done.
+/// Why arguments make no plan.
 #[derive(Debug, thiserror::Error)]
 pub enum BadPlan {
-    /// The URL is none.
-    #[error("{url:?}: {problem}")]
-    Url {
-        /// As it was given.
-        url: String,
-        /// What is wrong with it.
-        problem: String,
-    },
+    /// The URL and what is wrong with it.
+    #[error("{0:?}: {1}")]
+    Url(String, String),
     /// `--connect` names no address.
     #[error("--connect {0:?}: must be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080")]
     Connect(String),
-    /// `--timeout` is no time.
+    /// `--timeout` is out of bounds.
     #[error("--timeout: must be more than 0 and at most 3600 seconds")]
     Timeout,
-    /// `--bearer` cannot be sent.
+    /// `--bearer` is not a valid header value.
     #[error("--bearer ({BEARER_VARIABLE}): the token must be visible ASCII")]
     Bearer,
-    /// https cannot be spoken.
+    /// https is not possible.
     #[error(transparent)]
     Trust(#[from] BadTrust),
 }
 
 impl Plan {
-    /// What these arguments mean.
+    /// Makes a plan of arguments.
     pub fn read(asked: Arguments) -> Result<Self, BadPlan> {
         if !(asked.timeout > 0.0 && asked.timeout <= 3600.0) {
             return Err(BadPlan::Timeout);
         }
         let connect = asked.connect.as_deref().map(address).transpose()?;
-        let trust = match &asked.cacert {
-            Some(file) => Trust::File(file.clone()),
-            None if asked.insecure => Trust::Anyone,
-            None => Trust::System,
-        };
         let mut targets = Vec::new();
         for (url, instance) in spread(&asked.url)? {
             let target = target(&url, instance, connect.as_ref());
-            targets.push(target.map_err(|problem| BadPlan::Url { url: url.clone(), problem })?);
+            targets.push(target.map_err(|problem| BadPlan::Url(url, problem))?);
         }
         if asked.url.starts_with("https:") {
-            let connector = tls::connector(&trust)?;
+            let connector = tls::connector(asked.cacert.as_deref(), asked.insecure)?;
             for target in &mut targets {
-                let name = ServerName::try_from(target.name.clone()).map_err(|error| {
-                    BadPlan::Url { url: asked.url.clone(), problem: error.to_string() }
-                })?;
+                let name = ServerName::try_from(target.name.clone())
+                    .map_err(|error| BadPlan::Url(asked.url.clone(), error.to_string()))?;
                 target.peer.tls = Some((connector.clone(), name));
             }
         }
@@ -213,10 +197,10 @@ fn bare(host: &str) -> String {
     host.trim_matches(['[', ']']).to_owned()
 }
 
-/// The URLs that a pattern stands for, each with its number.
+/// The URLs that a range such as `{0-9}` stands for, each with its number.
 fn spread(url: &str) -> Result<Vec<(String, Option<u8>)>, BadPlan> {
     let Some((before, rest)) = url.split_once('{') else { return Ok(vec![(url.to_owned(), None)]) };
-    let bad = |problem: &str| BadPlan::Url { url: url.to_owned(), problem: problem.to_owned() };
+    let bad = |problem: &str| BadPlan::Url(url.to_owned(), problem.to_owned());
     let (range, after) = rest.split_once('}').ok_or_else(|| bad("{ is not closed by }"))?;
     let numbers = match range.as_bytes() {
         &[first @ b'0'..=b'9', b'-', last @ b'0'..=b'9'] if first <= last => {

@@ -1,9 +1,9 @@
-//! One session of a probe, from its beginning to after its end.
+//! One session of a probe, from its beginning until after its end.
 //!
-//! Owns the course of the conversation and what only this session can know: its messages, its count, its
-//! data. Refuses to go on once something was wrong: what follows would only repeat it.
-//! Trap: a client may know its session by another id than the server does, so what the server calls it is
-//! compared with what it said before, never with what was sent.
+//! Owns the order of the requests, and what only this session can check: its messages, its count, its data. It stops at
+//! the first defect, since others would only follow from it.
+//! Trap: a proxy may give clients other ids than the server's, so the id that the server reports is compared with what it
+//! reported before, not with the id that is sent.
 
 use std::{
     ops::Range,
@@ -23,21 +23,21 @@ use super::{
     exchange::{Answered, Channel, Shared, shortened},
     message,
     tally::Example,
-    verdict::{Cause, Defect, Place, Reason, WrittenPlace},
+    verdict::{Cause, Defect, Place, Reason},
 };
 use crate::wire::{headers::SESSION_HEADER, version::Era};
 
-/// The key under which each session keeps its secret: the same in all, so that they would collide.
+/// The key of each session's data. It is the same in all, so that they collide if they are not kept apart.
 const KEY: &str = "secret";
 
-/// Sees the session of that number through, and counts what became of it.
-pub async fn hold(shared: &Shared<'_>, number: u32) {
+/// Runs the session of that number and counts what became of it.
+pub(super) async fn hold(shared: &Shared<'_>, number: u32) {
     let turns = shared.plan.asked.era.turns();
     let era = turns[number as usize % turns.len()];
     let targets = &shared.plan.targets;
     let place = number as usize / turns.len() % targets.len();
     let target = &targets[place];
-    // Where it must not be known; none if there is one host alone.
+    // Where the session must not be known; none if there is only one host.
     let stranger = targets.get((place + 1) % targets.len()).filter(|_| targets.len() > 1);
     let mut talk = Talk {
         channel: Channel::new(shared, era, target),
@@ -57,17 +57,16 @@ pub async fn hold(shared: &Shared<'_>, number: u32) {
     tally.ended(era, broken);
 }
 
-/// A session under way.
 struct Talk<'a> {
     channel: Channel<'a>,
     number: u32,
-    /// What it is about now: a tool, a method, or in words.
+    /// The current step, as reports show it: a tool, a method, or words.
     at: &'static str,
-    /// Its id, once nobody else's.
+    /// The id that is sent, once it is known that no other session has it.
     claimed: Option<String>,
-    /// What its server calls it.
+    /// The id that the server reports.
     called: OnceLock<String>,
-    /// Calls that the server must have counted.
+    /// What `request_count` must be.
     counted: AtomicU64,
 }
 
@@ -77,15 +76,13 @@ impl Talk<'_> {
             Era::Sessioned => self.initialize().await?,
             Era::Stateless => self.create().await?,
         }
-        // It is new, and nobody else's.
         self.at = "get_session_info";
         self.inform(&[]).await?;
         let shared = self.channel.shared;
         let secret = json!({ "run": shared.run, "session": self.number });
         self.at = "set_session_data";
         self.call(self.at, json!({ "key": KEY, "value": secret })).await?;
-        // Half of the echoes come before the data is read, half after, so that it has time to meet
-        // others'.
+        // Half of the echoes come before the data is read and half after, so that sessions have time to be mixed up.
         let requests = shared.plan.asked.requests;
         self.at = "echo";
         self.echo(0..requests / 2).await?;
@@ -142,7 +139,7 @@ impl Talk<'_> {
         #[derive(Deserialize)]
         struct Created {
             session: String,
-            minted_by: WrittenPlace,
+            minted_by: Place,
         }
         self.at = "create_session";
         let label = format!("probe {} session {}", self.channel.shared.run, self.number);
@@ -150,10 +147,10 @@ impl Talk<'_> {
         let Created { session, minted_by } = read(created)?;
         let id = HeaderValue::from_str(&session);
         let id = id.map_err(|_| protocol("the handle fits no header"))?;
-        self.begin(id, &answered, minted_by.into())
+        self.begin(id, &answered, minted_by)
     }
 
-    /// The session has this id from now on, and nobody else has.
+    /// Gives the session its id, which no other session may have.
     fn begin(&mut self, id: HeaderValue, answered: &Answered, said: Place) -> Result<(), Defect> {
         let minted_by = &mut self.channel.minted_by;
         minted_by.learn(&answered.served_by);
@@ -169,20 +166,20 @@ impl Talk<'_> {
         Ok(())
     }
 
-    /// Calls a tool of this session that counts.
+    /// Calls a tool that is counted.
     async fn call(&self, tool: &str, arguments: Value) -> Result<Value, Defect> {
         let (_, structured) = self.channel.call(tool, arguments).await?;
         self.counted.fetch_add(1, Ordering::Relaxed);
         Ok(structured)
     }
 
-    /// Calls `echo` once for each number, as many at a time as was asked for.
+    /// Calls `echo` once for each number, `--in-flight` at a time.
     async fn echo(&self, numbers: Range<u32>) -> Result<(), Defect> {
         let first = self.counted.load(Ordering::Relaxed) + 1;
         let at_a_time = self.channel.shared.plan.asked.in_flight as usize;
         let calls = stream::iter(numbers).map(|number| self.echo_once(number));
         let mut counts: Vec<u64> = calls.buffer_unordered(at_a_time).try_collect().await?;
-        // Those that are under way together are counted in any order, but each of them once.
+        // Concurrent calls may be counted in any order, but each of them once.
         if at_a_time > 1 {
             counts.sort_unstable();
         }
@@ -192,7 +189,7 @@ impl Talk<'_> {
         Ok(())
     }
 
-    /// The count that came with the message.
+    /// Returns the count that came with the message.
     async fn echo_once(&self, number: u32) -> Result<u64, Defect> {
         #[derive(Deserialize)]
         struct Echoed {
@@ -211,7 +208,7 @@ impl Talk<'_> {
                 return Err(Defect::Crossed(format!("sent {sent:?}, was told {said:?}")));
             }
         }
-        // Without a session, the server says so.
+        // These are null if the server knows of no session.
         let (Some(id), Some(count)) = (session_id, request_count) else {
             return Err(Defect::Lost(Reason::Replaced));
         };
@@ -219,22 +216,21 @@ impl Talk<'_> {
         Ok(count)
     }
 
-    /// What the session tells of itself must fit what was done with it.
+    /// Checks what the session says of itself against what was done with it.
     async fn inform(&mut self, keys: &[&str]) -> Result<(), Defect> {
         #[derive(Deserialize)]
         struct Info {
             session_id: String,
             request_count: u64,
             data_keys: Vec<String>,
-            minted_by: WrittenPlace,
-            served_by: WrittenPlace,
+            minted_by: Place,
+            served_by: Place,
         }
         let expected = self.counted.load(Ordering::Relaxed);
-        // Is not counted itself.
+        // This call is not counted.
         let (_, told) = self.channel.call(self.at, json!({})).await?;
         let Info { session_id, request_count, data_keys, minted_by, served_by } = read(told)?;
         self.expect_id(&session_id)?;
-        let (minted_by, served_by) = (Place::from(minted_by), Place::from(served_by));
         for place in [&served_by, &minted_by] {
             self.channel.check_place(place)?;
             self.channel.minted_by.learn(place);
@@ -248,7 +244,7 @@ impl Talk<'_> {
         Ok(())
     }
 
-    /// The server must go on calling the session what it called it first.
+    /// The server must always report the same id.
     fn expect_id(&self, id: &str) -> Result<(), Defect> {
         let mut tally = self.channel.shared.tally();
         match (self.called.get(), tally.owner(id)) {
@@ -258,16 +254,15 @@ impl Talk<'_> {
             }
             (Some(_), _) => Err(Defect::Lost(Reason::Replaced)),
             (None, _) => {
-                // Nobody has it, as was just seen.
+                // Neither fails: no other session has this id, and `called` was empty under the same lock.
                 let _ = tally.claim(id, self.number);
-                // With several calls under way, the first to come back.
                 let _ = self.called.set(id.to_owned());
                 Ok(())
             }
         }
     }
 
-    /// Another of the ten must not know the session.
+    /// Another instance must not know the session.
     async fn stay_unknown(&self, stranger: &Target) -> Result<(), Defect> {
         let asked = self.channel.elsewhere(stranger).call("get_session_data", json!({})).await;
         match asked {
@@ -275,7 +270,7 @@ impl Talk<'_> {
                 let host = &stranger.name;
                 Err(Defect::Crossed(format!("{host} answered for it, where it was not begun")))
             }
-            // Whoever may have answered, it was not with what is this session's.
+            // Not found, whoever answered.
             Err(Defect::Lost(_) | Defect::NoSession { .. }) => Ok(()),
             Err(Defect::Failed(Cause::Status(status), _)) if status < 500 => Ok(()),
             Err(defect @ (Defect::Crossed(_) | Defect::Failed(..))) => Err(defect),

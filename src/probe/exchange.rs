@@ -1,9 +1,9 @@
-//! One request of a session and its answer: how each era names the session, and what any answer must be.
+//! One request of a session and its answer.
 //!
-//! Owns the headers of a request and the order in which its answer is judged: whether there is one, whether
-//! it is MCP, whether it answers this request, who gave it, what it says. Refuses to take a 404 for a
-//! failure of the transport: it is what the probe is there to explain.
-//! Trap: an answer to another request is worse than one from another place, so the id is looked at first.
+//! Owns the headers of a request, by which each era names the session, and the order in which an answer is checked:
+//! whether there is one, whether it is MCP, whether it answers this request, who sent it, what it says. A 404 is not a
+//! failure of the transport but says that a session was not found, which the probe is to explain.
+//! Trap: an answer to another request is worse than one from another place, so the JSON-RPC id is checked first.
 
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
@@ -21,66 +21,58 @@ use serde_json::{Value, json};
 
 use super::{
     arguments::{Connections, Plan, Target, revision},
+    connection::{Answer, Line},
     message::{self, Response, RpcError},
     tally::Tally,
-    verdict::{Cause, Defect, Place, Said, WrittenPlace},
-    wire::{Answer, Line},
+    verdict::{Cause, Defect, Place, Said},
 };
-use crate::wire::jsonrpc::{INVALID_PARAMS, METHOD_NOT_FOUND};
 use crate::wire::{
     headers::{HANDLE_HEADER, METHOD_HEADER, NAME_HEADER, SESSION_HEADER, VERSION_HEADER},
+    jsonrpc::{self, INVALID_PARAMS, METHOD_NOT_FOUND},
     version::Era,
 };
 
-/// Longest piece of an answer that is shown. Characters.
+/// Longest piece of an answer in a report. Characters.
 const MAX_SHOWN: usize = 200;
 
 /// What all sessions of a probe share.
-pub struct Shared<'a> {
-    /// What is to be done.
-    pub plan: &'a Plan,
-    /// What has been seen.
-    pub tally: &'a Mutex<Tally>,
-    /// Tells this run's messages from those of another.
-    pub run: &'a str,
-    /// JSON-RPC ids given out: no two requests have the same.
-    pub ids: AtomicU64,
+pub(super) struct Shared<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) tally: &'a Mutex<Tally>,
+    /// Distinguishes this run's messages from those of other runs.
+    pub(super) run: &'a str,
+    /// The next JSON-RPC id. No two requests of a run have the same.
+    pub(super) ids: AtomicU64,
 }
 
 impl Shared<'_> {
-    /// What has been seen; not to be held while waiting.
-    pub fn tally(&self) -> MutexGuard<'_, Tally> {
+    /// Must not be held across an await.
+    pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The result of a request, and who gave it.
-pub struct Answered {
-    /// As its headers say.
-    pub served_by: Place,
-    /// All of its headers.
-    pub headers: HeaderMap,
-    /// `result`.
-    pub result: Value,
+/// The result of a request, with the headers it came with and who sent it.
+pub(super) struct Answered {
+    pub(super) served_by: Place,
+    pub(super) headers: HeaderMap,
+    pub(super) result: Value,
 }
 
-/// A session's way to a host.
-pub struct Channel<'a> {
-    /// What it shares with the others.
-    pub shared: &'a Shared<'a>,
-    /// How the session is named.
-    pub era: Era,
+/// The requests of one session to one host.
+pub(super) struct Channel<'a> {
+    pub(super) shared: &'a Shared<'a>,
+    pub(super) era: Era,
     /// The session id or the handle, once there is one.
-    pub id: Option<HeaderValue>,
-    /// Who minted it, as far as is known; before that, who is asked to.
-    pub minted_by: Place,
+    pub(super) id: Option<HeaderValue>,
+    /// Who created the session, as far as is known; before that, who is asked to.
+    pub(super) minted_by: Place,
     target: &'a Target,
     line: Line<'a>,
 }
 
 impl<'a> Channel<'a> {
-    /// A way to that host, for a session that is yet to begin.
-    pub fn new(shared: &'a Shared<'a>, era: Era, target: &'a Target) -> Self {
+    pub(super) fn new(shared: &'a Shared<'a>, era: Era, target: &'a Target) -> Self {
         let keep = match shared.plan.asked.connections {
             Connections::New => false,
             Connections::Kept => true,
@@ -90,14 +82,18 @@ impl<'a> Channel<'a> {
         Self { shared, era, id: None, minted_by, target, line }
     }
 
-    /// A way to another host, for the same session; whoever answers there is not judged by its place.
-    pub fn elsewhere(&self, target: &'a Target) -> Self {
+    /// For the same session at another host, where any place may answer.
+    pub(super) fn elsewhere(&self, target: &'a Target) -> Self {
         let (id, minted_by) = (self.id.clone(), Place::default());
         Self { id, minted_by, ..Self::new(self.shared, self.era, target) }
     }
 
-    /// The structured content of a tool's answer, and the answer around it.
-    pub async fn call(&self, tool: &str, arguments: Value) -> Result<(Answered, Value), Defect> {
+    /// Calls a tool. The second value is the structured content, taken out of the first.
+    pub(super) async fn call(
+        &self,
+        tool: &str,
+        arguments: Value,
+    ) -> Result<(Answered, Value), Defect> {
         let mut params = json!({ "name": tool, "arguments": arguments });
         if let (Era::Stateless, Some(Ok(handle))) =
             (self.era, self.id.as_ref().map(HeaderValue::to_str))
@@ -123,8 +119,8 @@ impl<'a> Channel<'a> {
         }
     }
 
-    /// The result of a request.
-    pub async fn ask(
+    /// Sends a request. `name` goes into `Mcp-Name`.
+    pub(super) async fn ask(
         &self,
         method: &str,
         mut params: Value,
@@ -134,10 +130,10 @@ impl<'a> Channel<'a> {
             params["_meta"] = message::meta(revision(self.era));
         }
         let id = self.shared.ids.fetch_add(1, Ordering::Relaxed);
-        let answer = self.post(method, message::request(id, method, &params), name).await?;
+        let answer = self.post(method, jsonrpc::request(id, method, &params), name).await?;
         let served_by = Place::of_headers(&answer.headers);
         let response = response(&answer);
-        // An error may leave the id out, where it could not be read.
+        // An error has no id if the server could not read it.
         if let Ok(Response { id: other, outcome }) = &response
             && *other != id
             && !(other.is_null() && outcome.is_err())
@@ -147,11 +143,8 @@ impl<'a> Channel<'a> {
             return Err(Defect::Crossed(detail));
         }
         match response {
-            Ok(Response { outcome: Err(error), .. }) => {
-                Err(self.refused(answer.status, served_by, error))
-            }
             Ok(Response { outcome: Ok(result), .. }) if answer.status.is_success() => {
-                // A tool that fails may be about to say why it is not the right one to ask.
+                // For an error result, `call` first reads whether the session was not found.
                 if result["isError"] != true {
                     self.check_place(&served_by)?;
                 }
@@ -160,19 +153,18 @@ impl<'a> Channel<'a> {
             Err(problem) if answer.status.is_success() => {
                 Err(Defect::Failed(Cause::Protocol, format!("{method}: {problem}")))
             }
-            Ok(_) | Err(_) => Err(self.dismissed(&answer, served_by)),
+            other => Err(self.failure(&answer, other, served_by)),
         }
     }
 
-    /// Sends a notification.
-    pub async fn notify(&self, method: &str) -> Result<(), Defect> {
-        let answer = self.post(method, message::notification(method), None).await?;
+    pub(super) async fn notify(&self, method: &str) -> Result<(), Defect> {
+        let body = json!({ "jsonrpc": "2.0", "method": method }).to_string();
+        let answer = self.post(method, body.into(), None).await?;
         self.expect_success(&answer)
     }
 
-    /// Ends the session by its id.
-    pub async fn delete(&self) -> Result<(), Defect> {
-        let answer = self.send(self.request(Method::DELETE, String::new())).await?;
+    pub(super) async fn delete(&self) -> Result<(), Defect> {
+        let answer = self.send(self.request(Method::DELETE, Bytes::new())).await?;
         self.expect_success(&answer)
     }
 
@@ -181,16 +173,11 @@ impl<'a> Channel<'a> {
         if answer.status.is_success() {
             return self.check_place(&served_by);
         }
-        Err(match response(answer) {
-            Ok(Response { outcome: Err(error), .. }) => {
-                self.refused(answer.status, served_by, error)
-            }
-            Ok(_) | Err(_) => self.dismissed(answer, served_by),
-        })
+        Err(self.failure(answer, response(answer), served_by))
     }
 
-    /// Whoever answers must be who minted the session.
-    pub fn check_place(&self, served_by: &Place) -> Result<(), Defect> {
+    /// Only the place that created the session may answer.
+    pub(super) fn check_place(&self, served_by: &Place) -> Result<(), Defect> {
         if self.minted_by.may_be(served_by) {
             return Ok(());
         }
@@ -198,14 +185,14 @@ impl<'a> Channel<'a> {
         Err(Defect::NoSession { minted_by, served_by })
     }
 
-    /// What a JSON-RPC error means for the session.
+    /// The defect that a JSON-RPC error shows.
     fn refused(&self, status: StatusCode, served_by: Place, error: RpcError) -> Defect {
         #[derive(Default, Deserialize)]
         #[serde(default)]
         struct Gone {
             reason: String,
-            minted_by: WrittenPlace,
-            served_by: WrittenPlace,
+            minted_by: Place,
+            served_by: Place,
         }
         let RpcError { code, message, data } = error;
         let message = shortened(&message);
@@ -215,8 +202,8 @@ impl<'a> Channel<'a> {
         {
             let gone: Gone = serde_json::from_value(data).unwrap_or_default();
             let (mut minted, mut served) = (self.minted_by.clone(), served_by);
-            minted.learn(&gone.minted_by.into());
-            served.learn(&gone.served_by.into());
+            minted.learn(&gone.minted_by);
+            served.learn(&gone.served_by);
             return Said::of_reason(&gone.reason).judge(minted, served);
         }
         let cause = match i32::try_from(code) {
@@ -227,8 +214,16 @@ impl<'a> Channel<'a> {
         Defect::Failed(cause, message)
     }
 
-    /// What a status without MCP in the body means for the session.
-    fn dismissed(&self, answer: &Answer, served_by: Place) -> Defect {
+    /// The defect that an answer without a result shows: by its JSON-RPC error or else by its HTTP status.
+    fn failure(
+        &self,
+        answer: &Answer,
+        response: Result<Response, String>,
+        served_by: Place,
+    ) -> Defect {
+        if let Ok(Response { outcome: Err(error), .. }) = response {
+            return self.refused(answer.status, served_by, error);
+        }
         if self.id.is_some() && answer.status == StatusCode::NOT_FOUND {
             return Said::of_reason("").judge(self.minted_by.clone(), served_by);
         }
@@ -237,7 +232,7 @@ impl<'a> Channel<'a> {
         Defect::Failed(cause, shortened(text.lines().next().unwrap_or_default()))
     }
 
-    async fn post(&self, method: &str, body: String, name: Option<&str>) -> Result<Answer, Defect> {
+    async fn post(&self, method: &str, body: Bytes, name: Option<&str>) -> Result<Answer, Defect> {
         let mut request = self.request(Method::POST, body);
         if self.era == Era::Stateless {
             for (header, value) in [(METHOD_HEADER, Some(method)), (NAME_HEADER, name)] {
@@ -248,8 +243,8 @@ impl<'a> Channel<'a> {
         self.send(request).await
     }
 
-    fn request(&self, method: Method, body: String) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(Bytes::from(body)));
+    fn request(&self, method: Method, body: Bytes) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = self.target.path.clone();
         let json = HeaderValue::from_static("application/json");
@@ -263,7 +258,7 @@ impl<'a> Channel<'a> {
         headers.extend(self.shared.plan.bearer.clone().map(|token| (AUTHORIZATION, token)));
         let version = HeaderValue::from_static(revision(self.era).as_str());
         match (self.era, &self.id) {
-            // What is spoken is settled by `initialize`.
+            // `initialize` negotiates the revision, so it carries no header for it.
             (Era::Sessioned, None) => {}
             (Era::Sessioned, Some(id)) => {
                 headers.insert(VERSION_HEADER, version);
@@ -287,7 +282,7 @@ impl<'a> Channel<'a> {
                 Ok(answer)
             }
             Err(fault) => {
-                tally.unanswered();
+                tally.requests += 1;
                 Err(Defect::Failed(fault.cause, shortened(&fault.detail)))
             }
         }
@@ -299,8 +294,8 @@ fn response(answer: &Answer) -> Result<Response, String> {
     message::read(content_type, &answer.body)
 }
 
-/// As much of a text as fits a report, on one line and without control characters.
-pub fn shortened(text: &str) -> String {
+/// The beginning of a text, on one line and without control characters.
+pub(super) fn shortened(text: &str) -> String {
     let mut shown: String = text
         .chars()
         .take(MAX_SHOWN)

@@ -1,54 +1,39 @@
-//! JSON-RPC as a probe reads and writes it.
+//! JSON-RPC messages as a client needs them.
 //!
-//! Owns the bodies of requests and the reading of answers, be they one document or a stream of events.
-//! Refuses an answer without a response in it.
+//! Owns what the probe says of itself, and finding the response in an answer, which is one JSON document or a stream of
+//! events.
 //! Trap: a stream may hold notifications before the response, and events without data.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::wire::version::ProtocolVersion;
+use crate::wire::{model::META_VERSION, version::ProtocolVersion};
 
-/// The response to a request.
+/// A response, whose id need not be the one that was sent.
 #[derive(Debug, PartialEq)]
-pub struct Response {
-    /// As it came, whatever was sent.
-    pub id: Value,
-    /// What it says.
-    pub outcome: Result<Value, RpcError>,
+pub(super) struct Response {
+    pub(super) id: Value,
+    pub(super) outcome: Result<Value, RpcError>,
 }
 
 /// A JSON-RPC error.
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub struct RpcError {
-    /// Its code.
-    pub code: i64,
-    /// Its text.
-    pub message: String,
-    /// What else it says.
-    pub data: Value,
-}
-
-/// The body of a request.
-pub fn request(id: u64, method: &str, params: &Value) -> String {
-    json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string()
-}
-
-/// The body of a notification.
-pub fn notification(method: &str) -> String {
-    json!({ "jsonrpc": "2.0", "method": method }).to_string()
+pub(super) struct RpcError {
+    pub(super) code: i64,
+    pub(super) message: String,
+    pub(super) data: Value,
 }
 
 /// The params of `initialize`.
-pub fn initialize(version: ProtocolVersion) -> Value {
+pub(super) fn initialize(version: ProtocolVersion) -> Value {
     json!({ "protocolVersion": version.as_str(), "capabilities": {}, "clientInfo": client() })
 }
 
 /// `_meta` of every request in the stateless era.
-pub fn meta(version: ProtocolVersion) -> Value {
+pub(super) fn meta(version: ProtocolVersion) -> Value {
     json!({
-        "io.modelcontextprotocol/protocolVersion": version.as_str(),
+        META_VERSION: version.as_str(),
         "io.modelcontextprotocol/clientCapabilities": {},
         "io.modelcontextprotocol/clientInfo": client(),
     })
@@ -58,8 +43,8 @@ fn client() -> Value {
     json!({ "name": "mcp-echo-stateful-probe", "version": env!("CARGO_PKG_VERSION") })
 }
 
-/// Reads an answer; what is wrong with it, if it holds no response.
-pub fn read(content_type: Option<&str>, body: &[u8]) -> Result<Response, String> {
+/// Finds the response in an answer, or says what is wrong with it.
+pub(super) fn read(content_type: Option<&str>, body: &[u8]) -> Result<Response, String> {
     let text = std::str::from_utf8(body).map_err(|_| "the answer is not UTF-8".to_owned())?;
     let kind = content_type.and_then(|value| value.split(';').next()).map(str::trim);
     match kind {
@@ -86,7 +71,7 @@ pub fn read(content_type: Option<&str>, body: &[u8]) -> Result<Response, String>
     }
 }
 
-/// The response that this text is; `None` for another message.
+/// Parses a message; `None` if it is no response.
 fn response(text: &str) -> Result<Option<Response>, String> {
     #[derive(Deserialize)]
     struct Written {

@@ -1,8 +1,7 @@
-//! What a probe found, as text or JSON.
+//! The report of a probe, as text or JSON.
 //!
-//! Owns the shape of the report and the hints, which say what a finding usually comes from. Refuses to show
-//! an id or a token.
-//! Trap: whoever stops a run has not shown that the rest is whole.
+//! Owns the shape of the report, and the hints, which name the usual cause of a finding. It never shows an id or a token.
+//! Trap: if the user stops the run, the sessions that were not finished must not count as whole.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +20,7 @@ use super::{
 use crate::wire::version::Era;
 
 /// What a run found.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Serialize)]
 pub struct Report {
     url: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,7 +40,7 @@ pub struct Report {
     hints: Vec<&'static str>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Serialize)]
 struct Sessions {
     asked: u32,
     #[serde(flatten)]
@@ -49,34 +48,34 @@ struct Sessions {
     unfinished: u32,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Serialize)]
 struct Eras {
     sessioned: Verdicts,
     stateless: Verdicts,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Serialize)]
 struct ErrorCount {
     cause: String,
     sessions: u64,
     first: String,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Serialize)]
 struct Misroute {
     minted_by: Place,
     served_by: Place,
     sessions: u32,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Serialize)]
 struct Minted {
     #[serde(flatten)]
     process: Process,
     sessions: u32,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Serialize)]
 struct Latency {
     instance: Option<u8>,
     requests: u64,
@@ -86,7 +85,7 @@ struct Latency {
     max_ms: f64,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Serialize)]
 struct Broken {
     session: u32,
     era: &'static str,
@@ -108,13 +107,9 @@ impl Latency {
 impl Report {
     pub(super) fn of(plan: &Plan, tally: &Tally, elapsed: Duration) -> Self {
         let asked = plan.asked.sessions;
-        let place = |(instance, at): (Option<u8>, usize)| Place {
-            instance,
-            process: tally
-                .processes
-                .get(at)
-                .map(|(process, _)| process.clone())
-                .unwrap_or_default(),
+        let place = |(instance, at): (Option<u8>, usize)| {
+            let process = tally.processes.get(at).map(|(process, _)| process.clone());
+            Place { instance, process: process.unwrap_or_default() }
         };
         let broken = tally.examples.iter().map(|example| Broken {
             session: example.session,
@@ -169,19 +164,19 @@ impl Report {
         self.sessions.verdicts.whole == self.sessions.asked
     }
 
-    /// One JSON document.
+    /// The report as a JSON document.
     pub fn to_json(&self) -> serde_json::Result<String> {
         serde_json::to_string_pretty(self)
     }
 
-    /// One line for whoever wants to know no more.
+    /// The result in one line.
     pub fn summary(&self) -> String {
         let Sessions { asked, verdicts: Verdicts { whole, .. }, .. } = self.sessions;
         format!("{whole} of {asked} sessions are whole")
     }
 }
 
-/// What the findings usually come from, and what to do.
+/// The usual causes of the findings, and what to do.
 fn hints(tally: &Tally) -> Vec<&'static str> {
     let mut hints = Vec::new();
     let astray = |Route { minted_by, served_by }: &Route| minted_by.1 != served_by.1;
@@ -234,7 +229,7 @@ fn hints(tally: &Tally) -> Vec<&'static str> {
     hints
 }
 
-/// Counts under a title, each with what was counted.
+/// Writes a title, and a row for each count.
 fn list<N: Display>(
     f: &mut fmt::Formatter<'_>,
     title: &str,

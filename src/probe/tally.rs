@@ -1,9 +1,9 @@
-//! What a probe has seen so far, in bounded space.
+//! What a probe has found so far, in bounded memory.
 //!
-//! Owns the counts, the latencies by instance, the processes met, and which live session has which id.
-//! Refuses to grow with what peers send: every table has a limit, and what goes beyond is counted together.
-//! Trap: an answer's headers tell a process's name and boot, its bodies tag and boot; only what names both
-//! makes one of the two.
+//! Owns the counts, the latencies by instance, the processes that answered, and which live session has which id. No
+//! table grows without limit with what peers send.
+//! Trap: headers give a process's name and boot, bodies its tag and boot. Only an answer with both shows that they belong
+//! to the same process.
 
 use std::{
     collections::{BTreeMap, HashMap, btree_map::Entry},
@@ -15,36 +15,29 @@ use hdrhistogram::Histogram;
 use super::verdict::{Cause, Defect, Place, Process, Reason};
 use crate::wire::version::Era;
 
-/// Sessions that are shown with what went wrong.
+/// Broken sessions that the report shows.
 const MAX_EXAMPLES: usize = 20;
-/// Processes that are told apart.
+/// Processes that are counted separately.
 const MAX_PROCESSES: usize = 64;
-/// Longest latency that is told apart from longer ones: an hour, in microseconds.
+/// Longest latency that can be recorded: an hour, in microseconds.
 const MAX_LATENCY: u64 = 3_600_000_000;
 
-/// How sessions ended, one era's or all.
+/// How many sessions ended in which way. For all but `whole`, see [`Defect`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Verdicts {
-    /// Every answer, every count and the isolation were right.
-    pub whole: u32,
-    /// See [`Defect::Lost`].
-    pub lost: u32,
-    /// See [`Defect::NoSession`].
-    pub no_session: u32,
-    /// See [`Defect::Crossed`].
-    pub crossed: u32,
-    /// See [`Defect::Failed`].
-    pub failed: u32,
+pub(super) struct Verdicts {
+    pub(super) whole: u32,
+    pub(super) lost: u32,
+    pub(super) no_session: u32,
+    pub(super) crossed: u32,
+    pub(super) failed: u32,
 }
 
 impl Verdicts {
-    /// Sessions with a verdict.
-    pub const fn total(&self) -> u32 {
+    pub(super) const fn total(&self) -> u32 {
         self.whole + self.lost + self.no_session + self.crossed + self.failed
     }
 
-    /// As rows of a table.
-    pub const fn rows(&self) -> [(&'static str, u32); 5] {
+    pub(super) const fn rows(&self) -> [(&'static str, u32); 5] {
         let Self { whole, lost, no_session, crossed, failed } = *self;
         [
             ("whole", whole),
@@ -66,70 +59,60 @@ impl Verdicts {
     }
 }
 
-/// Which session, and what it was about when it was found not to be whole.
-#[derive(Clone, Debug)]
-pub struct Example {
+/// A broken session.
+pub(super) struct Example {
     /// Its number in this run, from 0.
-    pub session: u32,
-    /// Its era.
-    pub era: Era,
-    /// The host that it spoke to.
-    pub host: String,
-    /// The tool or method.
-    pub at: &'static str,
-    /// What was found.
-    pub defect: Defect,
+    pub(super) session: u32,
+    pub(super) era: Era,
+    pub(super) host: String,
+    /// The step at which it broke.
+    pub(super) at: &'static str,
+    pub(super) defect: Defect,
 }
 
-/// From whom to whom sessions went astray: instances where the process is the same, else processes.
+/// Who created misrouted sessions and who answered: places in [`Tally::processes`], with the instances if the process is
+/// the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Route {
-    /// Who minted, or was asked for.
-    pub minted_by: (Option<u8>, usize),
-    /// Who served.
-    pub served_by: (Option<u8>, usize),
+pub(super) struct Route {
+    pub(super) minted_by: (Option<u8>, usize),
+    pub(super) served_by: (Option<u8>, usize),
 }
 
-/// See the module's description.
-#[derive(Debug, Default)]
-pub struct Tally {
-    /// All sessions with a verdict.
-    pub verdicts: Verdicts,
-    /// Those of the era that has sessions.
-    pub sessioned: Verdicts,
-    /// Those of the era that has handles.
-    pub stateless: Verdicts,
-    /// Requests that have been answered, and those that never were.
-    pub requests: u64,
-    /// Answers by HTTP status.
-    pub statuses: BTreeMap<u16, u64>,
-    /// What went wrong around the messages: how often, and the first of them.
-    pub causes: BTreeMap<Cause, (u64, String)>,
+#[derive(Default)]
+pub(super) struct Tally {
+    /// Of both eras together.
+    pub(super) verdicts: Verdicts,
+    pub(super) sessioned: Verdicts,
+    pub(super) stateless: Verdicts,
+    /// With and without an answer.
+    pub(super) requests: u64,
+    pub(super) statuses: BTreeMap<u16, u64>,
+    /// Failures by cause: how many, and the first one's detail.
+    pub(super) causes: BTreeMap<Cause, (u64, String)>,
     /// Why sessions were lost.
-    pub reasons: BTreeMap<Reason, u32>,
-    /// Where sessions went astray.
-    pub routes: BTreeMap<Route, u32>,
-    /// Those processes, and how many sessions each of them minted.
-    pub processes: Vec<(Process, u32)>,
+    pub(super) reasons: BTreeMap<Reason, u32>,
+    /// How sessions were misrouted.
+    pub(super) routes: BTreeMap<Route, u32>,
+    /// Processes, and how many sessions each of them created.
+    pub(super) processes: Vec<(Process, u32)>,
     /// By the instance that answered, if it said so. Microseconds.
-    pub latencies: BTreeMap<Option<u8>, Histogram<u64>>,
-    /// The first sessions that were not whole.
-    pub examples: Vec<Example>,
-    /// Ids of live sessions, as either side knows them, and the number of each session.
+    pub(super) latencies: BTreeMap<Option<u8>, Histogram<u64>>,
+    /// The first broken sessions.
+    pub(super) examples: Vec<Example>,
+    /// Session numbers by the ids of live sessions, both the client's and the server's.
     ids: HashMap<String, u32>,
 }
 
 impl Tally {
-    /// An answer has come.
-    pub fn answered(&mut self, status: u16, served_by: &Place, took: Duration) {
+    pub(super) fn answered(&mut self, status: u16, served_by: &Place, took: Duration) {
         self.requests += 1;
         *self.statuses.entry(status).or_default() += 1;
         self.learn(&served_by.process);
-        // Only the ten can be told apart, so that no answer makes a table grow.
+        // There are ten instances; other numbers must not make the table grow.
         let instance = served_by.instance.filter(|number| *number < 10);
         let histogram = match self.latencies.entry(instance) {
             Entry::Occupied(known) => known.into_mut(),
-            // Three digits, from a microsecond to an hour: the arguments are right.
+            // Fails only for invalid bounds.
             Entry::Vacant(new) => match Histogram::new_with_bounds(1, MAX_LATENCY, 3) {
                 Ok(histogram) => new.insert(histogram),
                 Err(_) => return,
@@ -139,22 +122,17 @@ impl Tally {
         histogram.saturating_record(micros.max(1));
     }
 
-    /// An answer has not come.
-    pub fn unanswered(&mut self) {
-        self.requests += 1;
-    }
-
-    /// A session has been minted there.
-    pub fn minted(&mut self, by: &Place) {
+    /// Counts a session that was created there.
+    pub(super) fn minted(&mut self, by: &Place) {
         if let Some((_, minted)) = self.learn(&by.process).and_then(|at| self.processes.get_mut(at))
         {
             *minted += 1;
         }
     }
 
-    /// Where that process stands in the list, which it may join; `None` if the list is full.
-    pub fn learn(&mut self, process: &Process) -> Option<usize> {
-        // What says nothing of itself is one process, and no other's.
+    /// The index of that process in the list, to which it is added if it is new; `None` if the list is full.
+    pub(super) fn learn(&mut self, process: &Process) -> Option<usize> {
+        // All answers that say nothing of their process count as one, and never as a known one.
         let same = |known: &Process| {
             known.is_unknown() == process.is_unknown()
                 && known.may_be(process)
@@ -171,19 +149,19 @@ impl Tally {
         Some(self.processes.len() - 1)
     }
 
-    /// This session goes by that id; the number of another live one that does already.
-    pub fn claim(&mut self, id: &str, session: u32) -> Result<(), u32> {
+    /// Registers a session's id. Fails with the number of another live session that has the same id.
+    pub(super) fn claim(&mut self, id: &str, session: u32) -> Result<(), u32> {
         let owner = *self.ids.entry(id.to_owned()).or_insert(session);
         if owner == session { Ok(()) } else { Err(owner) }
     }
 
-    /// The number of the live session that goes by that id.
-    pub fn owner(&self, id: &str) -> Option<u32> {
+    /// The live session that has that id.
+    pub(super) fn owner(&self, id: &str) -> Option<u32> {
         self.ids.get(id).copied()
     }
 
-    /// The session goes by these ids no longer.
-    pub fn release<'a>(&mut self, session: u32, ids: impl IntoIterator<Item = &'a String>) {
+    /// Forgets ids of a session that has ended.
+    pub(super) fn release<'a>(&mut self, session: u32, ids: impl IntoIterator<Item = &'a String>) {
         for id in ids {
             if self.owner(id) == Some(session) {
                 self.ids.remove(id);
@@ -191,8 +169,8 @@ impl Tally {
         }
     }
 
-    /// A session has come to its end, or to what is wrong with it.
-    pub fn ended(&mut self, era: Era, broken: Option<Example>) {
+    /// Counts a session that has ended, or is broken.
+    pub(super) fn ended(&mut self, era: Era, broken: Option<Example>) {
         let ended = broken.as_ref().map_or(Ok(()), |example| Err(&example.defect));
         let of_era = match era {
             Era::Sessioned => &mut self.sessioned,
@@ -206,7 +184,7 @@ impl Tally {
             Defect::Lost(reason) => *self.reasons.entry(*reason).or_default() += 1,
             Defect::NoSession { minted_by, served_by } => {
                 let to = self.learn(&served_by.process);
-                // Before anything is minted, an instance is asked for, wherever it runs.
+                // Before the session exists, only the instance that was asked is known, not the process.
                 let from = match minted_by.process.is_unknown() {
                     true => to,
                     false => self.learn(&minted_by.process),
@@ -231,7 +209,7 @@ impl Tally {
     }
 }
 
-/// Whether something that tells processes apart is known of both.
+/// Whether one of the names is known of both.
 fn shares(one: &Process, other: &Process) -> bool {
     (one.boot.is_some() && other.boot.is_some())
         || (one.replica_tag.is_some() && other.replica_tag.is_some())

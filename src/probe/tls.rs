@@ -1,10 +1,13 @@
-//! Whom a probe trusts at the other end of https.
+//! Which certificates a probe trusts for https.
 //!
-//! Owns the choice between the system's roots, a file of roots, and anyone at all. Refuses to go on with
-//! no root whatever: every handshake would fail for a reason that nobody sees.
+//! Owns the choice between the system's roots, a file with more roots, and any certificate. Refuses to start without any
+//! root, since every handshake would fail.
 //! Trap: an image without a certificate store has no roots; `SSL_CERT_FILE` or `--cacert` names some.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tokio_rustls::{
     TlsConnector,
@@ -16,59 +19,38 @@ use tokio_rustls::{
     },
 };
 
-/// Whose certificates are good.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// Those that the system trusts (or `SSL_CERT_FILE`).
-    System,
-    /// Those, and the roots of this PEM file.
-    File(PathBuf),
-    /// Anybody's.
-    Anyone,
-}
-
-/// Why https cannot be spoken.
+/// Why https is not possible.
 #[derive(Debug, thiserror::Error)]
 pub enum BadTrust {
-    /// The file holds no certificate that can be used.
     #[error("--cacert {}: {problem}", file.display())]
-    File {
-        /// What was named.
-        file: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// There is nobody to trust.
+    File { file: PathBuf, problem: String },
     #[error("this system has no certificate roots: give --cacert FILE, or set SSL_CERT_FILE")]
     NoRoots,
-    /// The cryptography does not come up to what TLS needs.
     #[error("TLS: {0}")]
     Tls(#[from] Error),
 }
 
-/// What makes TLS connections, with HTTP/1.1 to be spoken on them.
-pub fn connector(trust: &Trust) -> Result<TlsConnector, BadTrust> {
+/// A connector for HTTP/1.1. Trusts the roots of the system (or `SSL_CERT_FILE`) and those in `cacert`, a PEM file;
+/// or, if `insecure`, any certificate.
+pub(super) fn connector(cacert: Option<&Path>, insecure: bool) -> Result<TlsConnector, BadTrust> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?;
-    let mut config = match trust {
-        Trust::System => builder.with_root_certificates(roots(None)?),
-        Trust::File(file) => builder.with_root_certificates(roots(Some(file))?),
-        Trust::Anyone => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider)))
-        }
+    let mut config = match insecure {
+        false => builder.with_root_certificates(roots(cacert)?),
+        true => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider))),
     }
     .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-fn roots(file: Option<&PathBuf>) -> Result<RootCertStore, BadTrust> {
+fn roots(file: Option<&Path>) -> Result<RootCertStore, BadTrust> {
     let mut roots = RootCertStore::empty();
-    // What cannot be read there is no reason not to use the rest.
+    // A store may hold certificates that cannot be parsed; the rest is used.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(file) = file {
-        let bad = |problem: String| BadTrust::File { file: file.clone(), problem };
+        let bad = |problem: String| BadTrust::File { file: file.into(), problem };
         let read = CertificateDer::pem_file_iter(file)
             .and_then(Iterator::collect::<Result<Vec<_>, pem::Error>>);
         let certificates = read.map_err(|error| bad(error.to_string()))?;
@@ -82,7 +64,7 @@ fn roots(file: Option<&PathBuf>) -> Result<RootCertStore, BadTrust> {
     if roots.is_empty() { Err(BadTrust::NoRoots) } else { Ok(roots) }
 }
 
-/// Takes any certificate, as `--insecure` asks. The handshake itself is still verified.
+/// Accepts any certificate; the handshake signatures are still verified.
 #[derive(Debug)]
 struct Anyone(Arc<CryptoProvider>);
 

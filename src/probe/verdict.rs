@@ -1,9 +1,8 @@
-//! What can be said of one session of a probe.
+//! What a probe can say of one session.
 //!
-//! Owns the closed lists [`Defect`], [`Reason`] and [`Cause`], and [`Place`]: who minted, who served.
-//! Refuses to guess from the form of an id: proxies may hand out ids of their own, so only what answers
-//! say counts.
-//! Trap: what two places do not both say cannot tell them apart.
+//! Owns the closed lists [`Defect`], [`Reason`] and [`Cause`], and [`Place`]: which instance of which process created a
+//! session, and which one answered. Places are read from answers, not from ids, since proxies may hand out their own ids.
+//! Trap: two places can be told apart only by what is known of both.
 
 use std::fmt;
 
@@ -13,24 +12,24 @@ use serde::{Deserialize, Serialize};
 use crate::wire::headers::{BOOT_HEADER, INSTANCE_HEADER, REPLICA_HEADER};
 
 /// A process, by whatever is known of it. Shown as `pod-7 (tag a1, boot 3fd)`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Process {
-    /// The replica's name (`Mcp-Echo-Replica`).
-    pub replica: Option<Box<str>>,
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Process {
+    /// `Mcp-Echo-Replica`.
+    pub(super) replica: Option<Box<str>>,
     /// Digits 1-2 of its ids.
-    pub replica_tag: Option<Box<str>>,
-    /// Digits 3-5 of its ids: which start of it.
-    pub boot: Option<Box<str>>,
+    pub(super) replica_tag: Option<Box<str>>,
+    /// Digits 3-5 of its ids, which change with each start.
+    pub(super) boot: Option<Box<str>>,
 }
 
-/// One of the ten in a process, as far as is known.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Place {
-    /// Which of the ten.
-    pub instance: Option<u8>,
-    /// Where it runs.
+/// An instance in a process, as far as is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Place {
+    pub(super) instance: Option<u8>,
     #[serde(flatten)]
-    pub process: Process,
+    pub(super) process: Process,
 }
 
 fn differ<T: PartialEq>(one: Option<&T>, other: Option<&T>) -> bool {
@@ -38,20 +37,19 @@ fn differ<T: PartialEq>(one: Option<&T>, other: Option<&T>) -> bool {
 }
 
 impl Process {
-    /// Whether nothing is known of it.
-    pub fn is_unknown(&self) -> bool {
+    pub(super) fn is_unknown(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether nothing that both say differs.
-    pub fn may_be(&self, other: &Self) -> bool {
+    /// Whether nothing that is known of both differs.
+    pub(super) fn may_be(&self, other: &Self) -> bool {
         !differ(self.replica.as_ref(), other.replica.as_ref())
             && !differ(self.replica_tag.as_ref(), other.replica_tag.as_ref())
             && !differ(self.boot.as_ref(), other.boot.as_ref())
     }
 
-    /// Takes over what the other one says and this does not.
-    pub fn learn(&mut self, other: &Self) {
+    /// Adds what is known of the other one and not of this.
+    pub(super) fn learn(&mut self, other: &Self) {
         for (known, said) in [
             (&mut self.replica, &other.replica),
             (&mut self.replica_tag, &other.replica_tag),
@@ -77,12 +75,12 @@ impl fmt::Display for Process {
     }
 }
 
-/// Longest name that is taken from an answer. Bytes; those of ours are shorter.
+/// Longest name in an answer. Bytes. Longer ones are ignored.
 const MAX_NAME: usize = 100;
 
 impl Place {
-    /// What the headers of an answer say of who gave it.
-    pub fn of_headers(headers: &HeaderMap) -> Self {
+    /// Who sent an answer, according to its headers.
+    pub(super) fn of_headers(headers: &HeaderMap) -> Self {
         let text = |name: &HeaderName| {
             let value = headers.get(name)?.to_str().ok()?;
             (!value.is_empty() && value.len() <= MAX_NAME).then(|| Box::from(value))
@@ -97,14 +95,12 @@ impl Place {
         }
     }
 
-    /// See [`Process::may_be`].
-    pub fn may_be(&self, other: &Self) -> bool {
+    pub(super) fn may_be(&self, other: &Self) -> bool {
         !differ(self.instance.as_ref(), other.instance.as_ref())
             && self.process.may_be(&other.process)
     }
 
-    /// See [`Process::learn`].
-    pub fn learn(&mut self, other: &Self) {
+    pub(super) fn learn(&mut self, other: &Self) {
         self.instance = self.instance.or(other.instance);
         self.process.learn(&other.process);
     }
@@ -120,42 +116,22 @@ impl fmt::Display for Place {
     }
 }
 
-/// `minted_by` and `served_by`, as bodies write them.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct WrittenPlace {
-    instance: Option<u8>,
-    replica: Option<Box<str>>,
-    replica_tag: Option<Box<str>>,
-    boot: Option<Box<str>>,
-}
-
-impl From<WrittenPlace> for Place {
-    fn from(written: WrittenPlace) -> Self {
-        let WrittenPlace { instance, replica, replica_tag, boot } = written;
-        Self { instance, process: Process { replica, replica_tag, boot } }
-    }
-}
-
 /// Why a session is lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    /// It was idle for too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reason {
     Expired,
-    /// Somebody else ended it.
+    /// Someone else ended it.
     Terminated,
-    /// Its server was started again.
+    /// Its server was restarted.
     EarlierBoot,
-    /// Whoever answers knows no such session.
+    /// The server says no more than that it is not found.
     Unknown,
-    /// Another session answered, begun for the request: the id did not arrive.
+    /// The id did not arrive, so the server answered in a new session, or in none.
     Replaced,
 }
 
 impl Reason {
-    /// As the report writes it.
-    pub const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Expired => "expired",
             Self::Terminated => "terminated",
@@ -166,26 +142,22 @@ impl Reason {
     }
 }
 
-/// What went wrong around the messages.
+/// What failed about a request, apart from its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Cause {
-    /// No connection.
+pub(super) enum Cause {
     Connect,
-    /// A connection without a trusted peer.
     Tls,
-    /// No whole answer in time.
     Timeout,
-    /// The connection broke.
     Broken,
-    /// An HTTP status that tells nothing of the session.
+    /// An HTTP status.
     Status(u16),
-    /// A JSON-RPC error that tells nothing of the session.
+    /// A JSON-RPC error code.
     Rpc(i64),
-    /// A tool said that it failed.
+    /// A tool's error result.
     Tool,
     /// The server lacks a tool that the probe needs.
     NoTool,
-    /// The answer is not what MCP says.
+    /// The answer does not conform to MCP.
     Protocol,
 }
 
@@ -205,27 +177,22 @@ impl fmt::Display for Cause {
     }
 }
 
-/// Why a session is not whole.
+/// What is wrong with a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Defect {
-    /// It is gone where it was minted.
+pub(super) enum Defect {
+    /// It is gone from the place that created it.
     Lost(Reason),
-    /// Another than the one that minted it was asked.
-    NoSession {
-        /// Who minted it; before that, who was asked for.
-        minted_by: Place,
-        /// Who answered.
-        served_by: Place,
-    },
-    /// An answer held what was not this session's.
+    /// The request reached another place than the one that created the session. `minted_by` is the place that was asked
+    /// for, if the session does not exist yet.
+    NoSession { minted_by: Place, served_by: Place },
+    /// An answer held the data of another session.
     Crossed(String),
-    /// It could not be seen to its end.
+    /// A request failed.
     Failed(Cause, String),
 }
 
 impl Defect {
-    /// Which of the lists it belongs to.
-    pub const fn as_str(&self) -> &'static str {
+    pub(super) const fn as_str(&self) -> &'static str {
         match self {
             Self::Lost(_) => "lost",
             Self::NoSession { .. } => "no_session",
@@ -248,18 +215,17 @@ impl fmt::Display for Defect {
     }
 }
 
-/// Why a session was not found, in the server's words.
+/// What the server says of a session that it does not find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
-    /// The server knows that somebody else minted it.
+pub(super) enum Said {
+    /// Another instance or replica created it.
     Elsewhere,
-    /// The server knows what became of it, or not.
     Gone(Reason),
 }
 
 impl Said {
-    /// Reads `error.data.reason` of a 404; what is not known says nothing.
-    pub fn of_reason(reason: &str) -> Self {
+    /// Reads `error.data.reason` of a 404.
+    pub(super) fn of_reason(reason: &str) -> Self {
         match reason {
             "other_instance" | "other_replica" => Self::Elsewhere,
             "expired" => Self::Gone(Reason::Expired),
@@ -269,9 +235,8 @@ impl Said {
         }
     }
 
-    /// Reads the text of a tool that found no session behind a handle, which has nothing else to say it
-    /// with; `None` if it says something else.
-    pub fn of_text(text: &str) -> Option<Self> {
+    /// Reads the error text of a tool that did not find the session of a handle; `None` if the error is another one.
+    pub(super) fn of_text(text: &str) -> Option<Self> {
         let said = text.strip_prefix("session not found")?;
         Some(if said.contains("minted this id") {
             Self::Elsewhere
@@ -286,12 +251,12 @@ impl Said {
         })
     }
 
-    /// What it means for a session that this place minted and that place was asked for.
-    pub fn judge(self, minted_by: Place, served_by: Place) -> Defect {
+    /// The defect of a session that was created at the one place and not found at the other.
+    pub(super) fn judge(self, minted_by: Place, served_by: Place) -> Defect {
         let renamed =
             differ(minted_by.process.replica.as_ref(), served_by.process.replica.as_ref());
         match self {
-            // A restart changes the boot and leaves the name.
+            // A restart changes the boot but not the name.
             Self::Gone(Reason::EarlierBoot) if !renamed => Defect::Lost(Reason::EarlierBoot),
             Self::Gone(reason) if minted_by.may_be(&served_by) => Defect::Lost(reason),
             Self::Elsewhere | Self::Gone(_) => Defect::NoSession { minted_by, served_by },

@@ -1,51 +1,42 @@
-//! A tool call in a session: what this era makes of the one way of a call.
+//! A tool call in a session.
 //!
-//! Owns the choice between an answer at once, one that is waited for, and a stream; and what a call that takes time keeps.
-//! Trap: such a call belongs to the session, not to the request, so it goes on when its client has gone away.
+//! Owns the choice between an answer at once, one that is waited for, and a stream; and the questions to the client,
+//! which are sent as requests on the call's stream. The tool is then run again with the answers, so it never waits itself.
+//! Traps: a call that takes time belongs to the session and goes on when its client disconnects. Questions go to the
+//! connection's session, while the call may work on the session of a handle.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use super::{
-    ERA, Sessioned, Started,
-    run::{Answer, Run, settle},
-};
+use bytes::Bytes;
+use futures_util::future::join_all;
+use serde_json::Value;
+use tokio::time::sleep;
+
+use super::{ERA, Sessioned, Started};
 use crate::{
     failure::Failure,
-    lifecycle::outcome_of,
+    http::body::AnswerForms,
     mcp::{
-        call::{self, Call, Front, ToolCall},
-        dispatch,
-        exchange::Exchange,
+        Endpoint,
+        call::{self, Call, Front, OwnedCall, ToolCall},
+        dispatch::{self, invalid},
+        exchange::{Exchange, refuse_in_band},
     },
-    observe::outcome::RequestOutcome,
+    observe::{outcome::RequestOutcome, record::RequestRecord},
     session::{conversation::Conversation, record::Record, store::Lease, stream::EventLog},
     tools::{
         Tool,
         arguments::BadArguments,
-        call::{ClientFacts, Prepared},
+        call::{CallContext, ClientFacts, Outcome, Prepared},
     },
     wire::{
-        inputs::Inputs,
-        jsonrpc::{Id, OwnedId},
+        inputs::{self, InputRequest, Inputs, Questions},
+        jsonrpc::{self, Id, OwnedId},
         model::ToolResult,
         params::Params,
         version::Feature,
     },
 };
-
-/// What a call that takes time keeps: the connection's session and the one that is worked on, awake; and its name in the
-/// first, to be cancelled by.
-struct UnderWay {
-    conversation: Arc<Conversation>,
-    id: OwnedId,
-    _leases: [Lease; 2],
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.conversation.end_call(self.id.get());
-    }
-}
 
 impl Front for Sessioned<'_> {
     fn exchange(&self) -> Exchange<'_> {
@@ -55,10 +46,10 @@ impl Front for Sessioned<'_> {
     fn admit(&self, call: &ToolCall<'_>) -> Result<(), Failure> {
         match call.tool.large && !self.alone {
             false => Ok(()),
-            true => Err(Failure::InvalidParams(format!(
+            true => invalid(format!(
                 "{} must not be part of a batch; send it by itself",
                 call.tool.name
-            ))),
+            )),
         }
     }
 
@@ -69,7 +60,7 @@ impl Front for Sessioned<'_> {
     fn misfit(&self, bad: BadArguments) -> Result<ToolResult, Failure> {
         match self.version.has(Feature::ArgumentErrorsAreResults) {
             true => Ok(ToolResult::error(bad.to_string())),
-            false => Err(Failure::InvalidParams(bad.to_string())),
+            false => invalid(bad.to_string()),
         }
     }
 
@@ -80,14 +71,13 @@ impl Front for Sessioned<'_> {
         Ok(Some(session.clone()))
     }
 
-    /// Whatever is said before the answer needs a stream; and so does an answer that takes its time and must be an event,
-    /// so that it can be waited for, and resumed.
+    /// A stream is needed to send anything before the answer, and for an answer that takes time and must be an event, so
+    /// that the client can resume if it is disconnected.
     fn stream(&self, tool: &Tool, prepared: &Prepared) -> Option<Arc<EventLog>> {
         let waits = !matches!(prepared, Prepared::Now(_)) && self.exchange.wants_events();
         let speaks = tool.streams && self.exchange.can_stream();
         let session = self.session.as_ref().filter(|_| self.alone && (speaks || waits))?;
-        let sessions = &self.exchange.instance().state.sessions;
-        let log = sessions.conversation(session.head.id).call_stream();
+        let log = self.exchange.sessions().conversation(session.head.id).call_stream();
         if self.version.has(Feature::PrimingEvent) {
             log.prime(self.exchange.policy().stream.retry_seconds.get());
         }
@@ -120,20 +110,15 @@ impl Sessioned<'_> {
         }
     }
 
-    /// A call that takes time or speaks before it answers.
+    /// Starts a call that takes time or sends something before its answer.
     fn take_time(&self, id: Id<'_>, call: Call<'_>, answer: Answer) -> Result<Started, Failure> {
         let Call { call, prepared, context } = call;
         let own = &self.session.as_ref().ok_or(Failure::Internal)?.head;
-        let instance = self.exchange.instance();
-        let sessions = &instance.state.sessions;
+        let sessions = self.exchange.sessions();
         let conversation = sessions.conversation(own.id);
         let cancelled = conversation.begin_call(id);
         let worked_on = context.session.as_ref().map_or(own.id, |session| session.head.id);
-        let under_way = UnderWay {
-            conversation: Arc::clone(&conversation),
-            id: id.to_owned(),
-            _leases: [own.id, worked_on].map(|id| sessions.hold(id)),
-        };
+        let id = id.to_owned();
         let stream = context.stream.clone();
         let run = Run {
             endpoint: Arc::clone(self.exchange.endpoint),
@@ -141,40 +126,170 @@ impl Sessioned<'_> {
             conversation,
             context: Arc::new(context),
             call: call.to_owned(),
-            id: id.to_owned(),
+            id: id.clone(),
             answer,
+            _leases: [own.id, worked_on].map(|id| sessions.hold(id)),
         };
-        let (id, record) = (id.to_owned(), Arc::clone(&self.exchange.inbound.record));
-        let noted = Arc::clone(&record);
-        // `None` if the client takes its request back: then there is to be no response.
+        let inbound = Arc::clone(self.exchange.inbound);
         let work = async move {
-            let _under_way = under_way;
-            tokio::select! {
-                message = run.complete(prepared) => Some(message),
-                () = cancelled.cancelled() => {
-                    record.set_outcome(RequestOutcome::Cancelled);
-                    None
-                }
-            }
+            call::unless_cancelled(run.complete(prepared), cancelled, &inbound.record).await
         };
         let Some(log) = stream else {
-            // A JSON answer must have a body, though.
+            // The body of a JSON response must not be empty, even if the call is cancelled.
             return Ok(Started::Later(Box::pin(async move {
                 let message = work.await;
                 message.unwrap_or_else(|| Failure::Cancelled.to_message(Some(id.get()), ERA))
             })));
         };
-        let writer = Arc::clone(&log);
-        instance.process.lifecycle.spawn(async move {
-            let message = outcome_of(work).await.unwrap_or_else(|| {
-                noted.set_outcome(RequestOutcome::Internal);
-                Some(Failure::Internal.to_message(Some(id.get()), ERA))
-            });
-            if let Some(message) = message {
-                writer.send(&message).await;
-            }
-            writer.finish();
-        });
+        call::answer_on_stream(&self.exchange, Arc::clone(&log), id, work);
         Ok(Started::Streaming(log))
+    }
+}
+
+/// How the outcome of a call becomes its answer.
+#[derive(Clone, Copy)]
+struct Answer {
+    tool: &'static Tool,
+    /// Whether the revision has audio content.
+    audio: bool,
+}
+
+impl Answer {
+    fn of(
+        self,
+        id: Id<'_>,
+        record: &RequestRecord,
+        outcome: Outcome<ToolResult>,
+    ) -> Result<Bytes, Failure> {
+        let result = match outcome {
+            Outcome::Done(result) if self.audio => result,
+            Outcome::Done(result) => result.without_audio(),
+            Outcome::Failed(failure) => return Err(failure),
+            // `settle` or `Run` has dealt with questions.
+            Outcome::NeedInput { .. } => return Err(Failure::Internal),
+        };
+        record.set_outcome(RequestOutcome::of_tool(result.is_error));
+        Ok(jsonrpc::success_with(id, |message| {
+            message.push(b'{');
+            result.write_members(message);
+            message.push(b'}');
+        }))
+    }
+}
+
+/// Turns questions that this client cannot be asked into an error result. Other questions are left for [`Run`] to ask.
+fn settle(outcome: Outcome<ToolResult>, context: &CallContext) -> Outcome<ToolResult> {
+    let lacks = |required: Value| {
+        ToolResult::error(format!(
+            "the client has not declared a capability that this tool needs: {required}"
+        ))
+    };
+    match outcome {
+        Outcome::NeedInput { .. } if context.stream.is_none() => ToolResult::error(
+            "this tool asks its client, and the client takes no event stream: see its Accept header",
+        )
+        .into(),
+        Outcome::NeedInput { requests, state } => {
+            match inputs::missing(&requests, context.client.capabilities) {
+                Some(required) => lacks(required).into(),
+                None => Outcome::NeedInput { requests, state },
+            }
+        }
+        Outcome::Failed(Failure::MissingCapability(required)) => lacks(required).into(),
+        other => other,
+    }
+}
+
+/// A call that takes time, with all that is needed to run its tool again once the client has answered. Until it is dropped
+/// the client can cancel the call, and its sessions do not expire.
+struct Run {
+    endpoint: Arc<Endpoint>,
+    forms: AnswerForms,
+    /// Of the connection's session.
+    conversation: Arc<Conversation>,
+    context: Arc<CallContext>,
+    call: OwnedCall,
+    id: OwnedId,
+    answer: Answer,
+    _leases: [Lease; 2],
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.conversation.end_call(self.id.get());
+    }
+}
+
+impl Run {
+    /// Runs the tool, asking the client as often as it has questions, and returns the message that answers the call.
+    async fn complete(self, prepared: Prepared) -> Bytes {
+        let outcome = self.outcome(prepared).await;
+        let (id, record) = (self.id.get(), &self.context.inbound.record);
+        self.answer
+            .of(id, record, outcome)
+            .unwrap_or_else(|failure| refuse_in_band(record, &failure, id, ERA))
+    }
+
+    async fn outcome(&self, mut prepared: Prepared) -> Outcome<ToolResult> {
+        let tool = self.answer.tool;
+        let failed = async |text: String| {
+            call::count(tool, &self.context, ToolResult::error(text).into()).await
+        };
+        loop {
+            if let Prepared::Task { required: true, .. } = prepared {
+                let text =
+                    "this tool runs as a task, which only revision 2026-07-28 and later have";
+                return failed(text.to_owned()).await;
+            }
+            let (requests, state) = match call::run(tool, &self.context, prepared, settle).await {
+                Outcome::NeedInput { requests, state } => (requests, state),
+                outcome => return outcome,
+            };
+            let inputs = match self.ask(requests).await {
+                Ok(responses) => Inputs { responses, state },
+                Err(problem) => return failed(problem).await,
+            };
+            let (endpoint, inbound) = (&self.endpoint, &self.context.inbound);
+            let exchange = Exchange { endpoint, inbound, forms: self.forms, era: ERA };
+            prepared = match self.call.get().prepare(&exchange, &inputs) {
+                Ok((prepared, _)) => prepared,
+                Err(bad) => return failed(bad.to_string()).await,
+            };
+        }
+    }
+
+    /// Sends questions to the client on the call's stream, and waits for all answers.
+    async fn ask(&self, requests: Questions) -> Result<BTreeMap<String, Value>, String> {
+        let Some(stream) = &self.context.stream else {
+            return Err("the client takes no event stream, so it cannot be asked".to_owned());
+        };
+        let mut waiting = Vec::with_capacity(requests.len());
+        for (key, InputRequest { kind, params }) in requests {
+            let (id, answer) = self.conversation.ask();
+            stream.send(&jsonrpc::request(id, kind.method(), &params)).await;
+            waiting.push(async move { (key, kind, answer.await) });
+        }
+        let session = &self.context.instance.policy.config.session;
+        let patience = session.answer_timeout_seconds.get();
+        let answers = tokio::select! {
+            answers = join_all(waiting) => answers,
+            () = sleep(patience) => {
+                let seconds = patience.as_secs_f64();
+                return Err(format!(
+                    "the client did not answer within {seconds} seconds (session.answer_timeout_seconds)"
+                ));
+            }
+            () = self.conversation.closed().cancelled() => {
+                return Err("the session ended before the client answered".to_owned());
+            }
+        };
+        let mut responses = BTreeMap::new();
+        for (key, kind, answer) in answers {
+            match answer {
+                Ok(Some(answer)) if answer.is_object() => responses.insert(key.to_owned(), answer),
+                _ => return Err(format!("the client answered {} with an error", kind.method())),
+            };
+        }
+        Ok(responses)
     }
 }

@@ -1,8 +1,8 @@
-//! GET: a standalone stream on which the server speaks first, or one that is picked up again.
+//! GET: opens a standalone stream, or resumes an earlier one.
 //!
-//! Owns the opening of both and what an open one keeps. Refuses an event id that was never sent, and one stream more than
-//! `session.max_streams`.
-//! Trap: an open stream keeps its session awake, so what it holds must go when its body is dropped.
+//! Owns both, and what an open stream holds. Refuses a `Last-Event-ID` that was never sent, and more than
+//! `session.max_streams` streams.
+//! Trap: an open stream keeps its session from expiring, so its lease must end when the response body is dropped.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use axum::response::Response;
 use super::Sessioned;
 use crate::{
     failure::Failure,
-    mcp::{exchange::Exchange, reply::Reply},
+    mcp::exchange::{Exchange, Reply},
     observe::metrics::StreamKind,
     session::{
         conversation::Conversation,
@@ -22,7 +22,7 @@ use crate::{
     wire::{headers::LAST_EVENT_ID_HEADER, sse, version::Feature},
 };
 
-/// What an open stream keeps: the session, awake; its place among the session's streams, and in the counts.
+/// Counts a stream as open, and keeps its session from expiring, until dropped.
 struct Following {
     conversation: Arc<Conversation>,
     _lease: Lease,
@@ -35,7 +35,6 @@ impl Drop for Following {
     }
 }
 
-/// Answers a GET.
 pub(in crate::mcp) async fn listen(exchange: Exchange<'_>) -> Result<Response, Failure> {
     if !exchange.forms.events {
         return Err(Failure::NotAcceptable { needed: "text/event-stream" });
@@ -59,7 +58,7 @@ pub(in crate::mcp) async fn listen(exchange: Exchange<'_>) -> Result<Response, F
     let closed = conversation.closed().clone();
     let following = Following {
         conversation,
-        _lease: instance.state.sessions.hold(head.id),
+        _lease: exchange.sessions().hold(head.id),
         _open: instance.open_stream(StreamKind::Standalone, Some(head.reference)),
     };
     let keep_alive = policy.stream.keep_alive_seconds.get();
@@ -68,7 +67,7 @@ pub(in crate::mcp) async fn listen(exchange: Exchange<'_>) -> Result<Response, F
 }
 
 impl Sessioned<'_> {
-    /// The stream that `Last-Event-ID` names, and the event after which it goes on.
+    /// The stream that `Last-Event-ID` names, and the number of that event.
     fn resumed(&self) -> Result<Option<(Arc<EventLog>, u64)>, Failure> {
         let Some(text) = self.header(&LAST_EVENT_ID_HEADER, "Last-Event-ID")? else {
             return Ok(None);

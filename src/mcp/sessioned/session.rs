@@ -1,7 +1,7 @@
-//! What a session id means for a request.
+//! The session of a request.
 //!
-//! Owns the look-up, the implicit session, the handshake and the end by DELETE.
-//! Trap: a session is begun only by a request that is known to be valid.
+//! Owns finding it by `Mcp-Session-Id`, creating it by `initialize` or implicitly, and ending it by DELETE.
+//! Trap: only a request that is known to be valid may create a session.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use crate::{
     failure::Failure,
     id::{EndReason, SessionRef},
     mcp::{
-        dispatch::{no_session, require},
-        exchange::Exchange,
-        reply::Reply,
+        call::commit_if_live,
+        dispatch::{invalid, no_session, require},
+        exchange::{Exchange, Reply},
     },
     session::{
         conversation::Conversation,
         record::{Change, Client, Handshake, Record, Want},
-        store::{NotCommitted, NotLoaded, Unavailable},
+        store::{NotLoaded, Unavailable},
     },
     wire::{
         headers::{SESSION_HEADER, Single, VERSION_HEADER, single},
@@ -32,49 +32,43 @@ use crate::{
     },
 };
 
-/// `clientInfo` texts are kept as long as the session, so they are bounded. Bytes.
+/// Longest text in `clientInfo`, which is kept as long as the session. Bytes.
 const MAX_CLIENT_TEXT: usize = 256;
 
-/// Answers a DELETE: the client no longer needs the session.
+/// Answers a DELETE.
 pub(in crate::mcp) async fn terminate(exchange: Exchange<'_>) -> Result<Response, Failure> {
     let mut request = Sessioned::new(exchange);
     let id = request.existing().await?.head.id;
-    // Gone between the two look-ups is gone as well.
-    exchange.instance().state.sessions.end(id, EndReason::Client).await?;
+    // It does not matter if the session has ended since.
+    exchange.sessions().end(id, EndReason::Client).await?;
     Ok(Reply::NoContent.into_response(None))
 }
 
 impl<'a> Sessioned<'a> {
-    /// Finds the session that the headers name, if they name one, and the revision that is spoken.
+    /// Reads the revision from the headers, and finds the session if they name one.
     pub(super) async fn open(&mut self) -> Result<(), Failure> {
         let served = &self.exchange.policy().protocol.versions;
-        let named = match self.header(&VERSION_HEADER, "MCP-Protocol-Version")? {
-            None => None,
-            Some(text) => match text.parse().ok().filter(|version| served.contains(version)) {
-                Some(version) => Some(version),
-                None => return Err(Failure::UnsupportedVersion { served: served.clone() }),
-            },
-        };
-        self.version = named.unwrap_or(ProtocolVersion::UNNAMED);
+        if let Some(text) = self.header(&VERSION_HEADER, "MCP-Protocol-Version")? {
+            let named = text.parse().ok().filter(|version| served.contains(version));
+            let unsupported = || Failure::UnsupportedVersion { served: served.clone() };
+            self.version = named.ok_or_else(unsupported)?;
+        }
         let Some(id) = self.header(&SESSION_HEADER, "Mcp-Session-Id")? else { return Ok(()) };
-        let (instance, record) = (self.exchange.instance(), self.exchange.record());
-        let caller = self.exchange.inbound.caller;
-        match instance.state.sessions.load(id, caller, Want::Nothing).await {
+        let (sessions, caller) = (self.exchange.sessions(), self.exchange.inbound.caller);
+        let problem = match sessions.load(id, caller, Want::Nothing).await {
             Ok(session) => {
                 self.version = session.head.handshake.version.unwrap_or(self.version);
-                record.set_session(session.head.reference);
+                self.exchange.record().set_session(session.head.reference);
                 self.session = Some(session);
-                Ok(())
+                return Ok(());
             }
             Err(NotLoaded::Gone(gone)) => {
-                record.set_session(SessionRef::of(id));
-                Err(Failure::NoSession(no_session(instance, id, gone)))
+                Failure::NoSession(no_session(self.exchange.instance(), id, gone))
             }
-            Err(NotLoaded::Unavailable) => {
-                record.set_session(SessionRef::of(id));
-                Err(Unavailable.into())
-            }
-        }
+            Err(NotLoaded::Unavailable) => Unavailable.into(),
+        };
+        self.exchange.record().set_session(SessionRef::of(id));
+        Err(problem)
     }
 
     /// The session that GET and DELETE must name.
@@ -83,7 +77,7 @@ impl<'a> Sessioned<'a> {
         self.session.as_ref().ok_or(Failure::SessionRequired)
     }
 
-    /// A header that may appear once, as visible ASCII.
+    /// A header that may appear once, in visible ASCII. `shown` is its name as error messages spell it.
     pub(super) fn header(
         &self,
         name: &HeaderName,
@@ -96,13 +90,13 @@ impl<'a> Sessioned<'a> {
         }
     }
 
-    /// Fails where a session is required and none was named.
+    /// Fails if the request names no session and none may be created implicitly.
     pub(super) fn require_session_or_implicit(&self) -> Result<(), Failure> {
         let fine = self.session.is_some() || self.exchange.policy().session.implicit;
         fine.then_some(()).ok_or(Failure::SessionRequired)
     }
 
-    /// The session; made now if the request named none. Only for requests that are known to be valid.
+    /// The session, which is created now if the request named none. Only for requests that are known to be valid.
     pub(super) async fn session(&mut self) -> Result<&Record, Failure> {
         if self.session.is_none() {
             self.require_session_or_implicit()?;
@@ -115,41 +109,32 @@ impl<'a> Sessioned<'a> {
     }
 
     async fn begin(&mut self, handshake: Handshake) -> Result<(), Failure> {
-        let sessions = &self.exchange.instance().state.sessions;
-        let session = sessions.create(handshake, self.exchange.inbound.caller).await?;
+        let caller = self.exchange.inbound.caller;
+        let session = self.exchange.sessions().create(handshake, caller).await?;
         self.exchange.record().set_session(session.head.reference);
         self.session = Some(session);
         Ok(())
     }
 
-    /// What is open for the session, made if there was nothing; the session is made now if there is none.
+    /// The conversation of [`session`](Self::session), begun now if there was none.
     pub(super) async fn conversation(&mut self) -> Result<Arc<Conversation>, Failure> {
         let id = self.session().await?.head.id;
-        Ok(self.exchange.instance().state.sessions.conversation(id))
+        Ok(self.exchange.sessions().conversation(id))
     }
 
-    /// What is open for the session, if there is a session and anything is.
+    /// The conversation, if the request named a session and it has one.
     pub(super) fn conversation_if_any(&self) -> Option<Arc<Conversation>> {
         let id = self.session.as_ref()?.head.id;
-        self.exchange.instance().state.sessions.conversation_of(id)
+        self.exchange.sessions().conversation_of(id)
     }
 
-    /// Changes the session that the request named; one that has ended meanwhile has nothing to be changed.
+    /// Changes the session, if there is one and it has not ended meanwhile.
     pub(super) async fn commit(&self, change: Change<'_>) -> Result<(), Failure> {
         let Some(session) = &self.session else { return Ok(()) };
-        let sessions = &self.exchange.instance().state.sessions;
-        match sessions.commit(&session.head, change, &self.exchange.policy().session).await {
-            Ok(_) | Err(NotCommitted::Gone(_) | NotCommitted::Quota(_)) => Ok(()),
-            Err(NotCommitted::Unavailable) => Err(Unavailable.into()),
-        }
+        Ok(commit_if_live(self.exchange.instance(), session, change).await?)
     }
 
-    /// Notes `notifications/initialized`.
-    pub(super) async fn set_initialized(&self) -> Result<(), Failure> {
-        self.commit(Change { initialized: true, ..Change::default() }).await
-    }
-
-    /// Always a new session, whatever id the request carries.
+    /// `initialize`. Always creates a new session, whatever id the request carries.
     pub(super) async fn initialize(
         &mut self,
         id: Id<'_>,
@@ -160,9 +145,9 @@ impl<'a> Sessioned<'a> {
         let client = match client_info {
             None => None,
             Some(Nested(info)) if info.name.len().max(info.version.len()) > MAX_CLIENT_TEXT => {
-                let problem =
-                    format!("clientInfo texts must not be longer than {MAX_CLIENT_TEXT} bytes");
-                return Err(Failure::InvalidParams(problem));
+                return invalid(format!(
+                    "clientInfo texts must not be longer than {MAX_CLIENT_TEXT} bytes"
+                ));
             }
             Some(Nested(info)) => {
                 Some(Client { name: info.name.into(), version: info.version.into() })
@@ -170,7 +155,7 @@ impl<'a> Sessioned<'a> {
         };
         let Some(capabilities) = Capabilities::read(&capabilities.unwrap_or_else(|| json!({})))
         else {
-            return Err(Failure::InvalidParams("\"capabilities\" must be an object".to_owned()));
+            return invalid("\"capabilities\" must be an object");
         };
         let protocol = &self.exchange.policy().protocol;
         let served =
@@ -178,7 +163,7 @@ impl<'a> Sessioned<'a> {
         let wanted = protocol_version.parse().ok().filter(served);
         let version = wanted.unwrap_or(protocol.version);
         let capabilities = Capabilities {
-            // What the negotiated revision does not have, its client cannot mean.
+            // Ignored if the negotiated revision does not define them.
             elicitation: capabilities.elicitation && version.has(Feature::FormElicitation),
             elicitation_url: capabilities.elicitation_url && version.has(Feature::UrlElicitation),
             tasks: false,

@@ -1,21 +1,19 @@
-//! A tool call that stands for itself: what this era makes of the one way of a call.
+//! A tool call without a connection's session.
 //!
 //! Owns the choice between an answer at once, one that is waited for, a stream and a task.
-//! Trap: work that takes time belongs to the answer: it is dropped with it when the client goes away.
+//! Trap: a call that takes time belongs to its response, and is dropped with it when the client disconnects.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::{ERA, Stateless, headers};
+use super::{ERA, Stateless, metadata};
 use crate::{
     failure::Failure,
-    lifecycle::outcome_of,
     mcp::{
         call::{self, Call, Front, ToolCall},
-        exchange::Exchange,
-        reply::Reply,
+        exchange::{Exchange, Reply, refuse_in_band},
     },
     observe::outcome::RequestOutcome,
     session::{record::Record, stream::EventLog},
@@ -38,7 +36,7 @@ impl Front for Stateless<'_> {
     }
 
     fn admit(&self, call: &ToolCall<'_>) -> Result<(), Failure> {
-        headers::check_mirrored(self.exchange.inbound.headers(), call)
+        metadata::check_mirrored(self.exchange.inbound.headers(), call)
     }
 
     fn inputs(&self, call: &ToolCall<'_>, params: &Params<'_>) -> Result<Inputs, Failure> {
@@ -58,7 +56,7 @@ impl Front for Stateless<'_> {
     }
 }
 
-/// Here nothing is settled before it is counted: questions are results, and failures errors.
+/// Changes nothing: in this era, questions are results and failures are errors.
 pub(super) fn settle(outcome: Outcome<ToolResult>, _: &CallContext) -> Outcome<ToolResult> {
     outcome
 }
@@ -85,48 +83,39 @@ impl Stateless<'_> {
         }
     }
 
-    /// A call that takes time or speaks before it answers.
+    /// Runs a call that takes time or sends something before its answer.
     async fn take_time(&self, id: Id<'_>, call: Call<'_>) -> Result<Reply, Failure> {
         let Call { call, prepared, context } = call;
         let context = Arc::new(context);
-        let instance = self.exchange.instance();
-        // The session, if there is one, stays awake while the call runs.
+        // Keeps the session from expiring while the call runs.
         let session = context.session.as_ref();
-        let lease = session.map(|session| instance.state.sessions.hold(session.head.id));
+        let lease = session.map(|session| self.exchange.sessions().hold(session.head.id));
         let Some(log) = context.stream.clone() else {
-            // Dropped with the request if the client goes away.
+            // Dropped with the request if the client disconnects.
             let outcome = call::run(call.tool, &context, prepared, settle).await;
             drop(lease);
             return Ok(self.exchange.whole(self.finish(id, &call, &context, outcome)?));
         };
         let gone = CancellationToken::new();
-        let (writer, cancelled) = (Arc::clone(&log), gone.clone());
+        let cancelled = gone.clone();
         let (endpoint, inbound) =
             (Arc::clone(self.exchange.endpoint), Arc::clone(self.exchange.inbound));
-        let (id, call, forms) = (id.to_owned(), call.to_owned(), self.exchange.forms);
-        instance.process.lifecycle.spawn(async move {
-            let request = Stateless { exchange: Exchange::new(&endpoint, &inbound, forms, ERA) };
+        let (owned, call, forms) = (id.to_owned(), call.to_owned(), self.exchange.forms);
+        let work = async move {
             let _lease = lease;
-            let call = call.get();
-            let work = call::run(call.tool, &context, prepared, settle);
-            let outcome = tokio::select! {
-                outcome = outcome_of(work) => outcome,
-                () = cancelled.cancelled() => {
-                    return inbound.record.set_outcome(RequestOutcome::Cancelled);
-                }
+            let (endpoint, inbound) = (&endpoint, &inbound);
+            let exchange = Exchange { endpoint, inbound, forms, era: ERA };
+            let request = Stateless { exchange };
+            let complete = async {
+                let (id, call) = (owned.get(), call.get());
+                let outcome = call::run(call.tool, &context, prepared, settle).await;
+                let finished = request.finish(id, &call, &context, outcome);
+                finished
+                    .unwrap_or_else(|failure| refuse_in_band(&inbound.record, &failure, id, ERA))
             };
-            let finished = match outcome {
-                Some(outcome) => request.finish(id.get(), &call, &context, outcome),
-                None => Err(Failure::Internal),
-            };
-            let message = finished.unwrap_or_else(|failure| {
-                inbound.record.set_outcome(failure.outcome());
-                failure.to_message(Some(id.get()), ERA)
-            });
-            writer.send(&message).await;
-            writer.finish();
-        });
-        // A call ends with its reader.
+            call::unless_cancelled(complete, cancelled, &inbound.record).await
+        };
+        call::answer_on_stream(&self.exchange, Arc::clone(&log), id.to_owned(), work);
         Ok(self.exchange.follow(log, gone.drop_guard()))
     }
 

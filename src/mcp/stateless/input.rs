@@ -1,8 +1,9 @@
-//! Questions to the client by results, and its answers (2026-07-28, basic/patterns/mrtr).
+//! Multi round-trip requests: questions to the client are results, and it repeats the request with its answers
+//! (2026-07-28, basic/patterns/mrtr).
 //!
-//! Owns `input_required` results and the sealed state that goes with them. Refuses a state that was sealed for another
-//! request, caller or instance.
-//! Trap: a client may answer at any replica's instance that has the seal; nothing is kept here while it thinks.
+//! Owns `input_required` results and the sealed state that the client sends back. Refuses a state that was sealed for
+//! another request, caller or instance.
+//! Trap: nothing is kept while the client thinks, since any replica with the same key may get the answers.
 
 use serde_json::{Map, Value, json};
 
@@ -12,8 +13,8 @@ use crate::{
     id::Caller,
     mcp::{
         call::ToolCall,
-        dispatch::{self, require},
-        reply::Reply,
+        dispatch::{self, invalid, require},
+        exchange::Reply,
     },
     observe::outcome::RequestOutcome,
     tools::call::{ClientFacts, Outcome},
@@ -29,7 +30,7 @@ use crate::{
 };
 
 impl Stateless<'_> {
-    /// What a carried state belongs to: the request but for its answers, the caller and the instance.
+    /// What a sealed state belongs to: the request without the client's answers, the caller and the instance.
     fn binding(&self, method: Method, name: &str, arguments: Option<Raw<'_>>) -> Binding {
         // No arguments, an empty object and null are the same call.
         let arguments =
@@ -51,7 +52,7 @@ impl Stateless<'_> {
         self.binding(Method::ToolsCall, call.tool.name, call.arguments)
     }
 
-    /// What the client has answered so far; what it carried for us must be what we gave it.
+    /// The client's answers, and the state that an earlier `input_required` result gave it.
     pub(super) fn inputs(
         &self,
         params: &Params<'_>,
@@ -61,11 +62,7 @@ impl Stateless<'_> {
         let responses = match common.input_responses {
             None | Some(Value::Null) => Map::new(),
             Some(Value::Object(responses)) => responses,
-            Some(_) => {
-                return Err(Failure::InvalidParams(
-                    "\"inputResponses\" must be an object".to_owned(),
-                ));
-            }
+            Some(_) => return invalid("\"inputResponses\" must be an object"),
         };
         let state = match &common.request_state {
             None => None,
@@ -73,14 +70,12 @@ impl Stateless<'_> {
                 let opened = self.exchange.instance().process.sealer.open(sealed, &binding());
                 Some(opened.map_err(|refused| Failure::InvalidParams(refused.to_string()))?)
             }
-            Some(_) => {
-                return Err(Failure::InvalidParams("\"requestState\" must be a string".to_owned()));
-            }
+            Some(_) => return invalid("\"requestState\" must be a string"),
         };
         Ok(Inputs { responses: responses.into_iter().collect(), state })
     }
 
-    /// An `input_required` result, or why it cannot be asked for.
+    /// An `input_required` result. Fails if the client lacks a capability for one of the questions.
     pub(super) fn ask(
         &self,
         requests: Questions,

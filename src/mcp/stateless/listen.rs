@@ -1,9 +1,9 @@
 //! `subscriptions/listen`: a stream of the changes that a client asked for (2026-07-28,
 //! basic/patterns/subscriptions).
 //!
-//! Owns the acknowledgement, which comes first and says what is honoured, and the graceful end. Refuses
-//! one subscription more than `stream.max_subscriptions`.
-//! Trap: everything on the stream is tagged with the id of the request that opened it, in its own type.
+//! Owns the acknowledgement, which is sent first and says which changes will be sent, and the graceful end. Refuses more
+//! than `stream.max_subscriptions` subscriptions.
+//! Trap: every message on the stream carries the id of the request that opened it, as the string or number that it was.
 
 use std::sync::Arc;
 
@@ -13,7 +13,11 @@ use serde_json::json;
 
 use crate::{
     failure::Failure,
-    mcp::{catalogue::Catalogue, dispatch::require, exchange::Exchange},
+    mcp::{
+        catalogue::Catalogue,
+        dispatch::{invalid, require},
+        exchange::Exchange,
+    },
     observe::metrics::StreamKind,
     session::stream::{EventLog, EventStream},
     tenant::subscriptions::Subscription,
@@ -31,10 +35,9 @@ struct ListenParams {
     notifications: Nested<Filter>,
 }
 
-/// Resources of one subscription at the most.
+/// Most resources in one subscription.
 const MAX_RESOURCES: usize = 1000;
 
-/// Opens the stream.
 pub(super) async fn open(
     exchange: &Exchange<'_>,
     id: Id<'_>,
@@ -47,8 +50,9 @@ pub(super) async fn open(
         return Err(Failure::needs_tasks());
     }
     if wanted.resource_subscriptions.len() > MAX_RESOURCES {
-        let problem = format!("\"resourceSubscriptions\" must not hold more than {MAX_RESOURCES}");
-        return Err(Failure::InvalidParams(problem));
+        return invalid(format!(
+            "\"resourceSubscriptions\" must not hold more than {MAX_RESOURCES}"
+        ));
     }
     let mut resource_subscriptions = Vec::new();
     for uri in wanted.resource_subscriptions {
@@ -83,8 +87,8 @@ pub(super) async fn open(
     Ok(EventStream::new(log, None, keep_alive, closing, guard).with_farewell(farewell))
 }
 
-/// What ends a subscription from this side: the response to its request ("Graceful Closure"), and that it
-/// is cancelled (basic/patterns/cancellation).
+/// Ends a subscription from the server's side: the response to its request ("Graceful Closure"), then
+/// `notifications/cancelled` (basic/patterns/cancellation).
 fn farewell(catalogue: &Catalogue, id: Id<'_>) -> Bytes {
     let cancelled = jsonrpc::notification(
         "notifications/cancelled",
@@ -94,8 +98,10 @@ fn farewell(catalogue: &Catalogue, id: Id<'_>) -> Bytes {
             "_meta": { META_SUBSCRIPTION: id.to_value() },
         }),
     );
-    let result = json!({ "resultType": "complete", "_meta": catalogue.meta(META_SUBSCRIPTION, id.to_value()) });
+    let mut meta = catalogue.server_meta();
+    meta[META_SUBSCRIPTION] = id.to_value();
+    let result = json!({ "resultType": "complete", "_meta": meta });
     let response = jsonrpc::success(id, result.to_string().as_bytes());
-    // The response first: it says that the end is a good one, and clients stop reading at the other.
+    // The response comes first, since clients stop reading at the cancellation.
     [sse::frame(&response, None), sse::frame(&cancelled, None)].concat().into()
 }

@@ -1,7 +1,8 @@
 //! Tasks on the wire (extension `io.modelcontextprotocol/tasks`).
 //!
-//! Owns the answer that is a task, `tasks/get`, `tasks/update` and `tasks/cancel`, and what an id that leads nowhere tells.
-//! Trap: a task must be found by the time its id goes out.
+//! Owns calls that are answered with a task, `tasks/get`, `tasks/update` and `tasks/cancel`, and the error for a task id
+//! that is not found.
+//! Trap: `tasks/get` must find a task as soon as its id has been sent.
 
 use std::sync::Arc;
 
@@ -14,8 +15,8 @@ use crate::{
     lifecycle::outcome_of,
     mcp::{
         call,
-        dispatch::{self, require},
-        reply::Reply,
+        dispatch::{self, invalid, require},
+        exchange::Reply,
     },
     session::store::Lease,
     tenant::tasks::{NotCreated, Task},
@@ -50,9 +51,9 @@ impl Stateless<'_> {
         let mut result = task.summary();
         result["resultType"] = "task".into();
         result["_meta"] = self.exchange.catalogue().server_meta();
-        // The session, if there is one, stays awake while the task works.
+        // Keeps the session from expiring while the task runs.
         let session = context.session.as_ref();
-        let lease = session.map(|session| instance.state.sessions.hold(session.head.id));
+        let lease = session.map(|session| self.exchange.sessions().hold(session.head.id));
         let work = run(Arc::clone(&context), task.asker());
         instance.process.lifecycle.spawn(run_task(task, context, tool, work, lease));
         Ok(self.exchange.whole(jsonrpc::success(id, result.to_string().as_bytes())))
@@ -72,17 +73,14 @@ impl Stateless<'_> {
         let TaskParams { task_id } = require(params.raw, "\"taskId\"")?;
         let instance = self.exchange.instance();
         let Some(task) = instance.state.tasks.find(&task_id, self.exchange.inbound.caller) else {
-            return Err(Failure::InvalidParams(unknown_task(&task_id, instance.here())));
+            return invalid(unknown_task(&task_id, instance.here()));
         };
         let result = match method {
             Method::TasksUpdate => {
                 let Common { input_responses, .. } = dispatch::common(params)?;
                 match input_responses {
                     Some(Value::Object(answers)) => task.update(&answers),
-                    _ => {
-                        let problem = "\"inputResponses\" is required, an object".to_owned();
-                        return Err(Failure::InvalidParams(problem));
-                    }
+                    _ => return invalid("\"inputResponses\" is required, an object"),
                 }
                 json!({})
             }
@@ -96,7 +94,7 @@ impl Stateless<'_> {
     }
 }
 
-/// What a task id that leads nowhere tells.
+/// Why a task id is not found, as far as the id tells.
 fn unknown_task(task_id: &str, here: MintedBy) -> String {
     let id = SessionId::parse(task_id);
     let Some(made_by) = id.and_then(SessionId::minted_by) else {
@@ -140,7 +138,7 @@ async fn run_task(
             Ok(result) => task.complete(result),
             Err(_) => fail(&Failure::Internal),
         },
-        // A task asks through itself, so this is a fault of ours.
+        // A task's questions go through `tasks/get`, so this is an internal error.
         Outcome::NeedInput { .. } => fail(&Failure::Internal),
         Outcome::Failed(failure) => fail(&failure),
     }

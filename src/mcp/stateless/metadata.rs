@@ -1,0 +1,268 @@
+//! Request metadata: `_meta`, and the headers that repeat parts of the body (2026-07-28, basic/index, "_meta";
+//! basic/transports/streamable-http, "Protocol Version Header" and "Request Metadata").
+//!
+//! Owns the check of revision and capabilities, and the comparison of `Mcp-Method`, `Mcp-Name` and `Mcp-Param-*` with the
+//! body. A header that differs from the body is refused, since a proxy in front may have acted on it; the error shows
+//! both values.
+//! Traps: only a value in the Base64 mark is decoded, not everything that looks like Base64. A client of an older
+//! revision cannot negotiate a newer one, so the error that it gets must tell its user enough.
+
+use std::{borrow::Cow, fmt::Display};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::{HeaderMap, header::AsHeaderName};
+use serde_json::{Map, Value};
+
+use super::{ERA, Stateless, VERSION};
+use crate::{
+    failure::Failure,
+    mcp::{
+        call::ToolCall,
+        catalogue,
+        dispatch::{self, invalid, read},
+    },
+    tools::{HANDLE, arguments::Fields, call::ClientFacts},
+    wire::{
+        headers::{HANDLE_HEADER, METHOD_HEADER, NAME_HEADER, Single, VERSION_HEADER, single},
+        json::Raw,
+        model::{Capabilities, InitializeParams, LogLevel},
+        params::{Meta, Params},
+        version::{Era, Method, ProtocolVersion},
+    },
+};
+
+impl Stateless<'_> {
+    /// Checks the revision and what `_meta` must hold beside it.
+    pub(super) fn check_meta(
+        &self,
+        method: &str,
+        params: &Params<'_>,
+        meta: Option<&Meta<'_>>,
+    ) -> Result<ClientFacts, Failure> {
+        let claim = meta.and_then(|meta| meta.version);
+        let header = header(self.exchange.inbound.headers(), &VERSION_HEADER)?;
+        self.refuse_handshake(claim, method, params)?;
+        let Some(header) = header else {
+            return missing("MCP-Protocol-Version", claim.map_or("nothing", Raw::get));
+        };
+        let meta = meta.ok_or(Failure::BadMeta("\"_meta\" is required"))?;
+        let claim = claim.and_then(Raw::text).ok_or(Failure::BadMeta(
+            "\"_meta\" must have \"io.modelcontextprotocol/protocolVersion\", a string",
+        ))?;
+        let capabilities = meta.capabilities.map(Raw::value);
+        let capabilities = capabilities.as_ref().and_then(Capabilities::read);
+        let capabilities = capabilities.ok_or(Failure::BadMeta(
+            "\"_meta\" must have \"io.modelcontextprotocol/clientCapabilities\", an object",
+        ))?;
+        if header != claim {
+            return differs("MCP-Protocol-Version", header, format_args!("{claim:?}"));
+        }
+        let serves = |version: &ProtocolVersion| version.era() == ERA && version.as_str() == claim;
+        if !self.exchange.policy().protocol.versions.iter().any(serves) {
+            return Err(self.unsupported(claim.into_owned()));
+        }
+        Ok(ClientFacts {
+            capabilities,
+            progress_token: dispatch::progress_token(Some(meta))?,
+            log_level: log_level(meta)?,
+            meta: params.raw_meta().map(|raw| raw.get().into()),
+            progress_messages: true,
+        })
+    }
+
+    fn unsupported(&self, requested: String) -> Failure {
+        let served = catalogue::stateless(&self.exchange.policy().protocol.versions);
+        Failure::UnsupportedRevision { requested, served }
+    }
+
+    /// Tells a client of an older revision which revisions are served, if none of them has `initialize`.
+    fn refuse_handshake(
+        &self,
+        claim: Option<Raw<'_>>,
+        method: &str,
+        params: &Params<'_>,
+    ) -> Result<(), Failure> {
+        match (claim, method) {
+            (None, "initialize") if !self.exchange.instance().serves(Era::Sessioned) => {
+                let requested = match read::<InitializeParams<'_>>(params.raw) {
+                    Ok(Some(params)) => params.protocol_version.into_owned(),
+                    _ => String::new(),
+                };
+                Err(self.unsupported(requested))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn log_level(meta: &Meta<'_>) -> Result<Option<LogLevel>, Failure> {
+    let Some(level) = meta.log_level else { return Ok(None) };
+    let known = serde_json::from_str(level.get());
+    known.map(Some).or_else(|_| invalid(format!("{} is no log level", level.get())))
+}
+
+fn mismatch<T>(problem: String) -> Result<T, Failure> {
+    Err(Failure::HeaderMismatch(problem))
+}
+
+fn missing<T>(header: &str, body: impl Display) -> Result<T, Failure> {
+    mismatch(format!("{header} header is missing, the body says {body}"))
+}
+
+fn differs<T>(header: &str, value: &str, body: impl Display) -> Result<T, Failure> {
+    mismatch(format!("{header} header value {value:?} does not match body value {body}"))
+}
+
+fn not_base64<T>(header: &str, value: &str) -> Result<T, Failure> {
+    mismatch(format!("{header} header value {value:?} is not valid Base64"))
+}
+
+/// A header that may appear once, in visible ASCII.
+fn header(
+    headers: &HeaderMap,
+    name: impl AsHeaderName + Display + Copy,
+) -> Result<Option<&str>, Failure> {
+    let text = match single(headers, name) {
+        Single::Missing => return Ok(None),
+        Single::Value(value) => value.to_str().ok(),
+        Single::Several => None,
+    };
+    match text {
+        Some(text) => Ok(Some(text.trim())),
+        None => mismatch(format!("the header {name} must stand once and be visible ASCII")),
+    }
+}
+
+/// `Mcp-Method` must equal the method of the body. Returns `None` for a method that does not exist.
+pub(super) fn check_method(headers: &HeaderMap, name: &str) -> Result<Option<Method>, Failure> {
+    match header(headers, &METHOD_HEADER)? {
+        Some(value) if value == name => Ok(Method::parse(name, VERSION)),
+        Some(value) => differs("Mcp-Method", value, format_args!("{name:?}")),
+        None => missing("Mcp-Method", format_args!("{name:?}")),
+    }
+}
+
+/// `Mcp-Name` must equal the name, URI or task id in the body, for methods that have one.
+pub(super) fn check_name(
+    headers: &HeaderMap,
+    method: Option<Method>,
+    params: &Params<'_>,
+) -> Result<(), Failure> {
+    let member = match method {
+        Some(Method::ToolsCall | Method::PromptsGet) => "name",
+        Some(Method::ResourcesRead) => "uri",
+        Some(Method::TasksGet | Method::TasksUpdate | Method::TasksCancel) => "taskId",
+        _ => return Ok(()),
+    };
+    let body = match params.name().filter(|_| member == "name") {
+        Some(name) => Some(name),
+        None => {
+            let mut all: Map<String, Value> = read(params.raw)?.unwrap_or_default();
+            match all.remove(member) {
+                Some(Value::String(text)) => Some(text.into()),
+                Some(_) | None => None,
+            }
+        }
+    };
+    let Some(body) = body else { return invalid(format!("{member:?} is required, a string")) };
+    let Some(text) = header(headers, &NAME_HEADER)? else {
+        return missing("Mcp-Name", format_args!("{body:?}"));
+    };
+    match decode(text) {
+        Some(value) if value == body => Ok(()),
+        Some(value) => differs("Mcp-Name", &value, format_args!("{body:?}")),
+        None => not_base64("Mcp-Name", text),
+    }
+}
+
+/// `Mcp-Param-*` must equal the arguments that they repeat (streamable-http, "Server Behavior for Custom Headers").
+pub(super) fn check_mirrored(headers: &HeaderMap, call: &ToolCall<'_>) -> Result<(), Failure> {
+    let Fields(arguments) = match call.arguments.map(Fields::read).transpose() {
+        Ok(fields) => fields.unwrap_or_default(),
+        Err(error) => return invalid(error.to_string()),
+    };
+    for (argument, end) in call.tool.mirrored() {
+        let body = arguments.iter().find(|(name, _)| name == argument);
+        let body = body.map(|(_, raw)| *raw).filter(|raw| !raw.is_null());
+        let sent = match (argument, end) == HANDLE {
+            true => header(headers, &HANDLE_HEADER)?,
+            false => header(headers, &*format!("mcp-param-{}", end.to_ascii_lowercase()))?,
+        };
+        let name = || format!("Mcp-Param-{end}");
+        let Some(text) = sent else {
+            match body {
+                None => continue,
+                Some(body) => return missing(&name(), body.value()),
+            }
+        };
+        let Some(value) = decode(text) else { return not_base64(&name(), text) };
+        match body {
+            Some(body) if same(&value, body) => {}
+            Some(body) => return differs(&name(), &value, body.value()),
+            None => {
+                return mismatch(format!(
+                    "{} header value {value:?} has no value in the body",
+                    name()
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The value of a header that repeats part of the body; `None` if it has the Base64 mark but is not Base64
+/// (streamable-http, "Value Encoding").
+fn decode(header: &str) -> Option<Cow<'_, str>> {
+    match header.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) {
+        None => Some(Cow::Borrowed(header)),
+        Some(encoded) => {
+            let bytes = STANDARD.decode(encoded).ok()?;
+            String::from_utf8(bytes).ok().map(Cow::Owned)
+        }
+    }
+}
+
+/// Whether a header equals a value of the body. Numbers are compared as numbers.
+fn same(header: &str, body: Raw<'_>) -> bool {
+    if let Some(text) = body.text() {
+        return header == text;
+    }
+    match body.value() {
+        Value::String(text) => header == text,
+        Value::Bool(flag) => header == if flag { "true" } else { "false" },
+        Value::Number(number) => header.parse::<f64>().ok() == number.as_f64(),
+        Value::Null | Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn header_values_are_decoded_by_their_mark() {
+        assert_eq!(decode("=?base64?SGVsbG8=?=").as_deref(), Some("Hello"));
+        assert_eq!(decode("SGVsbG8=").as_deref(), Some("SGVsbG8="));
+        assert_eq!(decode("=?base64?SGVsbG8=").as_deref(), Some("=?base64?SGVsbG8="));
+        for wrong in ["=?base64?SGVsbG8?=", "=?base64?SGVs!!!bG8=?=", "=?base64?/w==?="] {
+            assert_eq!(decode(wrong), None, "{wrong}");
+        }
+        assert!(
+            same("42.0", Raw::again("42"))
+                && same("true", Raw::again("true"))
+                && !same("True", Raw::again("true"))
+                && same("a\"b", Raw::again(r#""a\"b""#))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_survives_its_header(value in "\\PC{0,30}") {
+            let header = format!("=?base64?{}?=", STANDARD.encode(&value));
+            let decoded = decode(&header).map(Cow::into_owned);
+            prop_assert_eq!(decoded, Some(value));
+        }
+    }
+}
