@@ -1,10 +1,9 @@
 //! Every way in which an MCP request can fail, and what the client is told: one row each.
 //!
-//! Owns the table of [`Failure`]s (name, log word, eras, HTTP status, JSON-RPC code, what to do next, text) and the one
-//! function that turns a failure into HTTP and JSON-RPC. Refuses to show what went on inside: the texts are written
-//! for the person at the other end and say what to do.
-//! Trap: a JSON-RPC error that answers a well-formed request of a sessioned revision travels with HTTP 200; only what
-//! is wrong with the HTTP exchange or the session has a status of its own.
+//! Owns the table of [`Failure`]s, and the one function that turns a failure into HTTP and JSON-RPC. The texts are
+//! written for the person at the other end: they say what to do, and nothing of what went on inside.
+//! Trap: with a sessioned revision, a JSON-RPC error that answers a well-formed request is sent with HTTP 200. Only what is
+//! wrong with the HTTP exchange or the session has a status of its own.
 
 use std::borrow::Cow;
 
@@ -27,64 +26,63 @@ use crate::{
 };
 
 /// Implementation-defined: something is wrong with the HTTP exchange around the message.
-pub const TRANSPORT: i32 = -32000;
+pub(crate) const TRANSPORT: i32 = -32000;
 /// Implementation-defined: there is no such session.
-pub const NO_SESSION: i32 = -32001;
-/// MCP, sessioned revisions: resource not found.
-pub const RESOURCE_NOT_FOUND: i32 = -32002;
-/// MCP: the headers do not say what the body says.
-pub const HEADER_MISMATCH: i32 = -32020;
-/// MCP: the client has not declared a capability that is needed.
-pub const MISSING_CAPABILITY: i32 = -32021;
-/// MCP: the revision is not served.
-pub const UNSUPPORTED_VERSION: i32 = -32022;
+const NO_SESSION: i32 = -32001;
+/// MCP, sessioned revisions only.
+const RESOURCE_NOT_FOUND: i32 = -32002;
+/// MCP: a header does not say what the body says.
+const HEADER_MISMATCH: i32 = -32020;
+/// MCP: the client has not declared a capability that the request needs.
+const MISSING_CAPABILITY: i32 = -32021;
+/// MCP: the request's revision is not supported.
+const UNSUPPORTED_VERSION: i32 = -32022;
 
-/// What a failure of the exchange is. The stateless era asks not to use the implementation-defined codes at all
+/// Something is wrong with the HTTP exchange. The stateless era must not use the implementation-defined codes
 /// (2026-07-28, basic/index, "Error Codes").
 const EXCHANGE: [i32; 2] = [TRANSPORT, INVALID_REQUEST];
-/// What it is where the server has no room, or is not able.
+/// The server has no room, or cannot reach its store.
 const NO_ROOM: [i32; 2] = [TRANSPORT, INTERNAL_ERROR];
 
 const BOTH: &[Era] = &[Era::Sessioned, Era::Stateless];
 const SESSIONED: &[Era] = &[Era::Sessioned];
 const STATELESS: &[Era] = &[Era::Stateless];
 
-/// What is fixed about one kind of failure. Pairs are by era: sessioned, stateless.
+/// What is the same for every failure of one kind. Pairs are by era: sessioned, stateless.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    /// What the log and the metrics call it. Several for [`Failure::NoSession`], whose reason decides.
+    /// Its names in the log and the metrics: several for [`Failure::NoSession`], depending on the reason.
     pub outcomes: &'static [RequestOutcome],
-    /// Whose requests can fail so.
+    /// The eras in which it happens.
     pub eras: &'static [Era],
-    /// HTTP status of a response that carries nothing else.
+    /// The HTTP status of a response that consists of this error.
     pub status: [u16; 2],
-    /// JSON-RPC error code.
+    /// The JSON-RPC error code.
     pub code: [i32; 2],
 }
 
-/// What a response says beside its error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The header that a response has beside the error.
 enum Then {
-    /// Nothing.
     Nothing,
-    /// Try again after so many seconds.
+    /// `Retry-After`, in seconds.
     Retry(u64),
-    /// The connection closes: what is left of the body is not worth reading.
+    /// `Connection: close`: the rest of the body is not worth reading.
     Close,
-    /// These methods are allowed.
+    /// `Allow`.
     Allow(&'static str),
 }
 
 macro_rules! failures {
     ($(
         $(#[$doc:meta])*
-        $name:ident $(($arg:ident: $arg_type:ty))? $({ $($(#[$field_doc:meta])* $field:ident: $type:ty,)+ })?
+        $name:ident $(($arg:ident: $arg_type:ty))? $({ $($field:ident: $type:ty),+ })?
             = $outcomes:expr, $eras:ident, $status:expr, $code:expr, $then:expr, $text:expr;
     )+) => {
         /// Why a request has no result.
-        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[derive(Debug)]
+        #[expect(missing_docs, reason = "the text of the row says what its fields are")]
         pub enum Failure {
-            $($(#[$doc])* $name $(($arg_type))? $({ $($(#[$field_doc])* $field: $type,)+ })?,)+
+            $($(#[$doc])* $name $(($arg_type))? $({ $($field: $type),+ })?,)+
         }
 
         impl Failure {
@@ -125,13 +123,13 @@ failures! {
     /// The body is not JSON.
     NotJson(problem: String)
         = &[Outcome::NotJson], BOTH, [400; 2], [PARSE_ERROR; 2], Nothing, format!("parse error: {problem}");
-    /// The body is JSON but no JSON-RPC message, or one that may not come in this way.
+    /// The body is JSON but not a JSON-RPC message, or not one that a client may POST.
     NotAMessage(problem: Cow<'static, str>)
         = &[Outcome::NotAMessage], BOTH, [400; 2], [INVALID_REQUEST; 2], Nothing, format!("invalid request: {problem}");
     /// There is no such method.
     MethodNotFound(name: String)
         = &[Outcome::MethodNotFound], BOTH, [200, 404], [METHOD_NOT_FOUND; 2], Nothing, format!("method not found: {name}");
-    /// The parameters do not fit the method.
+    /// The parameters are wrong for the method.
     InvalidParams(problem: String)
         = &[Outcome::InvalidParams], BOTH, [200; 2], [INVALID_PARAMS; 2], Nothing, format!("invalid params: {problem}");
     /// There is no such tool.
@@ -141,48 +139,35 @@ failures! {
     ResourceNotFound(uri: String)
         = &[Outcome::ResourceNotFound], BOTH, [200; 2], [RESOURCE_NOT_FOUND, INVALID_PARAMS], Nothing,
           format!("resource not found: {uri}");
-    /// A capability refused; usually with [`INVALID_PARAMS`], and always with a code of its own.
-    Refused {
-        /// JSON-RPC error code.
-        code: i32,
-        /// What is wrong, and what to do.
-        message: String,
-    }
+    /// A tool or a prompt refused, with a code of its own: mostly [`INVALID_PARAMS`].
+    Refused { code: i32, message: String }
         = &[Outcome::Refused], BOTH, [200; 2], [INVALID_PARAMS; 2], Nothing, message.as_str();
-    /// The client has not declared a capability that is needed; as `requiredCapabilities`.
+    /// The client has not declared capabilities that the request needs, here as `requiredCapabilities`.
     MissingCapability(required: Value)
         = &[Outcome::MissingCapability], STATELESS, [200, 400], [MISSING_CAPABILITY; 2], Nothing,
           "the client has not declared a capability that this needs: see requiredCapabilities";
-    /// `_meta` lacks what every request of the stateless era must carry.
+    /// `_meta` lacks what every stateless request must have.
     BadMeta(problem: &'static str)
         = &[Outcome::BadMeta], STATELESS, [400; 2], [INVALID_PARAMS; 2], Nothing, format!("invalid params: {problem}");
     /// A header does not say what the body says.
     HeaderMismatch(problem: String)
         = &[Outcome::HeaderMismatch], STATELESS, [400; 2], [HEADER_MISMATCH; 2], Nothing, format!("header mismatch: {problem}");
-    /// The request's revision is not served, in the words of the stateless era.
-    UnsupportedRevision {
-        /// What was asked for.
-        requested: String,
-        /// What could be.
-        served: Vec<&'static str>,
-    }
+    /// The revision in `_meta` is not served.
+    UnsupportedRevision { requested: String, served: Vec<&'static str> }
         = &[Outcome::UnsupportedRevision], STATELESS, [400; 2], [UNSUPPORTED_VERSION; 2], Nothing,
           format!("protocol version {requested:?} is not served; served are {}", served.join(", "));
-    /// As many subscriptions are open as may be.
-    TooManySubscriptions {
-        /// Open at the most.
-        limit: usize,
-    }
+    /// `stream.max_subscriptions` is reached.
+    TooManySubscriptions { limit: usize }
         = &[Outcome::TooManySubscriptions], STATELESS, [503; 2], NO_ROOM, Retry(5),
           format!("{limit} subscriptions are open, the most there may be (stream.max_subscriptions)");
-    /// As many tasks exist as may.
+    /// `tasks.capacity` is reached.
     TooManyTasks
         = &[Outcome::TooManyTasks], STATELESS, [503; 2], NO_ROOM, Retry(5),
           "there are as many tasks as may be (tasks.capacity)";
-    /// The client took its request back.
+    /// The client cancelled its request.
     Cancelled
         = &[Outcome::Cancelled], SESSIONED, [200; 2], EXCHANGE, Nothing, "the request was cancelled by its client";
-    /// A session id is needed here.
+    /// The request has no session id, and needs one.
     SessionRequired
         = &[Outcome::SessionRequired], SESSIONED, [400; 2], EXCHANGE, Nothing,
           "an Mcp-Session-Id header is required; initialize returns one";
@@ -190,65 +175,48 @@ failures! {
     NoSession(session: NoSession)
         = &[Outcome::Expired, Outcome::Terminated, Outcome::OtherInstance, Outcome::OtherReplica, Outcome::EarlierBoot, Outcome::Unknown],
           SESSIONED, [404; 2], [NO_SESSION; 2], Nothing, session.message();
-    /// As many sessions are live as may be.
-    Full {
-        /// Live sessions at the most.
-        capacity: u64,
-        /// When it is worth trying again.
-        retry_after_seconds: u64,
-    }
+    /// `session.capacity` is reached.
+    Full { capacity: u64, retry_after_seconds: u64 }
         = &[Outcome::Full], SESSIONED, [503; 2], NO_ROOM, Retry(*retry_after_seconds),
           NotCreated::Full { capacity: *capacity, retry_after_seconds: *retry_after_seconds }.to_string();
-    /// The server is stopping and takes no new session.
+    /// The server is stopping and creates no session.
     Draining
         = &[Outcome::Draining], SESSIONED, [503; 2], NO_ROOM, Retry(5), NotCreated::Draining.to_string();
-    /// The session store could not be asked: nothing is known of the session.
+    /// The session store cannot be reached, so nothing is known of the session.
     StoreUnavailable
         = &[Outcome::StoreUnavailable], BOTH, [503; 2], NO_ROOM, Retry(1), format!("{Unavailable}; try again");
-    /// The session has as many streams open as it may.
-    TooManyStreams {
-        /// Open streams at the most.
-        limit: usize,
-    }
+    /// `session.max_streams` is reached.
+    TooManyStreams { limit: usize }
         = &[Outcome::TooManyStreams], SESSIONED, [409; 2], EXCHANGE, Nothing,
           format!("the session already has {limit} event streams open, the most it may (session.max_streams)");
-    /// A header that may stand once stands there several times, or is no text.
+    /// A header that may appear once appears several times, or is not text.
     BadHeader(name: &'static str)
         = &[Outcome::BadHeader], SESSIONED, [400; 2], EXCHANGE, Nothing,
           format!("the header {name} must stand once and be visible ASCII");
-    /// The version header names none that is served.
-    UnsupportedVersion {
-        /// What is served.
-        served: Vec<ProtocolVersion>,
-    }
+    /// The revision in `MCP-Protocol-Version` is not served.
+    UnsupportedVersion { served: Vec<ProtocolVersion> }
         = &[Outcome::UnsupportedVersion], SESSIONED, [400; 2], EXCHANGE, Nothing,
           format!("this protocol version is not served; served are {}", version::names(served));
-    /// The client takes neither form of answer.
-    NotAcceptable {
-        /// What to accept.
-        needed: &'static str,
-    }
+    /// The client accepts neither form of answer.
+    NotAcceptable { needed: &'static str }
         = &[Outcome::NotAcceptable], BOTH, [406; 2], EXCHANGE, Nothing,
           format!("the client must accept {needed}: see its Accept header");
-    /// The body is not declared as JSON in UTF-8.
+    /// `Content-Type` is not JSON in UTF-8.
     UnsupportedMediaType
         = &[Outcome::UnsupportedMediaType], BOTH, [415; 2], EXCHANGE, Nothing,
           "the Content-Type header must be application/json (in UTF-8)";
-    /// The body is larger than allowed.
-    BodyTooLarge {
-        /// Bytes at the most.
-        limit: usize,
-    }
+    /// The body is larger than `http.max_body_bytes`.
+    BodyTooLarge { limit: usize }
         = &[Outcome::BodyTooLarge], BOTH, [413; 2], EXCHANGE, Close,
           format!("the body is larger than {limit} bytes (http.max_body_bytes)");
-    /// The body did not arrive in time.
+    /// The body did not arrive within `http.body_timeout_seconds`.
     BodyTimeout
         = &[Outcome::BodyTimeout], BOTH, [408; 2], EXCHANGE, Close,
           "the body did not arrive in time (http.body_timeout_seconds)";
     /// The connection broke while the body was read.
     BodyBroken
         = &[Outcome::BodyBroken], BOTH, [400; 2], EXCHANGE, Close, "the body could not be read to its end";
-    /// The endpoint does not take this HTTP method; it takes these.
+    /// The endpoint does not accept this HTTP method, but those named.
     MethodNotAllowed(allowed: &'static str)
         = &[Outcome::MethodNotAllowed], BOTH, [405; 2], EXCHANGE, Allow(allowed), format!("the MCP endpoint takes {allowed}");
     /// Our fault.
@@ -256,15 +224,14 @@ failures! {
         = &[Outcome::Internal], BOTH, [500; 2], [INTERNAL_ERROR; 2], Nothing, "internal error";
 }
 
-/// A session id that leads nowhere, with all that its digits say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a session id is of no use, and what its digits say.
+#[derive(Clone, Copy, Debug)]
 pub struct NoSession {
-    /// Why.
-    pub gone: Gone,
-    /// Where the id was minted, if it is one of ours.
-    pub minted_by: Option<MintedBy>,
-    /// Who answers.
-    pub served_by: MintedBy,
+    pub(crate) gone: Gone,
+    /// `None` if the id is not of our form.
+    pub(crate) minted_by: Option<MintedBy>,
+    /// Where this answer comes from.
+    pub(crate) served_by: MintedBy,
 }
 
 impl From<EnvelopeError<'_>> for Failure {
@@ -303,13 +270,13 @@ const fn index(era: Era) -> usize {
 }
 
 impl Failure {
-    /// The client has not declared the tasks extension, and this needs it.
-    pub fn needs_tasks() -> Self {
+    /// The client has not declared the tasks extension.
+    pub(crate) fn needs_tasks() -> Self {
         Self::MissingCapability(json!({ "extensions": { TASKS_EXTENSION: {} } }))
     }
 
-    /// What the access log calls it.
-    pub const fn outcome(&self) -> RequestOutcome {
+    /// Its name in the log and the metrics.
+    pub(crate) const fn outcome(&self) -> RequestOutcome {
         match self {
             Self::NoSession(session) => match session.gone {
                 Gone::OtherInstance(_) => RequestOutcome::OtherInstance,
@@ -323,16 +290,15 @@ impl Failure {
         }
     }
 
-    /// The JSON-RPC error code.
-    pub const fn code(&self, era: Era) -> i32 {
+    const fn code(&self, era: Era) -> i32 {
         match self {
             Self::Refused { code, .. } => *code,
             other => other.row().code[index(era)],
         }
     }
 
-    /// The HTTP status of a response that carries nothing else.
-    pub fn status(&self, era: Era) -> StatusCode {
+    /// The HTTP status of a response that consists of this error.
+    pub(crate) fn status(&self, era: Era) -> StatusCode {
         let status = StatusCode::from_u16(self.row().status[index(era)]);
         status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
@@ -354,41 +320,35 @@ impl Failure {
         }
     }
 
-    /// The JSON-RPC error message, for a place that has no HTTP status of its own.
-    pub fn to_message(&self, id: Option<Id<'_>>, era: Era) -> Bytes {
+    /// The JSON-RPC response, for a batch or an event stream, where it has no HTTP status of its own.
+    pub(crate) fn to_message(&self, id: Option<Id<'_>>, era: Era) -> Bytes {
         jsonrpc::error(id, &self.to_object(era))
     }
 
-    /// The JSON-RPC error object.
-    pub fn to_object(&self, era: Era) -> ErrorObject<'_> {
+    pub(crate) fn to_object(&self, era: Era) -> ErrorObject<'_> {
         ErrorObject { code: self.code(era), message: self.message(), data: self.data() }
     }
 
-    /// The whole answer.
-    pub fn into_response(self, id: Option<Id<'_>>, era: Era) -> Response<Bytes> {
+    /// The HTTP response.
+    pub(crate) fn into_response(self, id: Option<Id<'_>>, era: Era) -> Response<Bytes> {
         let mut response = Response::new(self.to_message(id, era));
         *response.status_mut() = self.status(era);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        match self.then() {
-            Then::Nothing => {}
-            Then::Retry(seconds) => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-            }
-            Then::Close => {
-                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            Then::Allow(methods) => {
-                headers.insert(header::ALLOW, HeaderValue::from_static(methods));
-            }
-        }
+        let header = match self.then() {
+            Nothing => return response,
+            Retry(seconds) => (header::RETRY_AFTER, HeaderValue::from(seconds)),
+            Close => (header::CONNECTION, HeaderValue::from_static("close")),
+            Allow(methods) => (header::ALLOW, HeaderValue::from_static(methods)),
+        };
+        headers.insert(header.0, header.1);
         response
     }
 }
 
 impl NoSession {
-    /// One clause, without advice.
-    pub fn what_happened(&self) -> String {
+    /// One clause, without advice on what to do.
+    pub(crate) fn what_happened(&self) -> String {
         let here = self.served_by;
         match self.gone {
             Gone::OtherInstance(other) => format!(

@@ -1,14 +1,25 @@
-//! Sessions: a record that the store owns, and a conversation that this process has open.
+//! Sessions: the record of one, which the store owns, and its conversation, which this process has open.
 //!
-//! Owns both and the door to the store. A [`record::Record`] is a value: what a session is, wherever it is kept. A
-//! [`conversation::Conversation`] is what is open for it here: streams, running calls, questions to its client.
-//! Trap: nothing outside this room holds an entry of the store. Who wants something changed says so in a
-//! [`record::Change`].
+//! Owns both, and the store. A [`record::Record`] is a value: what a session is, wherever it is kept. A
+//! [`conversation::Conversation`] is what this process has open for it: event streams, running calls, and requests to
+//! its client that have no response yet.
+//! Trap: the store's own entries never leave this room. Other rooms read a record, and change the session by passing
+//! a [`record::Change`] to the store.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub mod conversation;
 mod expiry;
+mod id_hasher;
+mod ledger;
 mod memory;
 pub mod record;
-pub mod search;
+pub(crate) mod search;
 pub mod store;
 pub mod stream;
+
+/// Locks a mutex although a thread may have panicked while it held it. Only for values that are whole between any two
+/// statements: one that is half changed would be used as it is.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

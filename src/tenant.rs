@@ -1,7 +1,7 @@
 //! One of the ten MCP servers: what its configuration means, and what it holds.
 //!
-//! Owns [`Instance`], a policy that a reload replaces and a state that it keeps. Knows nothing of the other nine:
-//! who holds an `Arc<Instance>` cannot name another tenant.
+//! Owns [`Instance`]: a policy, which a reload replaces, and a state, which it keeps. An instance knows nothing of the
+//! other nine, so code that has an `Arc<Instance>` cannot reach another tenant.
 
 pub mod auth;
 pub mod hosts;

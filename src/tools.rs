@@ -1,15 +1,16 @@
-//! The tool table.
+//! What clients can use: tools, resources and prompts, each a row in a table.
 //!
-//! Owns [`Tool`] (one row: what `tools/list` says and what a call does) and the sets that configuration
-//! turns on. Refuses tools that are not in a table. Rows keep their order, since clients cache lists.
-//! Trap: a name in the documentation that has no row here, or the other way round; a test compares.
+//! Owns [`Tool`], a row with what `tools/list` says of it and what a call does, and the sets that configuration turns on.
+//! The order of the rows is part of the interface, because clients cache lists.
+//! Trap: a tool is documented in README.md as well; a test compares the two.
 
 pub mod arguments;
-pub mod call;
+pub(crate) mod call;
 mod conformance;
 mod diagnostics;
-pub mod prompts;
-pub mod resources;
+mod echo;
+pub(crate) mod prompts;
+pub(crate) mod resources;
 mod session;
 mod streaming;
 
@@ -27,38 +28,36 @@ use crate::{
 /// One tool.
 #[derive(Debug)]
 pub struct Tool {
-    /// What a client calls it.
+    /// What clients call it.
     pub name: &'static str,
-    /// What a person reads.
-    pub title: &'static str,
-    /// What it does, in a sentence or two.
-    pub description: &'static str,
-    /// JSON Schema of the arguments.
-    pub input_schema: fn(&ToolsConfig) -> Value,
+    title: &'static str,
+    description: &'static str,
+    /// JSON Schema of the arguments, which limits in configuration may be part of.
+    input_schema: fn(&ToolsConfig) -> Value,
     /// JSON Schema of `structuredContent`, if there is any.
-    pub output_schema: Option<fn() -> Value>,
-    /// Whether it leaves the session as it was.
-    pub read_only: bool,
-    /// Whether a second equal call changes nothing more.
-    pub idempotent: bool,
+    output_schema: Option<fn() -> Value>,
+    /// `readOnlyHint`: it leaves the session as it was.
+    read_only: bool,
+    /// `idempotentHint`: calling it again with the same arguments changes nothing more.
+    idempotent: bool,
     /// Whether a completed call adds to the session's `request_count`.
-    pub counted: bool,
-    /// Whether it works on a session: then it takes a handle as `session`.
-    pub stateful: bool,
-    /// Whether it says something before its result: progress, log messages, questions.
-    pub streams: bool,
-    /// Whether its answers may be so large that several at once are too much.
-    pub large: bool,
-    /// Arguments that are mirrored into `Mcp-Param-*` headers, beside `session`.
-    pub mirrored: &'static [(&'static str, &'static str)],
-    /// Reads the arguments; what it returns runs the tool.
-    pub prepare: fn(&mut Arguments<'_>) -> Result<Prepared, BadArguments>,
+    pub(crate) counted: bool,
+    /// Whether it works on a session, and so takes a handle as an argument.
+    pub(crate) stateful: bool,
+    /// Whether it sends progress, log messages or questions before its result.
+    pub(crate) streams: bool,
+    /// Whether its result may be so large that a batch must not hold several.
+    pub(crate) large: bool,
+    /// Arguments that are mirrored into `Mcp-Param-*` headers, beside the handle, with the ends of the headers' names.
+    mirrored: &'static [(&'static str, &'static str)],
+    /// Reads the arguments. What it returns runs the tool.
+    pub(crate) prepare: fn(&mut Arguments<'_>) -> Result<Prepared, BadArguments>,
 }
 
-/// The argument by which a stateful tool is given a handle, and the header that mirrors it.
+/// The argument in which a stateful tool takes a handle, and the end of the name of the header that mirrors it.
 pub const HANDLE: (&str, &str) = ("session", "Session");
 
-/// What most tools are; a row says what is different, and always what it does.
+/// What most tools have in common. A row says what is different, and always what the tool does.
 const TOOL: Tool = Tool {
     name: "",
     title: "",
@@ -86,12 +85,12 @@ pub fn of_set(set: ToolSet) -> &'static [Tool] {
 }
 
 /// The tools that configuration turns on, in its order.
-pub fn enabled(config: &ToolsConfig) -> Vec<&'static Tool> {
+pub(crate) fn enabled(config: &ToolsConfig) -> Vec<&'static Tool> {
     config.sets.iter().flat_map(|set| of_set(*set)).collect()
 }
 
 impl Tool {
-    /// The arguments that are mirrored into headers, with the ends of the headers' names.
+    /// All arguments that are mirrored into headers, with the ends of the headers' names.
     pub fn mirrored(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let handle = self.stateful.then_some(HANDLE);
         self.mirrored.iter().copied().chain(handle)
@@ -130,20 +129,29 @@ impl Tool {
     }
 }
 
-/// The schema of a tool without arguments.
 fn no_arguments(_: &ToolsConfig) -> Value {
-    json!({ "type": "object", "properties": {}, "additionalProperties": false })
+    input(json!({}), &[])
 }
 
-/// The schema of an object whose members are all there.
+/// The schema of arguments, none but these.
+fn input(properties: Value, required: &[&str]) -> Value {
+    let mut schema = json!({ "type": "object", "properties": properties });
+    if !required.is_empty() {
+        schema["required"] = required.into();
+    }
+    schema["additionalProperties"] = false.into();
+    schema
+}
+
+/// The schema of an object that always has all these members.
 fn object(properties: Value) -> Value {
     let required: Vec<_> =
         properties.as_object().into_iter().flat_map(|all| all.keys().cloned()).collect();
     json!({ "type": "object", "properties": properties, "required": required })
 }
 
-/// Where an id was minted, or where an answer comes from.
-fn place_schema(description: &str) -> Value {
+/// The schema of `minted_by` and `served_by`.
+fn minted_by_schema(description: &str) -> Value {
     json!({
         "type": "object",
         "description": description,

@@ -1,9 +1,10 @@
-//! When idle sessions are due.
+//! When idle sessions expire.
 //!
-//! Owns the [`ExpiryQueue`]: sessions filed under the moment at which they will have been idle for too long
-//! if nobody uses them. Using a session costs nothing here: whoever takes it out when it is due looks how
-//! long it has really been idle, and files it again. Refuses to keep a session: its references are weak.
-//! Trap: a session that ends early stays filed, so a queue that has become mostly those is swept.
+//! Owns [`ExpiryQueue`]: sessions filed by the time at which they expire if nobody uses them until then. Using a session
+//! does not touch the queue. When its time has come, the store looks how long the session has really been idle, and
+//! files it again if it has not expired.
+//! Trap: the queue holds weak references, and a session that ends early stays filed. So a queue that consists mostly of
+//! such sessions is swept.
 
 use std::{
     collections::BTreeMap,
@@ -12,15 +13,13 @@ use std::{
 
 use crate::clock::Moment;
 
-/// Sessions that are due within so many milliseconds share a bucket, and are taken when all of it is due.
+/// Milliseconds that share a bucket. A bucket is due when its last millisecond has passed.
 const BUCKET: u64 = 64;
 
-/// Whether all that is in a bucket is due.
 fn is_due(bucket: u64, now: Moment) -> bool {
     (bucket + 1) * BUCKET <= now.as_millis()
 }
 
-/// Sessions, as the store has them, by the moment at which they are due.
 #[derive(Debug)]
 pub(super) struct ExpiryQueue<S> {
     buckets: BTreeMap<u64, Vec<Weak<S>>>,
@@ -34,18 +33,16 @@ impl<S> Default for ExpiryQueue<S> {
 }
 
 impl<S> ExpiryQueue<S> {
-    /// Files a session that is due at that moment unless it is used until then.
     pub(super) fn file(&mut self, due: Moment, session: &Arc<S>) {
         self.buckets.entry(due.as_millis() / BUCKET).or_default().push(Arc::downgrade(session));
         self.filed += 1;
     }
 
-    /// Whether something can be taken.
     pub(super) fn has_due(&self, now: Moment) -> bool {
         self.buckets.first_key_value().is_some_and(|(bucket, _)| is_due(*bucket, now))
     }
 
-    /// Takes at most so many out that are due now.
+    /// Takes out sessions that are due, at most so many.
     pub(super) fn take_due(&mut self, now: Moment, most: usize) -> Vec<Weak<S>> {
         let Some(mut bucket) = self.buckets.first_entry() else { return Vec::new() };
         if !is_due(*bucket.key(), now) {
@@ -60,12 +57,12 @@ impl<S> ExpiryQueue<S> {
         taken
     }
 
-    /// Whether most of what is filed has ended already, where so many are live.
+    /// Whether most of the sessions filed have ended, when so many are live.
     pub(super) fn is_stale(&self, live: u64) -> bool {
         self.filed > live * 2 + 1024
     }
 
-    /// Drops what has ended from the first bucket that is not before `bucket`; the bucket to go on with.
+    /// Drops ended sessions from the first bucket at or after `bucket`. Returns the bucket to go on with.
     pub(super) fn sweep(&mut self, bucket: u64) -> Option<u64> {
         let (&bucket, sessions) = self.buckets.range_mut(bucket..).next()?;
         let before = sessions.len();

@@ -1,34 +1,34 @@
-//! Sessions in this process: a moka cache, and a queue of when they are due.
+//! Sessions in this process: a moka cache, and a queue of when they expire.
 //!
-//! Owns one instance's entries, its exact counts and the memory of how recent sessions ended. Refuses a session beyond
-//! the capacity before anything is inserted, and ends one that was idle for too long by itself. The cache has no bound
-//! of its own, since it would throw a live session away there, and its time to idle is a backstop: it would remove all
-//! that is due at once, on the thread of whoever comes next.
+//! Owns the entries of one instance's sessions. Admission is decided by the ledger's exact count before anything is
+//! inserted, and expiry by the queue. The cache itself has no capacity, since it would make room by removing live
+//! sessions; and its own time to idle is only a backstop, since it would remove all that have expired at once, on
+//! the thread of whichever request comes next.
 //!
-//! Locks, each held for a few instructions and none while another is taken, so they have no order to get wrong:
+//! Locks. None is held while another is taken, while moka is called, or across an await, so there is no order to keep:
 //!
 //! | lock | guards | taken by |
 //! |---|---|---|
-//! | `Entry::state` | what changes in one session, and whether it has ended | load, commit, end |
-//! | `MemoryStore::held` | who has a call or a stream under way | hold, release, tick; expiry, for a session that is due |
-//! | `MemoryStore::queue` | when sessions are due | create, tick, a create at capacity |
-//! | `Ledger::counts` | the counts; who may come in is decided here | create, end |
-//! | `Ledger::ended` | how sessions ended | end, a load that finds nothing |
-//! | `Conversations::open` | what is open for them | end, and whoever opens something |
+//! | `Entry::state` | what changes in one session, and whether it has ended | load, commit, end, every listing |
+//! | `MemoryStore::held` | which sessions have a call or a stream under way | hold, release, tick; and to tell whether a session whose time is up has expired |
+//! | `MemoryStore::queue` | when sessions expire | create, tick; create again where the store is full |
+//! | `Ledger::counts` | the counts, and with them who is admitted | create, end, tick, counts |
+//! | `Ledger::ended` | how sessions ended | end; load and commit of a session that is not there |
+//! | `Conversations::open` | which sessions have a conversation | end, and whatever opens a stream or runs a call that takes time |
 //!
-//! Between them: an end removes the entry first, then marks it ended, then counts, then closes its conversation. Who
-//! still holds the entry finds the mark, and changes nothing more.
-//! Traps: moka's `get` sets the cache's idle clock back, iteration does not; a listener that panics is switched off for
-//! good, so it only counts; a great many sessions take a while to remove or to look at, so that is not done on a
-//! thread that serves.
+//! `Entry::touched`, `Ledger::data_bytes` and the capacity are atomics. Ending a session removes its entry first, then
+//! marks it as ended, then counts and remembers the end, then ends the conversation. A commit that found the entry
+//! just before sees the mark and changes nothing.
+//! Traps: moka's `get` restarts the cache's idle clock, iteration does not. A moka listener that panics is switched off
+//! for good. Going through a million sessions takes a while, so it is done on a blocking thread.
 
 use std::{
     cmp::Reverse,
-    collections::{HashMap, VecDeque},
-    hash::{BuildHasher, Hasher},
+    collections::HashMap,
+    mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        Arc, Mutex, Weak,
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -39,6 +39,9 @@ use tokio::task::spawn_blocking;
 use super::{
     conversation::Conversations,
     expiry::ExpiryQueue,
+    id_hasher::BuildIdHasher,
+    ledger::Ledger,
+    lock,
     record::{Change, Data, Handshake, Head, More, NO_DATA, QuotaExceeded, Record, Tally, Want},
     search::{Found, Search},
     store::{Counts, Gone, NotCommitted, NotCreated},
@@ -52,14 +55,10 @@ use crate::{
     wire::{model::LogLevel, version::ProtocolVersion},
 };
 
-/// How many ended sessions are remembered, and for how long, so that a 404 can say how they ended.
-const REMEMBERED: usize = 10_000;
-const REMEMBERED_FOR: Duration = Duration::from_secs(3600);
-
-/// The cache's own time to idle is so much longer than the store's.
+/// By how much the cache's own time to idle is longer than the store's.
 const BACKSTOP: Duration = Duration::from_secs(3600);
 
-/// Due sessions that are looked at in one go: about a millisecond.
+/// Sessions from the queue that are looked at in one go: about a millisecond's work.
 const BATCH: usize = 256;
 
 /// One instance's sessions.
@@ -70,13 +69,13 @@ pub(super) struct MemoryStore {
     capacity: AtomicU64,
     timeout: Duration,
     live: Cache<SessionId, Arc<Entry>, BuildIdHasher>,
-    /// Sessions with a call or a stream under way, and how many of them.
+    /// Sessions that do not expire, each with its number of calls and streams under way.
     held: Mutex<HashMap<SessionId, (Arc<Entry>, usize)>>,
     ledger: Arc<Ledger>,
     queue: Mutex<ExpiryQueue<Entry>>,
 }
 
-/// One live session.
+/// A live session.
 #[derive(Debug)]
 struct Entry {
     head: Arc<Head>,
@@ -91,16 +90,11 @@ struct State {
     log_level: Option<LogLevel>,
     tally: Tally,
     data: Option<Arc<Data>>,
-    /// Text.
+    /// UTF-8, as bytes so that it can be overwritten in place.
     last_echo: Option<Box<[u8]>>,
 }
 
 impl Entry {
-    fn state(&self) -> MutexGuard<'_, State> {
-        // A panic while the lock was held leaves plain values behind, each of them whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn touched(&self) -> Moment {
         Moment::from_millis(self.touched.load(Ordering::Relaxed))
     }
@@ -114,7 +108,20 @@ impl Entry {
     }
 
     fn record(&self, want: Want) -> Record {
-        self.state().record(self, want)
+        lock(&self.state).record(self, want)
+    }
+
+    /// Ends the session, however many try at the same time; true for the one who did.
+    fn end(&self, ledger: &Ledger, reason: EndReason) -> bool {
+        let data_bytes = {
+            let mut state = lock(&self.state);
+            if mem::replace(&mut state.ended, true) {
+                return false;
+            }
+            state.data.as_ref().map_or(0, |data| signed(data.bytes()))
+        };
+        ledger.note_end(&self.head, data_bytes, reason);
+        true
     }
 }
 
@@ -143,7 +150,8 @@ impl State {
         self.last_echo.as_deref().map(|last| String::from_utf8_lossy(last).into())
     }
 
-    /// Makes the change, or none of it. By how many bytes the data have grown, and whether a value was replaced.
+    /// Makes all of the change or none of it. Returns by how many bytes the data have grown, and whether a value was
+    /// replaced.
     fn apply(
         &mut self,
         change: &Change<'_>,
@@ -151,18 +159,18 @@ impl State {
         now: impl FnOnce() -> Moment,
     ) -> Result<(i64, bool), QuotaExceeded> {
         let (mut grown, mut replaced) = (0, false);
-        // First what can be refused.
+        // The data come first, because only they can be refused.
         if let Some((key, value)) = change.set {
             let data = self.data.as_deref().unwrap_or(&NO_DATA);
             let needed = data.admit(key, value, quota)?;
             grown = signed(needed) - signed(data.bytes());
-            // A reader may still hold what was there; then this one goes on with a copy.
+            // Copies the data if a record still holds them.
             let data = Arc::make_mut(self.data.get_or_insert_default());
             replaced = data.set(key, Arc::clone(value), needed);
         }
         if let Some(message) = change.echo {
             match &mut self.last_echo {
-                // With a million sessions, to free and to allocate are two more cache misses.
+                // Reuse the buffer: with a million sessions, free and allocate are two more cache misses.
                 Some(last) if last.len() == message.len() => {
                     last.copy_from_slice(message.as_bytes());
                 }
@@ -178,144 +186,11 @@ impl State {
     }
 }
 
-/// A number of bytes, to be added or taken away.
 fn signed(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// What outlives a session: the counts, and how it ended.
-#[derive(Debug)]
-struct Ledger {
-    here: MintedBy,
-    process: Arc<Process>,
-    conversations: Arc<Conversations>,
-    counts: Mutex<Counts>,
-    /// What a change and an end add may come in either order, so it may be less than nothing for a moment.
-    data_bytes: AtomicI64,
-    ended: Mutex<Ended>,
-}
-
-/// The sessions that ended last.
-#[derive(Debug, Default)]
-struct Ended {
-    how: HashMap<SessionId, End, BuildIdHasher>,
-    order: VecDeque<(SessionId, Moment)>,
-}
-
-/// What is remembered of a session.
-#[derive(Clone, Copy, Debug)]
-struct End {
-    reason: EndReason,
-    /// After which idle time it would have expired.
-    timeout: Duration,
-    owner: Caller,
-}
-
-impl Ended {
-    fn forget_old(&mut self, now: Moment) {
-        while let Some((id, since)) = self.order.front()
-            && (self.order.len() > REMEMBERED || now.since(*since) > REMEMBERED_FOR)
-        {
-            self.how.remove(id);
-            self.order.pop_front();
-        }
-    }
-}
-
-impl Ledger {
-    fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The sessions that ended last, as of now.
-    fn ended(&self) -> (MutexGuard<'_, Ended>, Moment) {
-        let now = self.process.clock.now();
-        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.forget_old(now);
-        (ended, now)
-    }
-
-    /// How the caller's session of that id ended; nobody else is told.
-    fn how_it_ended(&self, id: SessionId, caller: Caller) -> Option<Gone> {
-        let end = self.ended().0.how.get(&id).copied()?;
-        (end.owner == caller).then_some(match end.reason {
-            EndReason::Expired => Gone::Expired(end.timeout),
-            reason @ (EndReason::Client | EndReason::Admin | EndReason::Shutdown) => {
-                Gone::Terminated(reason)
-            }
-        })
-    }
-
-    fn add_data(&self, more: i64) {
-        if more != 0 {
-            self.data_bytes.fetch_add(more, Ordering::Relaxed);
-        }
-    }
-
-    /// Notes the end of a session once, however many ways lead here; true for the first.
-    fn note_end(&self, entry: &Entry, reason: EndReason) -> bool {
-        let Head { id, reference, owner, timeout, .. } = *entry.head;
-        let data_bytes = {
-            let mut state = entry.state();
-            if std::mem::replace(&mut state.ended, true) {
-                return false;
-            }
-            state.data.as_ref().map_or(0, |data| data.bytes())
-        };
-        self.add_data(-signed(data_bytes));
-        let mut counts = self.counts();
-        counts.live -= 1;
-        counts.ended[reason.index()] += 1;
-        drop(counts);
-        let (mut ended, now) = self.ended();
-        ended.how.insert(id, End { reason, timeout, owner });
-        ended.order.push_back((id, now));
-        drop(ended);
-        self.conversations.end(id);
-        let instance = self.here.instance;
-        tracing::debug!(
-            instance = instance.digit(),
-            session = %reference,
-            reason = reason.as_str(),
-            "session ended"
-        );
-        let subject = Subject::Instance(instance, Some(reference));
-        self.process.events.note(EventKind::Ended(reason), subject);
-        true
-    }
-}
-
-/// Hashes an id by the bits that were drawn for it: nobody can choose them, so nothing need be mixed. (A
-/// made-up id is looked for the same way; it is never put there.)
-#[derive(Clone, Copy, Debug, Default)]
-struct IdHasher(u64);
-
-#[derive(Clone, Copy, Debug, Default)]
-struct BuildIdHasher;
-
-impl BuildHasher for BuildIdHasher {
-    type Hasher = IdHasher;
-
-    fn build_hasher(&self) -> IdHasher {
-        IdHasher::default()
-    }
-}
-
-impl Hasher for IdHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        // The second half holds none of the digits that say where an id was minted, but two bits of a UUID
-        // that are always the same: they go to the middle, since maps look at both ends.
-        let drawn = bytes.last_chunk().copied().map_or(0, u64::from_le_bytes);
-        self.0 = (self.0 ^ drawn).rotate_left(28);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 impl MemoryStore {
-    /// An empty store.
     pub(super) fn new(
         instance: InstanceId,
         config: &SessionConfig,
@@ -323,22 +198,15 @@ impl MemoryStore {
         conversations: &Arc<Conversations>,
     ) -> Self {
         let (here, timeout) = (process.minted_by(instance), config.timeout_seconds.get());
-        let ledger = Arc::new(Ledger {
-            here,
-            process: Arc::clone(process),
-            conversations: Arc::clone(conversations),
-            counts: Mutex::default(),
-            data_bytes: AtomicI64::new(0),
-            ended: Mutex::default(),
-        });
+        let ledger = Arc::new(Ledger::new(here, process, conversations));
         let listener = {
             let ledger = Arc::clone(&ledger);
             move |_, entry: Arc<Entry>, cause| match cause {
-                // `Size` cannot happen without a bound; were it to, the session is gone all the same.
+                // Without a capacity there is no `Size`; if there were, the session would be gone too.
                 RemovalCause::Expired | RemovalCause::Size => {
-                    ledger.note_end(&entry, EndReason::Expired);
+                    entry.end(&ledger, EndReason::Expired);
                 }
-                // Noted by whoever removed it, with the reason.
+                // Whoever removed it ends it, with the right reason.
                 RemovalCause::Explicit | RemovalCause::Replaced => {}
             }
         };
@@ -360,21 +228,21 @@ impl MemoryStore {
 
     pub(super) fn create(&self, handshake: Handshake, owner: Caller) -> Result<Record, NotCreated> {
         if self.process.lifecycle.is_draining() {
-            self.ledger.counts().refused += 1;
+            self.ledger.refuse();
             return Err(NotCreated::Draining);
         }
-        if !self.admit() {
-            // Sessions may be due that nobody has asked for since.
-            while self.end_due() && !self.has_room() {}
-            if !self.admit() {
-                self.ledger.counts().refused += 1;
+        let capacity = self.capacity.load(Ordering::Relaxed);
+        if !self.ledger.admit(capacity) {
+            // Make room by ending what has expired since the last tick.
+            while self.end_due() && self.ledger.counts().live >= capacity {}
+            if !self.ledger.admit(capacity) {
+                self.ledger.refuse();
                 let retry_after_seconds = self.timeout.as_secs().clamp(1, 30);
-                return Err(NotCreated::Full { capacity: self.capacity(), retry_after_seconds });
+                return Err(NotCreated::Full { capacity, retry_after_seconds });
             }
         }
         let Ok(id) = SessionId::mint(self.here) else {
-            let mut counts = self.ledger.counts();
-            (counts.live, counts.created) = (counts.live - 1, counts.created - 1);
+            self.ledger.take_back();
             return Err(NotCreated::NoEntropy);
         };
         let now = self.process.clock.now();
@@ -387,7 +255,7 @@ impl MemoryStore {
             state: Mutex::default(),
         });
         self.live.insert(id, Arc::clone(&entry));
-        self.queue().file(entry.due(), &entry);
+        lock(&self.queue).file(entry.due(), &entry);
         tracing::debug!(
             instance = self.here.instance.digit(),
             session = %reference,
@@ -403,31 +271,13 @@ impl MemoryStore {
         self.capacity.store(capacity, Ordering::Relaxed);
     }
 
-    fn capacity(&self) -> u64 {
-        self.capacity.load(Ordering::Relaxed)
-    }
-
-    fn has_room(&self) -> bool {
-        self.ledger.counts().live < self.capacity()
-    }
-
-    fn admit(&self) -> bool {
-        let mut counts = self.ledger.counts();
-        let room = counts.live < self.capacity();
-        if room {
-            counts.live += 1;
-            counts.created += 1;
-        }
-        room
-    }
-
     pub(super) fn load(&self, text: &str, caller: Caller, want: Want) -> Result<Record, Gone> {
         let id = SessionId::parse(text).ok_or(Gone::Unknown)?;
         let Some(entry) = self.live.get(&id) else {
             return Err(self.diagnose(id, caller));
         };
         let now = self.process.clock.now();
-        if self.is_over(&entry, now) {
+        if self.has_expired(&entry, now) {
             self.remove(id, EndReason::Expired);
             return Err(self.diagnose(id, caller));
         }
@@ -446,7 +296,7 @@ impl MemoryStore {
     ) -> Result<Record, NotCommitted> {
         let gone = || NotCommitted::Gone(self.diagnose(head.id, head.owner));
         let entry = self.live.get(&head.id).ok_or_else(gone)?;
-        let mut state = entry.state();
+        let mut state = lock(&entry.state);
         if state.ended {
             drop(state);
             return Err(gone());
@@ -459,6 +309,7 @@ impl MemoryStore {
         Ok(record)
     }
 
+    /// Why there is no such session, as far as its id and the recent ends tell.
     fn diagnose(&self, id: SessionId, caller: Caller) -> Gone {
         let Some(minted_by) = id.minted_by() else { return Gone::Unknown };
         match minted_by.elsewhere(self.here) {
@@ -469,50 +320,41 @@ impl MemoryStore {
         }
     }
 
-    fn queue(&self) -> MutexGuard<'_, ExpiryQueue<Entry>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn lives(&self, id: SessionId) -> bool {
         self.live.contains_key(&id)
     }
 
-    /// Whether a session has been idle for too long.
-    fn is_over(&self, entry: &Entry, now: Moment) -> bool {
-        now >= entry.due() && !self.held().contains_key(&entry.head.id)
+    fn has_expired(&self, entry: &Entry, now: Moment) -> bool {
+        now >= entry.due() && !lock(&self.held).contains_key(&entry.head.id)
     }
 
-    /// Ends some of the sessions that have been idle for too long; false if none is left that may be.
+    /// Takes a batch of sessions that may have expired from the queue, and ends those that have; false if there was none.
     fn end_due(&self) -> bool {
         let now = self.process.clock.now();
-        let taken = self.queue().take_due(now, BATCH);
+        let taken = lock(&self.queue).take_due(now, BATCH);
         for entry in taken.iter().filter_map(Weak::upgrade) {
             let id = entry.head.id;
-            if self.is_over(&entry, now) {
+            if self.has_expired(&entry, now) {
                 self.remove(id, EndReason::Expired);
             } else if self.live.get(&id).is_some() {
-                // It has been used; or it is held, and will have been used when it is let go.
+                // It has been used since it was filed, or is held. What is held counts as used when it is released.
                 let due = match entry.due() {
                     due if due > now => due,
                     _ => now.plus(entry.head.timeout / 4),
                 };
-                self.queue().file(due, &entry);
+                lock(&self.queue).file(due, &entry);
             }
         }
         !taken.is_empty()
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<SessionId, (Arc<Entry>, usize)>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn hold(&self, id: SessionId) {
         let Some(entry) = self.live.get(&id) else { return };
-        self.held().entry(id).or_insert_with(|| (entry, 0)).1 += 1;
+        lock(&self.held).entry(id).or_insert_with(|| (entry, 0)).1 += 1;
     }
 
     pub(super) fn release(&self, id: SessionId) {
-        let mut held = self.held();
+        let mut held = lock(&self.held);
         let Some((entry, count)) = held.get_mut(&id) else { return };
         *count -= 1;
         let entry = match *count {
@@ -527,16 +369,16 @@ impl MemoryStore {
 
     pub(super) fn end(&self, id: SessionId, reason: EndReason) -> bool {
         let Some(entry) = self.live.get(&id) else { return false };
-        if self.is_over(&entry, self.process.clock.now()) {
+        if self.has_expired(&entry, self.process.clock.now()) {
             self.remove(id, EndReason::Expired);
             return false;
         }
         self.remove(id, reason)
     }
 
-    /// True for the one who ended it.
+    /// Removes and ends a session; true for the one who did.
     fn remove(&self, id: SessionId, reason: EndReason) -> bool {
-        self.live.remove(&id).is_some_and(|entry| self.ledger.note_end(&entry, reason))
+        self.live.remove(&id).is_some_and(|entry| entry.end(&self.ledger, reason))
     }
 
     pub(super) async fn end_all(self: &Arc<Self>, reason: EndReason) -> u64 {
@@ -545,7 +387,7 @@ impl MemoryStore {
             let ids = store.live.iter().map(|(id, _)| *id);
             ids.map(|id| u64::from(store.end(id, reason))).sum()
         };
-        // It fails only if it panicked, which the panic hook has told.
+        // Fails only after a panic, which the panic hook has logged.
         spawn_blocking(work).await.unwrap_or_default()
     }
 
@@ -556,7 +398,7 @@ impl MemoryStore {
     pub(super) async fn recent(self: &Arc<Self>, limit: usize, search: &Search) -> Found {
         let search = search.clone();
         self.survey(move |entries| {
-            let mut recent: Vec<_> = entries.filter(|entry| search.fits(&entry.head)).collect();
+            let mut recent: Vec<_> = entries.filter(|entry| search.matches(&entry.head)).collect();
             let count = recent.len();
             recent.sort_by_cached_key(|entry| Reverse(entry.touched()));
             recent.truncate(limit);
@@ -577,7 +419,7 @@ impl MemoryStore {
         .await
     }
 
-    /// Looks at every session, away from the threads that serve: a great many take a while.
+    /// Looks at every session that has not expired, on a blocking thread. Restarts no idle clock.
     async fn survey<T: Default + Send + 'static>(
         self: &Arc<Self>,
         look: impl FnOnce(&mut dyn Iterator<Item = Arc<Entry>>) -> T + Send + 'static,
@@ -586,24 +428,23 @@ impl MemoryStore {
         let now = self.process.clock.now();
         let work = move || {
             let entries = store.live.iter().map(|(_, entry)| entry);
-            look(&mut entries.filter(|entry| !store.is_over(entry, now)))
+            look(&mut entries.filter(|entry| !store.has_expired(entry, now)))
         };
         spawn_blocking(work).await.unwrap_or_default()
     }
 
     pub(super) fn counts(&self) -> Counts {
-        let data_bytes = self.ledger.data_bytes.load(Ordering::Relaxed);
-        Counts { data_bytes: u64::try_from(data_bytes).unwrap_or(0), ..*self.ledger.counts() }
+        self.ledger.counts()
     }
 
     pub(super) async fn tick(self: &Arc<Self>) {
         let now = self.process.clock.now();
-        for (entry, _) in self.held().values() {
+        for (entry, _) in lock(&self.held).values() {
             entry.touch(now);
         }
         let live = self.counts().live;
         let (due, stale) = {
-            let queue = self.queue();
+            let queue = lock(&self.queue);
             (queue.has_due(now), queue.is_stale(live))
         };
         if !due && !stale {
@@ -614,7 +455,7 @@ impl MemoryStore {
             while store.end_due() {}
             let mut bucket = stale.then_some(0);
             while let Some(from) = bucket {
-                bucket = store.queue().sweep(from);
+                bucket = lock(&store.queue).sweep(from);
             }
         };
         let _ = spawn_blocking(work).await;

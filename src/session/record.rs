@@ -1,9 +1,9 @@
-//! A session as a value: what the store owns, and what a call may change of it.
+//! A session as a value: what the store keeps of it, and what a call may change.
 //!
-//! Owns [`Record`], its unchanging [`Head`], [`Data`] with its quota, and [`Change`], the whole effect of one call.
-//! What this process has open for a session is its [`Conversation`](super::conversation::Conversation).
-//! Trap: a record tells of one moment. What it says is not locked, so a change is made by the store and never by
-//! writing back what was read.
+//! Owns [`Record`] with its unchanging [`Head`], [`Data`] with its quota, and [`Change`], the whole effect of one call.
+//! What this process has open for a session is in its [`Conversation`](super::conversation::Conversation).
+//! Trap: a record is a copy as of one moment, and the session goes on changing. So never write back what was read: say
+//! what is to change, and let the store change it.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -23,57 +23,54 @@ use crate::{
 /// What never changes once a session has begun.
 #[derive(Debug)]
 pub struct Head {
-    /// The id that its client holds.
+    /// The value of `Mcp-Session-Id`, or the handle.
     pub id: SessionId,
-    /// What stands for it in logs.
-    pub reference: SessionRef,
-    /// Who made it; for anyone else it does not exist.
+    /// Stands for the id in logs.
+    pub(crate) reference: SessionRef,
+    /// Who created it. For any other caller it does not exist.
     pub owner: Caller,
-    /// What was agreed at the start.
-    pub handshake: Handshake,
-    /// When it began.
-    pub created: Moment,
-    /// Idle time until it expires.
-    pub timeout: Duration,
+    pub(crate) handshake: Handshake,
+    pub(crate) created: Moment,
+    /// After how long without a request it expires.
+    pub(crate) timeout: Duration,
 }
 
 impl Head {
-    /// When a session that was last used then has been idle for too long.
-    pub fn due(&self, touched: Moment) -> Moment {
+    /// When the session expires, if it was last used at `touched`.
+    pub(crate) fn due(&self, touched: Moment) -> Moment {
         touched.plus(self.timeout)
     }
 }
 
-/// One live session, as it was when the store was asked.
+/// A live session as of the moment when the store was asked.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// What never changes.
+    /// What does not change.
     pub head: Arc<Head>,
-    /// When its idle clock was last set back.
-    pub touched: Moment,
-    /// What has been counted.
+    /// When its idle clock was last restarted.
+    pub(crate) touched: Moment,
+    /// Its completed calls.
     pub tally: Tally,
-    /// Whether the client completed the handshake.
+    /// Whether `notifications/initialized` has come.
     pub initialized: bool,
-    /// The least severe log message that the client wants.
+    /// As `logging/setLevel` set it.
     pub log_level: LogLevel,
-    /// Keys of its data.
-    pub data_keys: usize,
-    /// Bytes of keys and values together.
+    pub(crate) data_keys: usize,
+    /// Keys and values together.
     pub data_bytes: usize,
-    /// Whether the change that this is the outcome of took the place of a value.
+    /// After a commit: whether the value that it set replaced another.
     pub replaced: bool,
-    /// What was asked for beside these.
-    pub more: More,
+    /// What [`Want`] asked for.
+    pub(super) more: More,
 }
 
 impl Record {
-    /// When it expires, if nobody uses it until then.
-    pub fn expires(&self) -> Moment {
+    /// When it expires if nobody uses it until then.
+    pub(crate) fn expires(&self) -> Moment {
         self.head.due(self.touched)
     }
 
-    /// What its client stored; empty unless it was asked for.
+    /// What its client stored; empty unless [`Want::Data`] asked for it.
     pub fn data(&self) -> &Data {
         match &self.more {
             More::Data(data) => data,
@@ -81,7 +78,7 @@ impl Record {
         }
     }
 
-    /// What was echoed last; nothing unless it was asked for.
+    /// The last message that was echoed, if [`Want::Echo`] asked for it and there was one.
     pub fn last_echo(&self) -> Option<&str> {
         match &self.more {
             More::Echo(last) => last.as_deref(),
@@ -90,48 +87,45 @@ impl Record {
     }
 }
 
-/// What a record holds only if it is wanted, since it may be large.
+/// What a record holds only if it was asked for, because it may be large.
 #[derive(Clone, Debug)]
-pub enum More {
-    /// Nothing.
+pub(super) enum More {
     Nothing,
-    /// What the client stored.
     Data(Arc<Data>),
-    /// What was echoed last.
     Echo(Option<Box<str>>),
 }
 
-/// What is wanted of a session beside what every record holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a record is to hold beside what every record holds.
+#[derive(Clone, Copy, Debug, Default)]
 pub enum Want {
-    /// Nothing.
+    /// Nothing more.
     #[default]
     Nothing,
     /// What the client stored.
     Data,
-    /// What was echoed last.
+    /// The last message that was echoed.
     Echo,
 }
 
-/// The whole effect of one call on its session. All of it happens, or none.
+/// The whole effect of one call on its session.
 #[derive(Clone, Debug, Default)]
 pub struct Change<'a> {
-    /// Whether a completed call is counted.
+    /// Whether to count a completed call.
     pub count: bool,
-    /// What was echoed.
+    /// The message that was echoed.
     pub echo: Option<&'a str>,
-    /// A value to be stored under a key.
+    /// A key, and the value to store under it.
     pub set: Option<(&'a str, &'a Arc<RawValue>)>,
-    /// Whether the client has completed the handshake.
+    /// Whether `notifications/initialized` has come.
     pub initialized: bool,
-    /// The least severe log message that the client wants from now on.
+    /// The level that `logging/setLevel` asks for.
     pub log_level: Option<LogLevel>,
-    /// What the record that comes back is to hold.
+    /// What the record that is returned is to hold.
     pub want: Want,
 }
 
 impl Change<'_> {
-    /// A call was completed, and did nothing else.
+    /// Counts a call that changed nothing else. (A constant cannot use `Default`.)
     pub const COUNT: Self = Self {
         count: true,
         echo: None,
@@ -142,23 +136,23 @@ impl Change<'_> {
     };
 }
 
-/// What client and server agreed on when the session began.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What was agreed when the session was created.
+#[derive(Clone, Debug)]
 pub struct Handshake {
     /// The negotiated revision; `None` for a handle, which any revision may use.
     pub version: Option<ProtocolVersion>,
-    /// Who said `initialize`; `None` for a session that began otherwise.
+    /// `clientInfo` of `initialize`; `None` for a session that was created otherwise.
     pub client: Option<Client>,
-    /// What that client can do.
+    /// The client's, as `initialize` declared them.
     pub capabilities: Capabilities,
-    /// What `create_session` was told to call it.
+    /// The label that `create_session` was given.
     pub label: Option<Box<str>>,
-    /// Idle time until expiry that was asked for; the instance's own is the longest there is.
+    /// The idle timeout that `create_session` was given. Longer than the instance's own has no effect.
     pub timeout: Option<Duration>,
 }
 
 impl Handshake {
-    /// A session that begins without `initialize`.
+    /// For a session that is created without `initialize`.
     pub fn implicit(version: Option<ProtocolVersion>) -> Self {
         Self {
             version,
@@ -170,28 +164,23 @@ impl Handshake {
     }
 }
 
-/// `clientInfo`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// `clientInfo` of `initialize`.
+#[derive(Clone, Debug, Serialize)]
 pub struct Client {
-    /// Its name.
-    pub name: Box<str>,
-    /// Its version.
-    pub version: Box<str>,
+    pub(crate) name: Box<str>,
+    pub(crate) version: Box<str>,
 }
 
 /// How many calls a session has completed, and when.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     /// Completed `tools/call` requests, `get_session_info` not counted.
     pub requests: u64,
-    /// When the first completed.
-    pub first: Option<Moment>,
-    /// When the last completed.
-    pub last: Option<Moment>,
+    pub(crate) first: Option<Moment>,
+    pub(crate) last: Option<Moment>,
 }
 
 impl Tally {
-    /// Counts a call that has completed.
     pub(super) fn add(&mut self, now: Moment) {
         self.requests += 1;
         self.first.get_or_insert(now);
@@ -199,37 +188,36 @@ impl Tally {
     }
 }
 
-/// What a client stored, in the order of its keys, each value as compact JSON text.
+/// What a client stored: by key, each value as compact JSON text.
 #[derive(Clone, Debug, Default)]
 pub struct Data {
     values: BTreeMap<Box<str>, Arc<RawValue>>,
     bytes: usize,
 }
 
-/// Why a value was not stored; the texts say what to do.
+/// Why a value was not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuotaExceeded {
-    /// One key more than allowed.
+    /// One key too many.
     #[error(
         "the session already holds {limit} keys, the most it may (session.max_data_keys); overwrite one of them or use a new session"
     )]
     Keys {
-        /// Keys at the most.
+        /// `session.max_data_keys`.
         limit: usize,
     },
-    /// More bytes than allowed.
+    /// Too many bytes, keys and values together.
     #[error(
         "the session's data would take {needed} bytes of at most {limit} (session.max_data_bytes); store less or use a new session"
     )]
     Bytes {
-        /// What it would take, keys and values together.
+        /// What all data would take.
         needed: usize,
-        /// Bytes at the most.
+        /// `session.max_data_bytes`.
         limit: usize,
     },
 }
 
-/// What a session holds whose client has stored nothing.
 pub(super) static NO_DATA: Data = Data { values: BTreeMap::new(), bytes: 0 };
 
 impl Data {
@@ -248,12 +236,12 @@ impl Data {
         self.values.keys().cloned().collect()
     }
 
-    /// Bytes of keys and values together.
-    pub fn bytes(&self) -> usize {
+    /// Keys and values together.
+    pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether a value may be stored under a key, and how many bytes there are then.
+    /// Checks the quota for a value under a key. Returns how many bytes the data will take with it.
     pub(super) fn admit(
         &self,
         key: &str,
@@ -271,7 +259,7 @@ impl Data {
         Ok(needed)
     }
 
-    /// Stores what has been admitted; whether the key was there before.
+    /// Stores a value that was admitted. Returns whether it replaced another.
     pub(super) fn set(&mut self, key: &str, value: Arc<RawValue>, needed: usize) -> bool {
         self.bytes = needed;
         self.values.insert(key.into(), value).is_some()

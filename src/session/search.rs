@@ -1,37 +1,35 @@
 //! Which sessions an operator looks for.
 //!
-//! Owns [`Search`], read once from what was typed and then held against every session. Refuses patterns: a
-//! text is found as it stands, without case. Trap: a whole id is a secret, so it is turned into its
-//! reference here, and kept nowhere.
+//! Owns [`Search`], read once from what was typed and then matched against every session. There are no patterns: the
+//! text is searched for as it is, ignoring case.
+//! Trap: a whole session id is a secret, so it is turned into its reference here and not kept.
 
 use super::record::{Head, Record};
 use crate::id::{SessionId, SessionRef};
 
-/// What to look for; the default fits every session.
+/// The default matches every session.
 #[derive(Clone, Debug, Default)]
-pub struct Search {
-    /// Lower case.
+pub(crate) struct Search {
+    /// In lower case.
     text: Box<str>,
-    /// Of a whole id.
+    /// Set if a whole session id was typed.
     reference: Option<SessionRef>,
 }
 
-/// What was found.
-#[derive(Clone, Debug, Default)]
-pub struct Found {
-    /// All that fit.
-    pub count: usize,
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// How many sessions match.
+    pub(crate) count: usize,
     /// As many of them as were asked for.
-    pub sessions: Vec<Record>,
+    pub(crate) sessions: Vec<Record>,
 }
 
 impl Search {
-    /// What an operator may type. Bytes.
-    pub const MAX_BYTES: usize = 256;
+    pub(crate) const MAX_BYTES: usize = 256;
 
-    /// Reads what was typed: a whole session id, the beginning of a reference, or a part of a client's name or
-    /// of a label. `None` if it is too long.
-    pub fn parse(text: &str) -> Option<Self> {
+    /// Reads a whole session id, the beginning of a reference, or a part of a client's name or of a label. `None` if it
+    /// is longer than [`Search::MAX_BYTES`].
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         if text.len() > Self::MAX_BYTES {
             return None;
@@ -42,8 +40,7 @@ impl Search {
         })
     }
 
-    /// Whether a session is one of those.
-    pub fn fits(&self, session: &Head) -> bool {
+    pub(super) fn matches(&self, session: &Head) -> bool {
         if let Some(reference) = self.reference {
             return session.reference == reference;
         }

@@ -1,9 +1,9 @@
-//! The door to sessions.
+//! The session store: every access to a session's record goes through it.
 //!
-//! Owns the operations that every kind of store offers: create, load, commit, hold, end, list, count. Values go out
-//! and changes come in, so that a store which several processes share can stand here too.
-//! Traps: `load` sets the idle clock back; listing must not. And that a store cannot be asked says nothing about a
-//! session: [`NotLoaded::Unavailable`] is never told as "not found", which makes a client throw its session away.
+//! Owns the operations that every kind of store offers: create, load, commit, hold, end, list, count. They return values
+//! and take changes, so that a store which several processes share can offer them as well.
+//! Traps: `load` restarts the idle clock, listing must not. And a store that cannot be reached says nothing about a
+//! session: [`NotLoaded::Unavailable`] must never become "not found", which makes a client discard its session.
 
 use std::{
     sync::{
@@ -28,41 +28,39 @@ use crate::{
     process::Process,
 };
 
-/// Where one instance's sessions are kept, and what this process has open for them.
+/// One instance's sessions.
 #[derive(Debug)]
 pub struct SessionStore {
-    kept: Kept,
+    backend: Backend,
     conversations: Arc<Conversations>,
-    /// Whether it answers; see [`SessionStore::set_available`].
+    /// See [`SessionStore::set_available`].
     available: AtomicBool,
 }
 
-/// The kinds of store.
 #[derive(Debug)]
-enum Kept {
-    /// In this process.
+enum Backend {
     Memory(Arc<MemoryStore>),
 }
 
-/// Why there is no such session, as far as its id tells.
+/// Why there is no such session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gone {
-    /// Another of the ten minted it.
+    /// Another instance minted the id.
     OtherInstance(InstanceId),
-    /// Another replica minted it: the request was routed to the wrong one.
+    /// Another replica minted the id: the request was routed to the wrong one.
     OtherReplica(MintedBy),
-    /// This replica minted it, but before its last start.
+    /// This replica minted the id, but before it was last started.
     EarlierBoot(MintedBy),
-    /// It was idle for so long.
+    /// It expired, after being idle for so long.
     Expired(Duration),
-    /// It was ended by its client, an operator or a shutdown.
+    /// Its client, an operator or a shutdown ended it.
     Terminated(EndReason),
-    /// It never was one, belongs to someone else, or ended too long ago to be remembered.
+    /// The id was never given out, belongs to another caller, or its session ended too long ago to be remembered.
     Unknown,
 }
 
 impl Gone {
-    /// `error.data.reason`: what clients are told, whatever the log calls it.
+    /// `error.data.reason`. Part of the protocol: the log has names of its own.
     pub const fn reason(self) -> &'static str {
         match self {
             Self::OtherInstance(_) => "other_instance",
@@ -78,12 +76,12 @@ impl Gone {
 /// Why no session was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotCreated {
-    /// As many are live as may be.
+    /// `session.capacity` is reached.
     #[error("{capacity} sessions are live, the most this instance holds (session.capacity)")]
     Full {
-        /// Live sessions at the most.
+        /// The limit on live sessions.
         capacity: u64,
-        /// When it is worth trying again.
+        /// After which time a session may have expired.
         retry_after_seconds: u64,
     },
     /// The process is stopping.
@@ -92,12 +90,12 @@ pub enum NotCreated {
     /// The operating system gave no random bytes.
     #[error("no random bytes for a session id")]
     NoEntropy,
-    /// The store could not be asked.
+    /// The store cannot be reached.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
 
-/// The store could not be asked: nothing is known, and nothing was changed.
+/// The store cannot be reached. Nothing is known of the session, and nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the session store cannot be reached")]
 pub struct Unavailable;
@@ -105,40 +103,40 @@ pub struct Unavailable;
 /// Why no session was loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotLoaded {
-    /// There is none.
+    /// There is no such session.
     Gone(Gone),
-    /// The store could not be asked.
+    /// See [`Unavailable`].
     Unavailable,
 }
 
-/// Why a change was not made.
+/// Why nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotCommitted {
     /// The session has ended.
     Gone(Gone),
-    /// The session may not hold what was to be stored.
+    /// Its data would be too large.
     Quota(QuotaExceeded),
-    /// The store could not be asked.
+    /// See [`Unavailable`].
     Unavailable,
 }
 
-/// Lives and deaths of one instance's sessions. `live` is always `created` less all that ended.
+/// How many sessions an instance had. `live` is always `created` minus all that `ended`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// Begun since the start.
+    /// Since the process was started.
     pub created: u64,
-    /// Live now.
+    /// Now.
     pub live: u64,
-    /// Ended, by [`EndReason::index`].
+    /// By [`EndReason::index`].
     pub ended: [u64; EndReason::ALL.len()],
-    /// Not begun, because the instance was full or draining.
+    /// Not created, because the instance was full or draining.
     pub refused: u64,
-    /// Bytes of what live sessions stored, keys and values together.
+    /// Keys and values that live sessions hold.
     pub data_bytes: u64,
 }
 
 impl SessionStore {
-    /// A store in this process for one instance. Streams keep what `replay` allows.
+    /// A store in the memory of this process. What its sessions' streams keep to be resumed is limited by `replay`.
     pub fn in_memory(
         id: InstanceId,
         config: &SessionConfig,
@@ -147,133 +145,137 @@ impl SessionStore {
     ) -> Self {
         let conversations = Arc::new(Conversations::new(process.lifecycle.closing(), replay));
         Self {
-            kept: Kept::Memory(Arc::new(MemoryStore::new(id, config, process, &conversations))),
+            backend: Backend::Memory(Arc::new(MemoryStore::new(
+                id,
+                config,
+                process,
+                &conversations,
+            ))),
             conversations,
             available: AtomicBool::new(true),
         }
     }
 
-    /// Whether the store answers from now on. One that does not is out of reach on purpose, so that what must hold
-    /// then can be tried: every operation comes to `Unavailable`, and no session is harmed.
+    /// Makes the store unreachable on purpose, or reachable again, so that tests can see what clients are told. While it
+    /// is unreachable every operation that can fail returns `Unavailable`, and the sessions stay as they are.
     pub fn set_available(&self, available: bool) {
         self.available.store(available, Ordering::Relaxed);
     }
 
-    fn kept(&self) -> Result<&Kept, Unavailable> {
-        self.available.load(Ordering::Relaxed).then_some(&self.kept).ok_or(Unavailable)
+    fn reach(&self) -> Result<&Backend, Unavailable> {
+        self.available.load(Ordering::Relaxed).then_some(&self.backend).ok_or(Unavailable)
     }
 
-    /// From now on so many sessions may be live. Those that are stay, were it fewer.
-    pub fn set_capacity(&self, capacity: u64) {
-        match &self.kept {
-            Kept::Memory(store) => store.set_capacity(capacity),
+    /// Ends no session, even if more than `capacity` are live.
+    pub(crate) fn set_capacity(&self, capacity: u64) {
+        match &self.backend {
+            Backend::Memory(store) => store.set_capacity(capacity),
         }
     }
 
-    /// Begins a session, unless the instance is full or draining.
+    /// Creates a session for the caller who is its owner.
     pub async fn create(&self, handshake: Handshake, owner: Caller) -> Result<Record, NotCreated> {
-        match self.kept()? {
-            Kept::Memory(store) => store.create(handshake, owner),
+        match self.reach()? {
+            Backend::Memory(store) => store.create(handshake, owner),
         }
     }
 
-    /// The live session of that id, if `caller` made it. Sets its idle clock back.
+    /// Loads the session of that id if `caller` owns it, and restarts its idle clock.
     pub async fn load(&self, id: &str, caller: Caller, want: Want) -> Result<Record, NotLoaded> {
-        match self.kept().map_err(|Unavailable| NotLoaded::Unavailable)? {
-            Kept::Memory(store) => store.load(id, caller, want).map_err(NotLoaded::Gone),
+        match self.reach().map_err(|Unavailable| NotLoaded::Unavailable)? {
+            Backend::Memory(store) => store.load(id, caller, want).map_err(NotLoaded::Gone),
         }
     }
 
-    /// Changes a live session that has been loaded; what it is afterwards. All of the change is made, or none.
+    /// Makes all of a change or none of it, and returns the record as it is afterwards.
     pub async fn commit(
         &self,
         session: &Head,
         change: Change<'_>,
         quota: &SessionConfig,
     ) -> Result<Record, NotCommitted> {
-        match self.kept().map_err(|Unavailable| NotCommitted::Unavailable)? {
-            Kept::Memory(store) => store.commit(session, change, quota),
+        match self.reach().map_err(|Unavailable| NotCommitted::Unavailable)? {
+            Backend::Memory(store) => store.commit(session, change, quota),
         }
     }
 
-    /// Keeps a session from expiring until the lease is dropped, and sets its idle clock back then: for calls that
-    /// take time and for open streams.
+    /// Keeps a session from expiring while a call or a stream is under way. Dropping the lease restarts its idle clock.
     pub fn hold(&self, id: SessionId) -> Lease {
-        match &self.kept {
-            Kept::Memory(store) => {
+        match &self.backend {
+            Backend::Memory(store) => {
                 store.hold(id);
                 Lease { store: Arc::clone(store), id }
             }
         }
     }
 
-    /// What is open for a session here, made if there was nothing.
-    pub fn conversation(&self, id: SessionId) -> Arc<Conversation> {
-        let conversation = self.conversations.begin(id);
-        let lives = match &self.kept {
-            Kept::Memory(store) => store.lives(id),
+    /// The conversation of a session, created if there was none.
+    pub(crate) fn conversation(&self, id: SessionId) -> Arc<Conversation> {
+        let conversation = self.conversations.get_or_begin(id);
+        let lives = match &self.backend {
+            Backend::Memory(store) => store.lives(id),
         };
-        // Whoever ended it meanwhile may have been there before the conversation was.
+        // The session may have ended just before its conversation was there to be ended.
         if !lives {
             self.conversations.end(id);
         }
         conversation
     }
 
-    /// What is open for a session here, if there is anything.
+    /// The conversation of a session, if it has one.
     pub fn conversation_of(&self, id: SessionId) -> Option<Arc<Conversation>> {
         self.conversations.get(id)
     }
 
-    /// Ends a session; false if it was gone already.
+    /// Ends a session; false if it was not live.
     pub async fn end(&self, id: SessionId, reason: EndReason) -> Result<bool, Unavailable> {
-        match self.kept()? {
-            Kept::Memory(store) => Ok(store.end(id, reason)),
+        match self.reach()? {
+            Backend::Memory(store) => Ok(store.end(id, reason)),
         }
     }
 
-    /// Ends all sessions; how many that were.
+    /// Ends all sessions, and returns how many that were.
     pub async fn end_all(&self, reason: EndReason) -> u64 {
-        match &self.kept {
-            Kept::Memory(store) => store.end_all(reason).await,
+        match &self.backend {
+            Backend::Memory(store) => store.end_all(reason).await,
         }
     }
 
-    /// The live sessions, in no order. Sets no clock back.
+    /// The live sessions in no particular order. Restarts no idle clock.
     pub async fn list(&self) -> Result<Vec<Record>, Unavailable> {
-        match self.kept()? {
-            Kept::Memory(store) => Ok(store.list().await),
+        match self.reach()? {
+            Backend::Memory(store) => Ok(store.list().await),
         }
     }
 
-    /// At most so many of the live sessions that fit, those used last. Sets no clock back.
-    pub async fn recent(&self, limit: usize, search: &Search) -> Result<Found, Unavailable> {
-        match self.kept()? {
-            Kept::Memory(store) => Ok(store.recent(limit, search).await),
+    /// The sessions that match, those first that were used last; at most `limit`. Restarts no idle clock.
+    pub(crate) async fn recent(&self, limit: usize, search: &Search) -> Result<Found, Unavailable> {
+        match self.reach()? {
+            Backend::Memory(store) => Ok(store.recent(limit, search).await),
         }
     }
 
-    /// A live session that has one of these references, with its data. Sets no clock back.
-    pub async fn find_reference(
+    /// A session that has one of these references, with its data. Restarts no idle clock.
+    pub(crate) async fn find_reference(
         &self,
         wanted: [Option<SessionRef>; 2],
     ) -> Result<Option<Record>, Unavailable> {
-        match self.kept()? {
-            Kept::Memory(store) => Ok(store.find_reference(wanted).await),
+        match self.reach()? {
+            Backend::Memory(store) => Ok(store.find_reference(wanted).await),
         }
     }
 
-    /// Lives and deaths.
+    /// The counts as of now.
     pub fn counts(&self) -> Counts {
-        match &self.kept {
-            Kept::Memory(store) => store.counts(),
+        match &self.backend {
+            Backend::Memory(store) => store.counts(),
         }
     }
 
-    /// To be called a few times per timeout: lets idle sessions end although nobody asks for them.
+    /// Ends sessions that have expired although nobody asks for them. To be called a few times per idle timeout.
     pub async fn tick(&self) {
-        match &self.kept {
-            Kept::Memory(store) => store.tick().await,
+        match &self.backend {
+            Backend::Memory(store) => store.tick().await,
         }
     }
 }

@@ -1,12 +1,11 @@
-//! Event streams: a bounded log that one reader follows.
+//! Event streams: a bounded log of events, and the HTTP body that reads it.
 //!
-//! Owns [`EventLog`] (what was sent, as frames encoded once) and [`EventStream`] (the HTTP body that
-//! reads it: keep-alive comments, its end). A log outlives its reader, which is what makes a stream
-//! resumable; a log without event ids keeps nothing that was read. Refuses to grow: a writer that can
-//! wait does while a slow reader catches up, one that cannot cuts the reader off; and all logs of an
-//! instance together keep what its [`ReplayBudget`] allows.
-//! Trap: a reader that is gone is only noticed when the body is dropped, so what must happen then hangs
-//! on a guard inside the body.
+//! Owns [`EventLog`], which keeps events as frames that are encoded once, and [`EventStream`], the body with its
+//! keep-alive comments. A log outlives its reader, which is what makes a stream resumable; a log without event ids drops
+//! what was read. Every log is bounded: a writer that can wait waits for a slow reader, one that cannot disconnects it.
+//! Together the logs of an instance keep what their [`ReplayBudget`] allows.
+//! Trap: a client that has gone away is noticed only when its body is dropped. What must happen then is done by a guard
+//! inside the body.
 
 use std::{
     any::Any,
@@ -14,7 +13,7 @@ use std::{
     convert::Infallible,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -29,16 +28,17 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::lock;
 use crate::wire::sse;
 
-/// Frames and bytes a log keeps at the most.
+/// What a log keeps.
 const MAX_FRAMES: usize = 256;
 const MAX_BYTES: usize = 4 * 1024 * 1024;
-/// Frames that wait for a reader before a writer does.
+/// Unread frames from which on a writer waits.
 const HIGH_WATER: usize = 32;
 
-/// What the logs of one instance may keep together so that streams can be resumed. Single it is spent, a log
-/// that is written or read gives up what has been read, or, while nobody reads it, all but its last event.
+/// How many bytes the logs of one instance may keep together, so that streams can be resumed. When they keep more, a log
+/// that is written or read drops what was read; while it has no reader, all but its last event.
 #[derive(Debug)]
 pub struct ReplayBudget {
     limit: AtomicUsize,
@@ -46,17 +46,16 @@ pub struct ReplayBudget {
 }
 
 impl ReplayBudget {
-    /// A budget of so many bytes.
+    /// A budget of `limit` bytes.
     pub fn of(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit: AtomicUsize::new(limit), kept: AtomicUsize::new(0) })
     }
 
-    /// From now on so many bytes may be kept.
-    pub fn set_limit(&self, limit: usize) {
+    pub(crate) fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// Bytes that are kept now.
+    /// How many bytes are kept now.
     pub fn kept(&self) -> usize {
         self.kept.load(Ordering::Relaxed)
     }
@@ -68,11 +67,12 @@ impl ReplayBudget {
 
 /// What was sent on one stream.
 #[derive(Debug)]
-pub struct EventLog {
+pub(crate) struct EventLog {
     /// The stream's number in its session; `None` if it cannot be resumed.
-    pub stream: Option<u32>,
+    pub(super) stream: Option<u32>,
     budget: Option<Arc<ReplayBudget>>,
     state: Mutex<LogState>,
+    /// Wakes writers that wait for a reader.
     room: Notify,
 }
 
@@ -80,14 +80,15 @@ pub struct EventLog {
 struct LogState {
     frames: VecDeque<Bytes>,
     bytes: usize,
-    /// Number of the first frame that is kept.
+    /// The number of `frames[0]`.
     first: u64,
-    /// Number of the next frame to be read.
+    /// The number of the next frame to read.
     cursor: u64,
     finished: bool,
     primed: bool,
-    /// Which reader may read; 0 while there is none.
+    /// The reader that may read; 0 if there is none.
     reader: u64,
+    /// How many readers there have been.
     readers: u64,
     waker: Option<Waker>,
 }
@@ -97,14 +98,14 @@ impl LogState {
         self.first + self.frames.len() as u64
     }
 
-    /// Where in `frames` the next to be read is.
+    /// Where in `frames` the cursor is.
     fn position(&self) -> usize {
         usize::try_from(self.cursor - self.first).unwrap_or(usize::MAX)
     }
 
-    /// Whether so many bytes more can wait for the reader. One message may be larger than all bounds: it
-    /// waits alone.
-    fn takes(&self, more: usize) -> bool {
+    /// Whether a writer may append so many bytes now. A message that exceeds the limit by itself waits until all others
+    /// have been read.
+    fn has_room_for(&self, more: usize) -> bool {
         let unread = self.frames.iter().skip(self.position());
         let (frames, bytes) = unread.fold((0, 0), |(n, bytes), frame| (n + 1, bytes + frame.len()));
         frames == 0 || frames < HIGH_WATER && bytes + more <= MAX_BYTES
@@ -125,28 +126,20 @@ impl LogState {
 }
 
 impl EventLog {
-    /// An empty log whose events have no ids.
-    pub fn passing() -> Arc<Self> {
+    /// A log whose events have no ids.
+    pub(crate) fn passing() -> Arc<Self> {
         Arc::new(Self { stream: None, budget: None, state: Mutex::default(), room: Notify::new() })
     }
 
-    /// An empty log that can be resumed: its events have ids that begin with that number.
-    pub fn resumable(stream: u32, budget: &Arc<ReplayBudget>) -> Arc<Self> {
-        Arc::new(Self {
-            stream: Some(stream),
-            budget: Some(Arc::clone(budget)),
-            state: Mutex::default(),
-            room: Notify::new(),
-        })
+    /// A log that can be resumed: the ids of its events begin with `stream`.
+    pub(super) fn resumable(stream: u32, budget: &Arc<ReplayBudget>) -> Arc<Self> {
+        let (stream, budget) = (Some(stream), Some(Arc::clone(budget)));
+        Arc::new(Self { stream, budget, state: Mutex::default(), room: Notify::new() })
     }
 
-    fn state(&self) -> MutexGuard<'_, LogState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Appends the event that makes a stream resumable before anything has happened on it.
-    pub fn prime(&self, retry: Duration) {
-        let mut state = self.state();
+    /// Appends an event without a message, so that the client has an id to resume from before anything was sent.
+    pub(crate) fn prime(&self, retry: Duration) {
+        let mut state = lock(&self.state);
         if let Some(stream) = self.stream {
             let frame = sse::priming((stream, state.next()), retry);
             state.primed = true;
@@ -154,9 +147,9 @@ impl EventLog {
         }
     }
 
-    /// Appends a message at once. A reader that is too far behind is cut off.
-    pub fn push(&self, message: &[u8]) {
-        let mut state = self.state();
+    /// Appends a message at once. A reader that is too far behind is disconnected.
+    pub(crate) fn push(&self, message: &[u8]) {
+        let mut state = lock(&self.state);
         let id = self.stream.map(|stream| (stream, state.next()));
         let frame = sse::frame(message, id);
         self.append(&mut state, frame);
@@ -171,7 +164,7 @@ impl EventLog {
         state.frames.push_back(frame);
         while state.frames.len() > MAX_FRAMES || (state.bytes > MAX_BYTES && state.frames.len() > 1)
         {
-            if state.first >= state.cursor && state.reader != 0 {
+            if state.first >= state.cursor {
                 state.reader = 0;
             }
             state.drop_first();
@@ -181,8 +174,7 @@ impl EventLog {
         state.wake();
     }
 
-    /// Books what the log keeps now, where it kept so many bytes before; gives up what may be if the budget is
-    /// spent.
+    /// Corrects the budget for a log that kept `before` bytes. If the budget is spent, drops what this log may drop.
     fn settle(&self, state: &mut LogState, before: usize) {
         let Some(budget) = &self.budget else { return };
         budget.kept.fetch_add(state.bytes, Ordering::Relaxed);
@@ -198,15 +190,15 @@ impl EventLog {
         state.cursor = state.cursor.max(state.first);
     }
 
-    /// Appends a message, waiting while a reader is far behind.
-    pub async fn send(&self, message: &[u8]) {
+    /// Appends a message, after waiting for a slow reader.
+    pub(crate) async fn send(&self, message: &[u8]) {
         loop {
             let room = self.room.notified();
             let mut room = std::pin::pin!(room);
             room.as_mut().enable();
             {
-                let state = self.state();
-                if state.reader == 0 || state.takes(message.len()) {
+                let state = lock(&self.state);
+                if state.reader == 0 || state.has_room_for(message.len()) {
                     break;
                 }
             }
@@ -216,40 +208,36 @@ impl EventLog {
     }
 
     /// Nothing more will be sent.
-    pub fn finish(&self) {
-        let mut state = self.state();
+    pub(crate) fn finish(&self) {
+        let mut state = lock(&self.state);
         state.finished = true;
         state.wake();
     }
 
-    /// Whether an event of that number has been sent.
-    pub fn has_sent(&self, number: u64) -> bool {
-        number < self.state().next()
+    pub(crate) fn has_sent(&self, number: u64) -> bool {
+        number < lock(&self.state).next()
     }
 
-    /// Whether its reader has been told how to come back.
-    pub fn is_primed(&self) -> bool {
-        self.state().primed
+    pub(crate) fn is_primed(&self) -> bool {
+        lock(&self.state).primed
     }
 
-    /// Whether someone is reading.
-    pub fn has_reader(&self) -> bool {
-        self.state().reader != 0
+    pub(super) fn has_reader(&self) -> bool {
+        lock(&self.state).reader != 0
     }
 
-    /// Ends the connection that reads, not the stream: its reader is to come back.
-    pub fn hang_up(&self) {
-        let mut state = self.state();
+    /// Disconnects the reader, who may resume the stream.
+    pub(crate) fn hang_up(&self) {
+        let mut state = lock(&self.state);
         state.reader = 0;
         state.wake();
         drop(state);
         self.room.notify_waiters();
     }
 
-    /// Begins to read after the event of that number, or where the last reader stopped. Whoever was
-    /// reading is cut off.
+    /// Begins to read after the event of that number, or where the last reader stopped. Disconnects another reader.
     fn attach(&self, after: Option<u64>) -> u64 {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         state.readers += 1;
         state.reader = state.readers;
         if let Some(after) = after {
@@ -261,16 +249,16 @@ impl EventLog {
     }
 
     fn detach(&self, reader: u64) {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         if state.reader == reader {
             state.reader = 0;
         }
         self.room.notify_waiters();
     }
 
-    /// The next frame for that reader; `None` at the end, or when it has been cut off.
+    /// The next frame; `None` at the end, or if the reader was disconnected.
     fn poll_next(&self, reader: u64, cx: &Context<'_>) -> Poll<Option<Bytes>> {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         if state.reader != reader {
             return Poll::Ready(None);
         }
@@ -296,14 +284,14 @@ impl EventLog {
 impl Drop for EventLog {
     fn drop(&mut self) {
         if let Some(budget) = &self.budget {
-            budget.kept.fetch_sub(self.state().bytes, Ordering::Relaxed);
+            budget.kept.fetch_sub(lock(&self.state).bytes, Ordering::Relaxed);
         }
     }
 }
 
-/// The body of an open event stream.
+/// The body of a response that is an event stream.
 #[derive(Debug)]
-pub struct EventStream {
+pub(crate) struct EventStream {
     log: Arc<EventLog>,
     reader: u64,
     keep_alive: Duration,
@@ -316,7 +304,7 @@ pub struct EventStream {
 
 impl EventStream {
     /// Reads a log until it is finished or `closing` is cancelled. `guard` is dropped with the body.
-    pub fn new(
+    pub(crate) fn new(
         log: Arc<EventLog>,
         after: Option<u64>,
         keep_alive: Duration,
@@ -335,10 +323,15 @@ impl EventStream {
         }
     }
 
-    /// What goes out last when the stream is closed from this side.
-    pub fn with_farewell(mut self, farewell: Bytes) -> Self {
+    /// What is sent last when `closing` is cancelled.
+    pub(crate) fn with_farewell(mut self, farewell: Bytes) -> Self {
         self.farewell = farewell;
         self
+    }
+
+    fn restart_keep_alive(&mut self) {
+        let next = Instant::now() + self.keep_alive;
+        self.quiet.as_mut().reset(next);
     }
 }
 
@@ -359,11 +352,10 @@ impl http_body::Body for EventStream {
         if self.closed {
             return Poll::Ready(None);
         }
-        // Frames first: what was sent before the end still goes out.
+        // Frames come first, so that what was sent before the end still goes out.
         match self.log.poll_next(self.reader, cx) {
             Poll::Ready(Some(frame)) => {
-                let next = Instant::now() + self.keep_alive;
-                self.quiet.as_mut().reset(next);
+                self.restart_keep_alive();
                 return Poll::Ready(Some(Ok(Frame::data(frame))));
             }
             Poll::Ready(None) => return Poll::Ready(None),
@@ -374,9 +366,8 @@ impl http_body::Body for EventStream {
             return Poll::Ready(Some(Ok(Frame::data(self.farewell.clone()))));
         }
         if self.quiet.as_mut().poll(cx).is_ready() {
-            let next = Instant::now() + self.keep_alive;
-            self.quiet.as_mut().reset(next);
-            // Asks to be woken for the next one.
+            self.restart_keep_alive();
+            // Registers the waker for the next one.
             let _ = self.quiet.as_mut().poll(cx);
             return Poll::Ready(Some(Ok(Frame::data(sse::KEEP_ALIVE))));
         }

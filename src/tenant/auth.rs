@@ -1,7 +1,7 @@
 //! Who is calling: the optional bearer check of one instance.
 //!
-//! Owns [`AuthMode`], which finds the [`Caller`] of a request, and the reading of a token's claims for display. Refuses to verify signatures: that is a gateway's work; here a token is either one of the
-//! configured ones or a stranger's word that is carried along.
+//! Owns [`AuthMode`], which finds the [`Caller`] of a request, and [`Claims`], what a JWT says. Signatures are not
+//! verified: that is a gateway's work. A token is either one of those configured, or taken as it comes.
 //! Trap: a session belongs to an identity, not to the bytes of a token, which change at every refresh.
 
 use std::{fmt, fs};
@@ -16,19 +16,16 @@ use crate::{
     id::Caller,
 };
 
-/// Whether and how the bearer token of a request is checked.
+/// `auth.mode`, with what it needs.
 #[derive(Debug)]
-pub enum AuthMode {
-    /// No token is asked for.
+pub(crate) enum AuthMode {
     Off,
-    /// A well-formed token must be there; it is not verified.
     Passthrough,
-    /// One of these must be there.
     Tokens(TokenTable),
 }
 
-/// Digests of the accepted tokens, each with the identity it stands for.
-pub struct TokenTable(Vec<([u8; 32], Caller)>);
+/// The SHA-256 of each accepted token, and the identity it stands for.
+pub(crate) struct TokenTable(Vec<([u8; 32], Caller)>);
 
 impl fmt::Debug for TokenTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -42,50 +39,46 @@ pub enum Unauthorized {
     /// No `Authorization` header.
     #[error("a bearer token is required: send \"Authorization: Bearer <token>\"")]
     Missing,
-    /// Not of the form `Bearer <token>`.
+    /// It is not of the form `Bearer <token>`.
     #[error("the Authorization header must be of the form \"Bearer <token>\"")]
     Malformed,
-    /// A token, but none that is accepted here.
+    /// The token is not one of those configured.
     #[error("the bearer token is not accepted here")]
     Rejected,
 }
 
 impl AuthMode {
-    /// Reads the tokens; fails if `auth.tokens_file` cannot be read or holds a line that is no pair.
-    pub fn build(config: &AuthConfig) -> anyhow::Result<Self> {
+    /// Fails if `auth.tokens_file` cannot be read, or holds a line that is neither empty, a comment nor `name=token`.
+    pub(crate) fn build(config: &AuthConfig) -> anyhow::Result<Self> {
         match config.mode {
-            AuthModeName::Off => Ok(Self::Off),
-            AuthModeName::Passthrough => Ok(Self::Passthrough),
-            AuthModeName::Tokens => {
-                let mut pairs: Vec<String> =
-                    config.tokens.iter().map(|pair| pair.expose().to_owned()).collect();
-                if !config.tokens_file.as_os_str().is_empty() {
-                    let path = config.tokens_file.display();
-                    let text = fs::read_to_string(&config.tokens_file)
-                        .map_err(|error| anyhow::anyhow!("auth.tokens_file: {path}: {error}"))?;
-                    let lines = text.lines().map(str::trim).enumerate();
-                    for (number, line) in
-                        lines.filter(|(_, l)| !l.is_empty() && !l.starts_with('#'))
-                    {
-                        anyhow::ensure!(
-                            split_pair(line).is_some(),
-                            "auth.tokens_file: {path}: line {}: must be name=token",
-                            number + 1
-                        );
-                        pairs.push(line.to_owned());
-                    }
+            AuthModeName::Off => return Ok(Self::Off),
+            AuthModeName::Passthrough => return Ok(Self::Passthrough),
+            AuthModeName::Tokens => {}
+        }
+        let mut pairs: Vec<String> =
+            config.tokens.iter().map(|pair| pair.expose().to_owned()).collect();
+        if !config.tokens_file.as_os_str().is_empty() {
+            let path = config.tokens_file.display();
+            let text = fs::read_to_string(&config.tokens_file)
+                .map_err(|error| anyhow::anyhow!("auth.tokens_file: {path}: {error}"))?;
+            for (number, line) in (1..).zip(text.lines().map(str::trim)) {
+                if line.is_empty() || line.starts_with('#') {
+                    continue;
                 }
-                let table =
-                    pairs.iter().filter_map(|pair| split_pair(pair)).map(|(name, token)| {
-                        (Sha256::digest(token.as_bytes()).into(), Caller::known("token", name))
-                    });
-                Ok(Self::Tokens(TokenTable(table.collect())))
+                anyhow::ensure!(
+                    split_pair(line).is_some(),
+                    "auth.tokens_file: {path}: line {number}: must be name=token"
+                );
+                pairs.push(line.to_owned());
             }
         }
+        let table = pairs.iter().filter_map(|pair| split_pair(pair)).map(|(name, token)| {
+            (Sha256::digest(token.as_bytes()).into(), Caller::known("token", name))
+        });
+        Ok(Self::Tokens(TokenTable(table.collect())))
     }
 
-    /// As it stands in configuration.
-    pub const fn as_str(&self) -> &'static str {
+    pub(crate) const fn as_str(&self) -> &'static str {
         match self {
             Self::Off => "off",
             Self::Passthrough => "passthrough",
@@ -93,8 +86,8 @@ impl AuthMode {
         }
     }
 
-    /// The caller of a request with that `Authorization` header.
-    pub fn check(&self, header: Option<&[u8]>) -> Result<Caller, Unauthorized> {
+    /// Who sent a request with that `Authorization` header.
+    pub(crate) fn check(&self, header: Option<&[u8]>) -> Result<Caller, Unauthorized> {
         match self {
             Self::Off => Ok(Caller::Anonymous),
             Self::Passthrough => {
@@ -106,7 +99,7 @@ impl AuthMode {
             }
             Self::Tokens(TokenTable(table)) => {
                 let digest: [u8; 32] = Sha256::digest(bearer(header)?.as_bytes()).into();
-                // Every row is compared, so that the time tells nothing about which one fits.
+                // Compare with every row, so that the time taken does not tell which one matches.
                 let mut found = Err(Unauthorized::Rejected);
                 for (accepted, caller) in table {
                     if bool::from(accepted.ct_eq(&digest)) {
@@ -119,8 +112,8 @@ impl AuthMode {
     }
 }
 
-/// The token of an `Authorization: Bearer …` header.
-pub fn bearer(header: Option<&[u8]>) -> Result<&str, Unauthorized> {
+/// The token of an `Authorization: Bearer …` header (RFC 6750 §2.1).
+pub(crate) fn bearer(header: Option<&[u8]>) -> Result<&str, Unauthorized> {
     let header = header.ok_or(Unauthorized::Missing)?;
     let text = std::str::from_utf8(header).map_err(|_| Unauthorized::Malformed)?;
     let (scheme, token) = text.split_once(' ').ok_or(Unauthorized::Malformed)?;
@@ -129,20 +122,18 @@ pub fn bearer(header: Option<&[u8]>) -> Result<&str, Unauthorized> {
     fits.then_some(token).ok_or(Unauthorized::Malformed)
 }
 
-/// The decoded, unverified parts of a JWT.
-#[derive(Clone, Debug)]
-pub struct Claims {
+/// A JWT, decoded and not verified.
+pub(crate) struct Claims {
     /// The JOSE header.
-    pub header: Value,
-    /// The payload.
-    pub payload: Value,
-    /// Whether a signature is there; nobody has looked at it.
-    pub signed: bool,
+    pub(crate) header: Value,
+    pub(crate) payload: Value,
+    /// Whether it has a signature, right or wrong.
+    pub(crate) signed: bool,
 }
 
 impl Claims {
-    /// Decodes a JWT, if the token is one.
-    pub fn decode(token: &str) -> Option<Self> {
+    /// `None` if the token is not a JWT.
+    pub(crate) fn decode(token: &str) -> Option<Self> {
         let mut parts = token.split('.');
         let (header, payload, signature) = (parts.next()?, parts.next()?, parts.next()?);
         let object = |part: &str| -> Option<Value> {
@@ -157,11 +148,11 @@ impl Claims {
         parts.next().is_none().then_some(claims)
     }
 
-    /// A claim that is a text.
-    pub fn text(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.payload.get(name).and_then(Value::as_str)
     }
 
+    /// Issuer and subject: a subject is unique for its issuer only (RFC 7519 §4.1.2).
     fn identity(&self) -> Option<String> {
         let subject = self.text("sub")?;
         Some(format!("{}\0{subject}", self.text("iss").unwrap_or_default()))

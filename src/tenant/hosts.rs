@@ -1,47 +1,43 @@
-//! The host names that are ours.
+//! Our host names.
 //!
-//! Owns [`HostTable`]: which name stands for which instance, and which for the front door.
-//! Trap: names are compared without case, with or without port and trailing dot; a comparison that
-//! misses one of these lets a rebinding page in or a proxy's request out.
+//! Owns [`HostTable`]: which name selects which instance, and which the front door.
+//! Trap: names are compared without case, port and trailing dot. Where one of these is forgotten, a page with a rebound
+//! DNS name gets in, or a request that came through a proxy does not.
 
 use crate::{
     config::{HostsConfig, is_host_name},
     id::InstanceId,
 };
 
-/// The name that opens every host name of ours.
+/// What every name of an instance begins with.
 const LABEL: &str = "echo-stateful";
 
-/// What a host name stands for.
+/// What a host name selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// One of the ten.
+pub(crate) enum Target {
     Instance(InstanceId),
-    /// The front door picks.
+    /// Some instance: `hosts.front_door` decides which.
     FrontDoor,
 }
 
-/// Every host name that is ours.
-#[derive(Clone, Debug)]
+/// All our host names.
+#[derive(Debug)]
 pub struct HostTable {
     bases: Vec<String>,
     front_door_names: Vec<String>,
 }
 
 impl HostTable {
-    /// Reads the names; compares them as written, without case.
-    pub fn build(config: &HostsConfig) -> Self {
+    pub(crate) fn build(config: &HostsConfig) -> Self {
         let clean = |names: &[String]| {
             names.iter().map(|name| name.trim_end_matches('.').to_owned()).collect()
         };
-        Self {
-            bases: clean(&config.base_domains),
-            front_door_names: clean(&config.front_door_names),
-        }
+        let (bases, names) = (clean(&config.base_domains), clean(&config.front_door_names));
+        Self { bases, front_door_names: names }
     }
 
-    /// What a host name, without port, stands for.
-    pub fn select(&self, host: &str) -> Option<Target> {
+    /// What a host name without port selects; `None` if it is not ours.
+    pub(crate) fn select(&self, host: &str) -> Option<Target> {
         let host = host.strip_suffix('.').unwrap_or(host);
         if self.front_door_names.iter().any(|name| name.eq_ignore_ascii_case(host)) {
             return Some(Target::FrontDoor);
@@ -63,8 +59,8 @@ impl HostTable {
     }
 }
 
-/// The host of an authority: `host`, `host:port`, `[v6]`, `[v6]:port`. `None` if it is no authority.
-pub fn without_port(authority: &str) -> Option<&str> {
+/// The host of an authority: `host`, `host:port`, `[v6]`, `[v6]:port`. `None` if it is none of these.
+pub(crate) fn without_port(authority: &str) -> Option<&str> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let end = rest.find(']')? + 2;
@@ -88,11 +84,7 @@ mod tests {
     fn table() -> HostTable {
         HostTable {
             bases: vec!["localhost".to_owned(), "example.com".to_owned()],
-            front_door_names: vec![
-                "localhost".to_owned(),
-                "127.0.0.1".to_owned(),
-                "[::1]".to_owned(),
-            ],
+            front_door_names: ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).into(),
         }
     }
 

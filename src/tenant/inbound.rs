@@ -1,7 +1,8 @@
-//! A request that has come to a tenant: who calls, and what came.
+//! The HTTP request that an MCP message came in.
 //!
-//! Owns [`Inbound`], which holds what arrived and not what it means.
-//! Trap: only the forwarding headers of a trusted peer count.
+//! Owns [`Inbound`]: what arrived and who sent it, as the layers around the endpoint found out. The calls of a batch
+//! share it.
+//! Trap: `Forwarded` and its like count only where the peer is a trusted proxy.
 
 use std::sync::Arc;
 
@@ -10,34 +11,27 @@ use http::{HeaderMap, Uri, request::Parts};
 
 use crate::{id::Caller, observe::record::RequestRecord};
 
-/// The HTTP request that a call came in; shared by the calls of a batch.
 #[derive(Debug)]
-pub struct Inbound {
-    /// Method, URI, HTTP version, headers.
-    pub parts: Parts,
-    /// Whether its forwarding headers count.
-    pub trusted_peer: bool,
-    /// The identity behind it.
-    pub caller: Caller,
-    /// The body.
-    pub body: Bytes,
-    /// Facts for its log line.
-    pub record: Arc<RequestRecord>,
+pub(crate) struct Inbound {
+    pub(crate) parts: Parts,
+    /// Whether the peer is one of `http.trusted_proxies`.
+    pub(crate) trusted_peer: bool,
+    pub(crate) caller: Caller,
+    pub(crate) body: Bytes,
+    pub(crate) record: Arc<RequestRecord>,
 }
 
 impl Inbound {
-    /// The headers.
-    pub fn headers(&self) -> &HeaderMap {
+    pub(crate) fn headers(&self) -> &HeaderMap {
         &self.parts.headers
     }
 
-    /// A header as text, if it stands there and is text.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    /// The first value of a header, if it is visible ASCII.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.parts.headers.get(name)?.to_str().ok()
     }
 
-    /// The request target.
-    pub fn uri(&self) -> &Uri {
+    pub(crate) fn uri(&self) -> &Uri {
         &self.parts.uri
     }
 }

@@ -1,7 +1,7 @@
 //! One tenant: a policy and a state.
 //!
-//! Owns [`Instance`]: what its configuration means ([`Policy`]), built before it is needed so that a request only
-//! compares, and what it holds ([`State`]). A reload replaces the first and keeps the second.
+//! Owns [`Instance`]. Its [`Policy`] is what the configuration means, computed beforehand so that a request need not; its
+//! [`State`] is sessions, tasks and counts. A reload replaces the first and keeps the second.
 //! Trap: whatever can fail must fail in [`Instance::build_all`], before the port is open.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -25,10 +25,9 @@ use crate::{
 /// One of the ten MCP servers.
 #[derive(Debug)]
 pub struct Instance {
-    /// Which one.
+    /// Which of the ten.
     pub id: InstanceId,
-    /// What its operator wants of it.
-    pub policy: Policy,
+    pub(crate) policy: Policy,
     /// What it holds.
     pub state: Arc<State>,
     /// What it shares with the other nine.
@@ -37,23 +36,18 @@ pub struct Instance {
 
 /// What one instance's configuration means.
 #[derive(Debug)]
-pub struct Policy {
-    /// As it was written.
-    pub config: PolicyConfig,
-    /// The bearer check.
-    pub auth: AuthMode,
-    /// The `Origin` check.
-    pub origins: Origins,
-    /// Peers whose forwarding headers are believed.
-    pub trusted_proxies: Vec<IpNet>,
-    /// Bytes of a request body at the most.
-    pub max_body_bytes: usize,
-    /// How long a body may take.
-    pub body_timeout: Duration,
+pub(crate) struct Policy {
+    pub(crate) config: PolicyConfig,
+    pub(crate) auth: AuthMode,
+    pub(crate) origins: Origins,
+    /// Peers whose forwarding headers count.
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) max_body_bytes: usize,
+    pub(crate) body_timeout: Duration,
 }
 
 impl Policy {
-    /// Reads `auth.tokens_file`.
+    /// Fails if `auth.tokens_file` cannot be used.
     fn build(config: &Config, policy: &PolicyConfig) -> anyhow::Result<Self> {
         Ok(Self {
             auth: AuthMode::build(&policy.auth)?,
@@ -66,20 +60,20 @@ impl Policy {
     }
 }
 
-/// What one instance holds, whatever its configuration comes to be.
+/// What one instance holds, through every reload.
 #[derive(Debug)]
 pub struct State {
-    /// Its sessions, and no one else's.
+    /// Its sessions.
     pub sessions: SessionStore,
-    /// What its streams may keep to be resumed.
+    /// What its streams keep to be resumed.
     pub replay: Arc<ReplayBudget>,
-    /// Who wants to be told of changes.
+    /// Who is notified of changes.
     pub subscriptions: Arc<Subscriptions>,
     /// Its tasks.
     pub tasks: Tasks,
-    /// The requests that it has answered: totals, and the last ones.
+    /// The requests that it has answered: totals, and the last ones in full.
     pub requests: RequestLog,
-    /// What is counted of its requests and streams.
+    /// Counts of its requests and streams.
     pub counters: Counters,
 }
 
@@ -97,8 +91,8 @@ impl State {
         }
     }
 
-    /// Keeps to the limits of another policy from now on. What there is stays, were it more than that.
-    pub fn keep_to(&self, policy: &PolicyConfig) {
+    /// Applies the limits of another policy. What exceeds them already stays.
+    pub(crate) fn keep_to(&self, policy: &PolicyConfig) {
         self.sessions.set_capacity(policy.session.capacity);
         self.replay.set_limit(policy.stream.max_replay_bytes);
         self.tasks.set_limits(&policy.tasks);
@@ -106,7 +100,8 @@ impl State {
 }
 
 impl Instance {
-    /// All ten. `before` are the same ten by another configuration, whose state these go on with; none at the start.
+    /// All ten. At a reload, `before` are the ten that these replace, and they take over their state; at the start it is
+    /// empty.
     pub fn build_all(
         config: &Config,
         process: &Arc<Process>,
@@ -123,24 +118,24 @@ impl Instance {
         InstanceId::all().zip(&config.instances).map(build).collect()
     }
 
-    /// What the ids carry that it mints.
-    pub fn here(&self) -> MintedBy {
+    /// What the ids say that it mints.
+    pub(crate) fn here(&self) -> MintedBy {
         self.process.minted_by(self.id)
     }
 
-    /// Whether a revision of that era is served.
-    pub fn serves(&self, era: Era) -> bool {
+    /// Whether it serves a revision of that era.
+    pub(crate) fn serves(&self, era: Era) -> bool {
         self.policy.config.protocol.versions.iter().any(|version| version.era() == era)
     }
 
-    /// Whether forwarding headers from this peer count.
-    pub fn trusts(&self, peer: IpAddr) -> bool {
+    /// Whether forwarding headers count that this peer sends.
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         self.policy.trusted_proxies.iter().any(|net| net.contains(&peer.to_canonical()))
     }
 
-    /// Counts a stream on which the server speaks first until the guard is dropped; operators are told of both ends.
-    /// A subscription has no session.
-    pub fn open_stream(&self, kind: StreamKind, session: Option<SessionRef>) -> OpenStream {
+    /// Counts a stream as open until the guard is dropped, and notes an event at both ends. A subscription of the
+    /// stateless era has no session.
+    pub(crate) fn open_stream(&self, kind: StreamKind, session: Option<SessionRef>) -> OpenStream {
         let process = Arc::clone(&self.process);
         let subject = Subject::Instance(self.id, session);
         process.events.note(EventKind::StreamOpened, subject);
@@ -150,7 +145,7 @@ impl Instance {
 
 /// See [`Instance::open_stream`].
 #[derive(Debug)]
-pub struct OpenStream {
+pub(crate) struct OpenStream {
     process: Arc<Process>,
     subject: Subject,
     _open: Open,

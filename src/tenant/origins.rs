@@ -1,8 +1,8 @@
-//! Which browser pages may call.
+//! Which web pages may call.
 //!
-//! Owns [`Origins`], the verdict on an `Origin` header, without which a page anywhere could reach a server that only
-//! its user's machine can (DNS rebinding; 2025-11-25, basic/transports, "Security Warning").
-//! Trap: `null` is what sandboxed pages send; it is foreign unless it is listed.
+//! Owns [`Origins`], which judges an `Origin` header. Without this check any page could call a server that only its
+//! user's machine can reach (DNS rebinding; 2025-11-25, basic/transports, "Security Warning").
+//! Trap: sandboxed pages send `null`, which is foreign unless it is listed.
 
 use std::net::IpAddr;
 
@@ -17,10 +17,11 @@ use crate::{
     },
 };
 
-/// What a page may send.
-pub const METHODS: [Method; 4] = [Method::GET, Method::POST, Method::DELETE, Method::OPTIONS];
+/// `Access-Control-Allow-Methods`.
+pub(crate) const METHODS: [Method; 4] =
+    [Method::GET, Method::POST, Method::DELETE, Method::OPTIONS];
 
-/// What a page may read of an answer.
+/// `Access-Control-Expose-Headers`.
 pub const EXPOSED: [HeaderName; 8] = [
     SESSION_HEADER,
     VERSION_HEADER,
@@ -32,43 +33,37 @@ pub const EXPOSED: [HeaderName; 8] = [
     header::RETRY_AFTER,
 ];
 
-/// Which origins may call one instance.
 #[derive(Debug)]
-pub struct Origins {
+pub(crate) struct Origins {
     any: bool,
     listed: Vec<String>,
     hosts: HostTable,
 }
 
-/// Why an origin may call, or that it may not.
+/// Why an origin may call. A foreign one may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// `origin.allowed` names it, or `*`.
     Listed,
-    /// A page served by this machine.
+    /// A page of the user's own machine.
     Loopback,
     /// A page of one of our own hosts.
     OwnHost,
-    /// Anything else.
     Foreign,
 }
 
 impl Origins {
-    /// The origins of one instance.
-    pub fn build(config: &OriginConfig, hosts: &HostsConfig) -> Self {
+    pub(crate) fn build(config: &OriginConfig, hosts: &HostsConfig) -> Self {
+        let allowed = config.allowed.iter();
         Self {
             any: config.allowed.iter().any(|origin| origin == "*"),
-            listed: config
-                .allowed
-                .iter()
-                .map(|origin| origin.trim_end_matches('/').to_owned())
-                .collect(),
+            listed: allowed.map(|origin| origin.trim_end_matches('/').to_owned()).collect(),
             hosts: HostTable::build(hosts),
         }
     }
 
     /// Judges the value of an `Origin` header.
-    pub fn judge(&self, origin: &[u8]) -> Verdict {
+    pub(crate) fn judge(&self, origin: &[u8]) -> Verdict {
         let Ok(origin) = std::str::from_utf8(origin) else { return Verdict::Foreign };
         if self.any || self.listed.iter().any(|listed| listed.eq_ignore_ascii_case(origin)) {
             return Verdict::Listed;

@@ -1,40 +1,32 @@
-//! Changes of one instance, and who wants to be told of them.
+//! Who is notified when something changes.
 //!
-//! Owns the list of listeners: open subscriptions of stateless clients and sessions with something to
-//! be told. Refuses to keep a listener alive: it holds weak references, and forgets what is gone.
-//! Trap: telling must never wait for a slow reader, so a stream that is too far behind is cut off.
+//! Owns one instance's list of listeners: open `subscriptions/listen` requests, and conversations of sessions. The
+//! references are weak: a listener ends with its request or its session, and is then forgotten.
+//! Trap: publishing must not wait for a slow reader. A stream that is too far behind is disconnected.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use serde_json::{Value, json};
 
 use crate::{
-    session::{conversation::Conversation, stream::EventLog},
+    session::{conversation::Conversation, lock, stream::EventLog},
     wire::{
         jsonrpc,
         model::{Filter, META_SUBSCRIPTION},
     },
 };
 
-/// Something that clients may have asked to be told of.
-#[derive(Clone, Debug)]
-pub enum Update {
-    /// The list of tools is another.
+/// A change that clients can ask to be notified of.
+#[derive(Debug)]
+pub(crate) enum Update {
+    /// The list of tools.
     Tools,
-    /// The list of prompts is another.
+    /// The list of prompts.
     Prompts,
-    /// The contents of a resource are others.
-    Resource {
-        /// Which one.
-        uri: String,
-    },
-    /// A task is in another state.
-    Task {
-        /// Which one.
-        id: String,
-        /// The task as `tasks/get` shows it.
-        state: Value,
-    },
+    /// The contents of a resource.
+    Resource { uri: String },
+    /// The state of a task, as `tasks/get` shows it.
+    Task { id: String, state: Value },
 }
 
 impl Update {
@@ -55,7 +47,7 @@ impl Update {
         }
     }
 
-    fn passes(&self, filter: &Filter) -> bool {
+    fn is_wanted_by(&self, filter: &Filter) -> bool {
         match self {
             Self::Tools => filter.tools_list_changed,
             Self::Prompts => filter.prompts_list_changed,
@@ -67,37 +59,35 @@ impl Update {
 
 /// An open `subscriptions/listen`.
 #[derive(Debug)]
-pub struct Subscription {
-    /// The id of the request that opened it, which tags everything it delivers.
-    pub id: Value,
-    /// What it wants.
-    pub filter: Filter,
-    /// Where it is delivered.
-    pub log: Arc<EventLog>,
+pub(crate) struct Subscription {
+    /// The id of the request, which every notification carries.
+    pub(crate) id: Value,
+    pub(crate) filter: Filter,
+    pub(crate) log: Arc<EventLog>,
 }
 
 impl Subscription {
-    /// A notification as this subscription gets it.
-    pub fn deliver(&self, method: &str, mut params: Value) {
+    pub(crate) fn deliver(&self, method: &str, mut params: Value) {
         params["_meta"] = json!({ META_SUBSCRIPTION: self.id });
         self.log.push(&jsonrpc::notification(method, &params));
     }
 }
 
-/// Who is told.
+/// Who is notified.
 #[derive(Debug, Default)]
 pub struct Subscriptions {
     subscriptions: Mutex<Vec<Weak<Subscription>>>,
     conversations: Mutex<Vec<Weak<Conversation>>>,
 }
 
-fn lock<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
-    list.lock().unwrap_or_else(PoisonError::into_inner)
+/// The listeners that are still there. The lock is released before they are notified.
+fn live<T>(listeners: &Mutex<Vec<Weak<T>>>) -> Vec<Arc<T>> {
+    lock(listeners).iter().filter_map(Weak::upgrade).collect()
 }
 
 impl Subscriptions {
-    /// Adds a subscription, unless `limit` are open. It ends when its last reference is dropped.
-    pub fn subscribe(&self, subscription: &Arc<Subscription>, limit: usize) -> bool {
+    /// Adds a subscription; false if `limit` are open. It ends when its last reference is dropped.
+    pub(crate) fn subscribe(&self, subscription: &Arc<Subscription>, limit: usize) -> bool {
         let mut subscriptions = lock(&self.subscriptions);
         subscriptions.retain(|known| known.strong_count() > 0);
         if subscriptions.len() >= limit {
@@ -107,8 +97,8 @@ impl Subscriptions {
         true
     }
 
-    /// Adds the conversation of a session that has a stream or a subscription.
-    pub fn add(&self, conversation: &Arc<Conversation>) {
+    /// Adds the conversation of a session that can be notified.
+    pub(crate) fn add(&self, conversation: &Arc<Conversation>) {
         let mut conversations = lock(&self.conversations);
         conversations.retain(|known| known.strong_count() > 0);
         if !conversations.iter().any(|known| known.as_ptr() == Arc::as_ptr(conversation)) {
@@ -116,31 +106,28 @@ impl Subscriptions {
         }
     }
 
-    /// Open subscriptions.
+    /// How many subscriptions are open.
     pub fn open(&self) -> usize {
-        lock(&self.subscriptions).iter().filter(|known| known.strong_count() > 0).count()
+        live(&self.subscriptions).len()
     }
 
-    /// Tells everyone who asked for it.
-    pub fn publish(&self, change: &Update) {
-        let subscriptions: Vec<_> =
-            lock(&self.subscriptions).iter().filter_map(Weak::upgrade).collect();
-        for subscription in subscriptions {
-            if change.passes(&subscription.filter) {
-                subscription.deliver(change.method(), change.params());
+    /// Notifies everyone who asked for it.
+    pub(crate) fn publish(&self, update: &Update) {
+        for subscription in live(&self.subscriptions) {
+            if update.is_wanted_by(&subscription.filter) {
+                subscription.deliver(update.method(), update.params());
             }
         }
-        let conversations: Vec<_> =
-            lock(&self.conversations).iter().filter_map(Weak::upgrade).collect();
+        let conversations = live(&self.conversations);
         if conversations.is_empty() {
             return;
         }
-        let message = jsonrpc::notification(change.method(), &change.params());
+        let message = jsonrpc::notification(update.method(), &update.params());
         for conversation in conversations {
-            let wanted = match change {
+            let wanted = match update {
                 Update::Tools | Update::Prompts => true,
                 Update::Resource { uri } => conversation.is_subscribed(uri),
-                // Tasks came after sessions.
+                // No revision with sessions has tasks.
                 Update::Task { .. } => false,
             };
             if wanted {

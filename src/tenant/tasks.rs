@@ -1,13 +1,13 @@
 //! Tasks: calls that outlive their request (extension `io.modelcontextprotocol/tasks`, SEP-2663).
 //!
-//! Owns one instance's tasks: their states, their questions, their time to live, their bound. Refuses a
-//! task to anyone but the caller who made it, and one more than `tasks.capacity`.
-//! Traps: a terminal state never changes again, whatever the work does afterwards; a task must be found
-//! by the time its id goes out; the id explains itself as a session's does.
+//! Owns one instance's tasks: their states, questions to the client, time to live, and limit. A task exists only for the
+//! caller who created it.
+//! Traps: a terminal state never changes again, whatever the work still does. A task must be found from the moment its id
+//! is sent. Its id says where it was minted, as a session id does.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -22,6 +22,7 @@ use crate::{
     failure::Failure,
     id::{Caller, InstanceId, SessionId},
     process::Process,
+    session::lock,
     wire::{
         inputs::{self, Ask, Questions},
         model::Capabilities,
@@ -29,7 +30,7 @@ use crate::{
     },
 };
 
-/// How often a client should look, in milliseconds.
+/// How often a client should poll, in milliseconds.
 const POLL_INTERVAL_MS: u64 = 500;
 
 /// One instance's tasks.
@@ -43,23 +44,19 @@ pub struct Tasks {
 }
 
 /// Why no task was created.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotCreated {
-    /// There are as many as may be.
-    #[error("there are as many tasks as may be")]
+pub(crate) enum NotCreated {
+    /// `tasks.capacity` is reached.
     Full,
     /// The operating system gave no random bytes.
-    #[error("no random bytes for a task id")]
     NoEntropy,
 }
 
 /// One call that outlives its request.
 #[derive(Debug)]
-pub struct Task {
-    /// What its client holds.
-    pub id: String,
-    /// Cancelled when the client asks the task to stop.
-    pub cancelled: CancellationToken,
+pub(crate) struct Task {
+    pub(crate) id: String,
+    /// Cancelled when the client cancels the task, and when its time to live is over.
+    pub(crate) cancelled: CancellationToken,
     owner: Caller,
     client: Capabilities,
     clock: Clock,
@@ -73,38 +70,33 @@ pub struct Task {
 struct State {
     status: Status,
     updated: Moment,
-    /// Makes the keys of questions unique over the task's life.
+    /// How often the client was asked. Makes the keys of questions unique over the task's life.
     rounds: usize,
     waiter: Option<oneshot::Sender<BTreeMap<String, Value>>>,
     answers: BTreeMap<String, Value>,
 }
 
-/// Where a task stands.
+/// `status` on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "SEP-2663 says what they mean")]
 pub enum Stage {
-    /// Its work goes on.
     Working,
-    /// Its client is asked for something.
     InputRequired,
-    /// It has a result.
     Completed,
-    /// It has an error.
     Failed,
-    /// Its client no longer wants it.
     Cancelled,
 }
 
 impl Stage {
-    /// Every stage, in the order of [`Stage::index`].
+    /// All, in the order of [`Stage::index`].
     pub const ALL: [Self; 5] =
         [Self::Working, Self::InputRequired, Self::Completed, Self::Failed, Self::Cancelled];
 
-    /// Position in [`Stage::ALL`].
-    pub const fn index(self) -> usize {
+    pub(crate) const fn index(self) -> usize {
         self as usize
     }
 
-    /// As `status` on the wire.
+    /// `status` on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Working => "working",
@@ -126,7 +118,7 @@ impl Stage {
 #[derive(Debug)]
 enum Status {
     Working,
-    /// Keys as the client sees them, with the tool's own keys and the questions.
+    /// Each question with the key that the client sees and the tool's own key.
     InputRequired(Vec<(String, &'static str, Value)>),
     Completed(Value),
     Failed(Value),
@@ -146,8 +138,7 @@ impl Status {
 }
 
 impl Tasks {
-    /// No tasks yet.
-    pub fn new(
+    pub(crate) fn new(
         id: InstanceId,
         config: &TasksConfig,
         process: &Arc<Process>,
@@ -162,26 +153,21 @@ impl Tasks {
         }
     }
 
-    /// From now on new tasks keep to these. Those that there are keep what they were told.
-    pub fn set_limits(&self, limits: &TasksConfig) {
-        *self.limits() = limits.clone();
+    /// Limits for new tasks. Those that exist keep their time to live.
+    pub(crate) fn set_limits(&self, limits: &TasksConfig) {
+        *lock(&self.limits) = limits.clone();
     }
 
-    fn limits(&self) -> MutexGuard<'_, TasksConfig> {
-        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tasks(&self) -> MutexGuard<'_, HashMap<String, Arc<Task>>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A task that works.
-    pub fn create(&self, owner: Caller, client: Capabilities) -> Result<Arc<Task>, NotCreated> {
+    pub(crate) fn create(
+        &self,
+        owner: Caller,
+        client: Capabilities,
+    ) -> Result<Arc<Task>, NotCreated> {
         self.sweep();
         let id = SessionId::mint(self.process.minted_by(self.instance));
         let id = id.map_err(|_| NotCreated::NoEntropy)?.to_string();
         let now = self.process.clock.now();
-        let TasksConfig { ttl_seconds, capacity } = self.limits().clone();
+        let TasksConfig { ttl_seconds, capacity } = lock(&self.limits).clone();
         let task = Arc::new(Task {
             id: id.clone(),
             cancelled: CancellationToken::new(),
@@ -199,7 +185,7 @@ impl Tasks {
                 answers: BTreeMap::new(),
             }),
         });
-        let mut tasks = self.tasks();
+        let mut tasks = lock(&self.tasks);
         if tasks.len() >= capacity {
             return Err(NotCreated::Full);
         }
@@ -207,34 +193,34 @@ impl Tasks {
         Ok(task)
     }
 
-    /// The task of that id, if this caller made it.
-    pub fn find(&self, id: &str, caller: Caller) -> Option<Arc<Task>> {
-        self.tasks().get(id).filter(|task| task.owner == caller && !task.is_over()).cloned()
+    /// The task of that id, if this caller created it and its time to live is not over.
+    pub(crate) fn find(&self, id: &str, caller: Caller) -> Option<Arc<Task>> {
+        lock(&self.tasks).get(id).filter(|task| task.owner == caller && !task.is_over()).cloned()
     }
 
-    /// How many there are.
+    /// How many tasks there are.
     pub fn len(&self) -> usize {
-        self.tasks().len()
+        lock(&self.tasks).len()
     }
 
-    /// Whether there are none.
+    /// Whether there is no task.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many there are at each stage, by [`Stage::index`].
-    pub fn census(&self) -> [u64; Stage::ALL.len()] {
-        let tasks: Vec<_> = self.tasks().values().cloned().collect();
+    /// How many tasks there are at each stage, by [`Stage::index`].
+    pub(crate) fn census(&self) -> [u64; Stage::ALL.len()] {
+        let tasks: Vec<_> = lock(&self.tasks).values().cloned().collect();
         let mut census = [0; Stage::ALL.len()];
         for task in tasks.iter().filter(|task| !task.is_over()) {
-            census[task.state().status.stage().index()] += 1;
+            census[lock(&task.state).status.stage().index()] += 1;
         }
         census
     }
 
-    /// Forgets tasks whose time is over, and stops their work.
+    /// Forgets tasks whose time to live is over, and stops their work.
     pub fn sweep(&self) {
-        self.tasks().retain(|_, task| {
+        lock(&self.tasks).retain(|_, task| {
             let over = task.is_over();
             if over {
                 task.cancelled.cancel();
@@ -245,18 +231,14 @@ impl Tasks {
 }
 
 impl Task {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn is_over(&self) -> bool {
         self.clock.now().since(self.created) > self.ttl
     }
 
-    /// Moves on to another state, unless the last has been reached.
-    fn become_(&self, status: Status) {
+    /// Enters another state, unless the present one is terminal.
+    fn enter(&self, status: Status) {
         {
-            let mut state = self.state();
+            let mut state = lock(&self.state);
             if state.status.stage().is_terminal() {
                 return;
             }
@@ -268,25 +250,25 @@ impl Task {
         }
     }
 
-    /// The work is done: what the request would have returned.
-    pub fn complete(&self, result: Value) {
-        self.become_(Status::Completed(result));
+    /// Ends the task with what the request would have returned.
+    pub(crate) fn complete(&self, result: Value) {
+        self.enter(Status::Completed(result));
     }
 
-    /// The request could not be served: a JSON-RPC error.
-    pub fn fail(&self, error: Value) {
-        self.become_(Status::Failed(error));
+    /// Ends the task with a JSON-RPC error.
+    pub(crate) fn fail(&self, error: Value) {
+        self.enter(Status::Failed(error));
     }
 
-    /// The client no longer wants it.
-    pub fn cancel(&self) {
+    /// Ends the task because its client no longer wants it.
+    pub(crate) fn cancel(&self) {
         self.cancelled.cancel();
-        self.become_(Status::Cancelled);
+        self.enter(Status::Cancelled);
     }
 
-    /// The task without what its state carries: what a `CreateTaskResult` says.
-    pub fn summary(&self) -> Value {
-        self.summary_of(&self.state())
+    /// The task as a `CreateTaskResult` shows it: without questions, result or error.
+    pub(crate) fn summary(&self) -> Value {
+        self.summary_of(&lock(&self.state))
     }
 
     fn summary_of(&self, state: &State) -> Value {
@@ -305,8 +287,8 @@ impl Task {
     }
 
     /// The task as `tasks/get` shows it.
-    pub fn describe(&self) -> Value {
-        let state = self.state();
+    pub(crate) fn describe(&self) -> Value {
+        let state = lock(&self.state);
         let mut task = self.summary_of(&state);
         match &state.status {
             Status::Working | Status::Cancelled => {}
@@ -321,8 +303,8 @@ impl Task {
         task
     }
 
-    /// How this task's work asks its client.
-    pub fn asker(self: &Arc<Self>) -> Ask {
+    /// How this task's work asks the client.
+    pub(crate) fn asker(self: &Arc<Self>) -> Ask {
         let task = Arc::clone(self);
         Box::new(move |questions| {
             let task = Arc::clone(&task);
@@ -339,7 +321,7 @@ impl Task {
         }
         let (sender, answers) = oneshot::channel();
         let round = {
-            let mut state = self.state();
+            let mut state = lock(&self.state);
             state.rounds += 1;
             state.waiter = Some(sender);
             state.rounds
@@ -351,15 +333,15 @@ impl Task {
             };
             (unique, key, question.embedded())
         });
-        self.become_(Status::InputRequired(questions.collect()));
-        // Fails if the task is forgotten, and then nobody waits for the work.
+        self.enter(Status::InputRequired(questions.collect()));
+        // Fails if the task has been forgotten, and then nobody waits for the work.
         answers.await.unwrap_or_default()
     }
 
-    /// Takes answers; what nobody asked is ignored. Goes on when the last question is answered.
-    pub fn update(&self, answers: &serde_json::Map<String, Value>) {
+    /// Takes answers, and ignores those to no question. The work goes on when the last question is answered.
+    pub(crate) fn update(&self, answers: &serde_json::Map<String, Value>) {
         let done = {
-            let mut guard = self.state();
+            let mut guard = lock(&self.state);
             let state = &mut *guard;
             let Status::InputRequired(questions) = &mut state.status else { return };
             questions.retain(|(key, own, _)| match answers.get(key).filter(|a| a.is_object()) {
@@ -373,7 +355,7 @@ impl Task {
             questions.is_empty().then(|| (state.waiter.take(), std::mem::take(&mut state.answers)))
         };
         if let Some((waiter, answers)) = done {
-            self.become_(Status::Working);
+            self.enter(Status::Working);
             if let Some(waiter) = waiter {
                 let _ = waiter.send(answers);
             }

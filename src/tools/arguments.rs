@@ -1,13 +1,14 @@
-//! The arguments of a call, taken one by one.
+//! The arguments of a call, which a tool takes one by one.
 //!
-//! Owns [`Arguments`] and what is said of those that do not fit. Refuses what a tool has not taken.
-//! Trap: an optional argument may be `null`; and of a repeated name the last counts.
+//! Owns [`Arguments`], and the texts that say what is wrong with them. Arguments that no tool has taken are refused, so
+//! that a misspelt name does not go unnoticed.
+//! Traps: an optional argument may be `null`. If a name is repeated, the last value counts.
 
 use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    de::{DeserializeOwned, MapAccess, Visitor},
 };
 
 use crate::{
@@ -18,108 +19,92 @@ use crate::{
     },
 };
 
-/// Arguments that do not fit; the text says which one and what to send.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// What is wrong with an argument, and what to send instead.
+#[derive(Debug, thiserror::Error)]
 #[error("{tool}: {problem}")]
 pub struct BadArguments {
     tool: &'static str,
     problem: String,
 }
 
-/// The arguments of a call, to be taken one by one. An optional argument may be `null`.
-#[derive(Debug)]
-pub struct Arguments<'a> {
+pub(crate) struct Arguments<'a> {
     tool: &'static str,
     fields: Vec<(Cow<'a, str>, Raw<'a>)>,
-    /// What configuration allows.
-    pub limits: &'a ToolsConfig,
+    pub(super) limits: &'a ToolsConfig,
     /// What the client has answered so far.
-    pub inputs: &'a Inputs,
+    pub(super) inputs: &'a Inputs,
 }
 
 impl<'a> Arguments<'a> {
-    /// Reads the members of the object; none of them is looked into yet.
-    pub fn read(
+    /// Splits the object into its members without parsing their values.
+    pub(crate) fn read(
         tool: &'static str,
         raw: Option<Raw<'a>>,
         limits: &'a ToolsConfig,
         inputs: &'a Inputs,
     ) -> Result<Self, BadArguments> {
-        let fields = match raw {
-            None => Vec::new(),
-            Some(raw) => match Fields::read(raw) {
-                Ok(Fields(fields)) => fields,
-                Err(_) => {
-                    let problem = "\"arguments\" must be an object".to_owned();
-                    return Err(BadArguments { tool, problem });
-                }
-            },
+        let fields = match raw.map(Fields::read).transpose() {
+            Ok(fields) => fields.unwrap_or_default().0,
+            Err(_) => {
+                let problem = "\"arguments\" must be an object".to_owned();
+                return Err(BadArguments { tool, problem });
+            }
         };
         Ok(Self { tool, fields, limits, inputs })
     }
 
     /// Takes any JSON value.
-    pub fn any(&mut self, name: &str) -> Result<Raw<'a>, BadArguments> {
-        self.take(name).ok_or_else(|| self.missing(name))
+    pub(super) fn any(&mut self, name: &str) -> Result<Raw<'a>, BadArguments> {
+        self.take(name).ok_or_else(|| self.bad(format!("the argument {name:?} is required")))
     }
 
-    /// Takes a string.
-    pub fn string(&mut self, name: &str) -> Result<Cow<'a, str>, BadArguments> {
+    pub(super) fn string(&mut self, name: &str) -> Result<Cow<'a, str>, BadArguments> {
         let raw = self.any(name)?;
-        self.parse(name, raw, "a string")
+        self.parse(name, raw, "a string", |raw| raw.text())
     }
 
-    /// Takes a string that may be missing.
-    pub fn optional_string(&mut self, name: &str) -> Result<Option<Cow<'a, str>>, BadArguments> {
-        self.optional(name, "a string")
+    pub(crate) fn optional_string(
+        &mut self,
+        name: &str,
+    ) -> Result<Option<Cow<'a, str>>, BadArguments> {
+        self.optional(name, "a string", |raw| raw.text())
     }
 
-    /// Takes a number that may be missing.
-    pub fn optional_number(&mut self, name: &str) -> Result<Option<f64>, BadArguments> {
-        self.optional(name, "a number of ordinary size")
+    pub(super) fn optional_number(&mut self, name: &str) -> Result<Option<f64>, BadArguments> {
+        self.optional(name, "a number of ordinary size", from_json)
     }
 
-    /// Takes a whole number in that range that may be missing.
-    pub fn optional_integer(
+    pub(super) fn optional_integer(
         &mut self,
         name: &str,
         range: std::ops::RangeInclusive<u64>,
     ) -> Result<Option<u64>, BadArguments> {
-        match self.optional_number(name)? {
-            None => Ok(None),
-            Some(number) => {
-                let integer = (number.fract() == 0.0 && number >= 0.0).then_some(number as u64);
-                let fit = integer.filter(|integer| range.contains(integer));
-                fit.map(Some).ok_or_else(|| {
-                    let (least, most) = (range.start(), range.end());
-                    self.bad(format!(
-                        "the argument {name:?} must be a whole number from {least} to {most}"
-                    ))
-                })
-            }
-        }
+        let Some(number) = self.optional_number(name)? else { return Ok(None) };
+        let integer = (number.fract() == 0.0 && number >= 0.0).then_some(number as u64);
+        let fit = integer.filter(|integer| range.contains(integer));
+        fit.map(Some).ok_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            let problem =
+                format!("the argument {name:?} must be a whole number from {least} to {most}");
+            self.bad(problem)
+        })
     }
 
-    /// Takes a boolean that may be missing; missing is false.
-    pub fn flag(&mut self, name: &str) -> Result<bool, BadArguments> {
-        Ok(self.optional(name, "true or false")?.unwrap_or(false))
+    /// Takes a boolean, false if it is missing.
+    pub(super) fn flag(&mut self, name: &str) -> Result<bool, BadArguments> {
+        Ok(self.optional(name, "true or false", from_json)?.unwrap_or(false))
     }
 
-    /// Refuses what has not been taken.
-    pub fn finish(&self) -> Result<(), BadArguments> {
+    /// Fails if an argument has not been taken.
+    pub(super) fn finish(&self) -> Result<(), BadArguments> {
         match self.fields.first() {
             None => Ok(()),
             Some((name, _)) => Err(self.bad(format!("there is no argument {name:?}"))),
         }
     }
 
-    /// The error for this tool.
-    pub fn bad(&self, problem: String) -> BadArguments {
+    pub(super) fn bad(&self, problem: String) -> BadArguments {
         BadArguments { tool: self.tool, problem }
-    }
-
-    fn missing(&self, name: &str) -> BadArguments {
-        self.bad(format!("the argument {name:?} is required"))
     }
 
     fn take(&mut self, name: &str) -> Option<Raw<'a>> {
@@ -127,50 +112,33 @@ impl<'a> Arguments<'a> {
         Some(self.fields.swap_remove(position).1)
     }
 
-    fn optional<T: FromRaw<'a>>(
+    fn optional<T>(
         &mut self,
         name: &str,
         expected: &str,
+        read: impl FnOnce(Raw<'a>) -> Option<T>,
     ) -> Result<Option<T>, BadArguments> {
         match self.take(name).filter(|raw| !raw.is_null()) {
             None => Ok(None),
-            Some(raw) => self.parse(name, raw, expected).map(Some),
+            Some(raw) => self.parse(name, raw, expected, read).map(Some),
         }
     }
 
-    fn parse<T: FromRaw<'a>>(
+    fn parse<T>(
         &self,
         name: &str,
         raw: Raw<'a>,
         expected: &str,
+        read: impl FnOnce(Raw<'a>) -> Option<T>,
     ) -> Result<T, BadArguments> {
-        T::from_raw(raw).ok_or_else(|| {
+        read(raw).ok_or_else(|| {
             self.bad(format!("the argument {name:?} must be {expected}, not {}", kind(raw)))
         })
     }
 }
 
-/// What an argument can be read as.
-trait FromRaw<'a>: Sized {
-    fn from_raw(raw: Raw<'a>) -> Option<Self>;
-}
-
-impl<'a> FromRaw<'a> for Cow<'a, str> {
-    fn from_raw(raw: Raw<'a>) -> Option<Self> {
-        raw.text()
-    }
-}
-
-impl FromRaw<'_> for f64 {
-    fn from_raw(raw: Raw<'_>) -> Option<Self> {
-        serde_json::from_str(raw.get()).ok()
-    }
-}
-
-impl FromRaw<'_> for bool {
-    fn from_raw(raw: Raw<'_>) -> Option<Self> {
-        serde_json::from_str(raw.get()).ok()
-    }
+fn from_json<T: DeserializeOwned>(raw: Raw<'_>) -> Option<T> {
+    serde_json::from_str(raw.get()).ok()
 }
 
 fn kind(raw: Raw<'_>) -> &'static str {
@@ -184,13 +152,13 @@ fn kind(raw: Raw<'_>) -> &'static str {
     }
 }
 
-/// The members of an object in their order; of a repeated name the last counts.
-#[derive(Debug, Default)]
-pub struct Fields<'a>(pub Vec<(Cow<'a, str>, Raw<'a>)>);
+/// The members of an object in their order. If a name is repeated, the last value counts.
+#[derive(Default)]
+pub(crate) struct Fields<'a>(pub(crate) Vec<(Cow<'a, str>, Raw<'a>)>);
 
 impl<'a> Fields<'a> {
-    /// Reads an object.
-    pub fn read(object: Raw<'a>) -> Result<Self, serde_json::Error> {
+    /// A single pass over an object without repeated names; otherwise serde reads it again.
+    pub(crate) fn read(object: Raw<'a>) -> Result<Self, serde_json::Error> {
         let mut fields: Vec<(Cow<'a, str>, Raw<'a>)> = Vec::new();
         let plain = json::members(object.get(), |name, raw| {
             let new = !fields.iter().any(|(known, _)| known == name);

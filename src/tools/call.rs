@@ -1,10 +1,10 @@
-//! One tool call, without the era it came in.
+//! One tool call, whatever the protocol revision.
 //!
-//! Owns what a tool gets ([`CallContext`]) and what it gives ([`Prepared`], [`Outcome`]). A tool looks at its session's
-//! record; what it changes it says in an [`Operation`], which the store applies as a whole. Knows nothing of session
-//! ids, headers of the protocol or revisions: a tool that needs the wire looks at [`Inbound`].
-//! Trap: who counts a call is not the tool but whoever runs it, once, when it completes. A tool that tells the count is
-//! an operation, whose answer is made of the record afterwards.
+//! Owns what a tool gets ([`CallContext`]) and what it gives ([`Prepared`], [`Outcome`]). A tool reads the record of its
+//! session. What it changes there it says in an [`Operation`], which the store applies as a whole. A tool that needs the
+//! HTTP request looks at [`Inbound`].
+//! Trap: a tool does not count its call; whoever runs it does, once, when it completes. So a tool whose answer contains
+//! the count is an operation: its answer is made from the record after the change.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,35 +26,29 @@ use crate::{
     },
 };
 
-/// What a request says about the client, whatever era it came in.
-#[derive(Clone, Debug, Default)]
-pub struct ClientFacts {
-    /// What the client can do.
-    pub capabilities: Capabilities,
-    /// To be repeated in progress notifications; `None` if the client wants none.
-    pub progress_token: Option<Value>,
-    /// The least severe log message the client wants; `None` if it wants none.
-    pub log_level: Option<LogLevel>,
+/// What a request, or the handshake before it, says about the client.
+#[derive(Debug, Default)]
+pub(crate) struct ClientFacts {
+    pub(crate) capabilities: Capabilities,
+    /// `None` if the client wants no progress notifications.
+    pub(crate) progress_token: Option<Value>,
+    /// The least severe log message that the client wants; `None` if it wants none.
+    pub(crate) log_level: Option<LogLevel>,
     /// `_meta` as it came.
-    pub meta: Option<Box<str>>,
+    pub(crate) meta: Option<Box<str>>,
     /// Whether progress notifications may carry a message.
-    pub progress_messages: bool,
+    pub(crate) progress_messages: bool,
 }
 
-/// What a capability comes to. Asking the client is a return value: the call is made again with the
-/// answers, so that neither era needs to keep anything while the client thinks.
-#[derive(Clone, Debug)]
-pub enum Outcome<T> {
-    /// Done.
+/// What a tool or a prompt returns. To ask the client something, it returns the questions and is called again with the
+/// answers, so nothing is kept here while the client thinks.
+pub(crate) enum Outcome<T> {
     Done(T),
-    /// Not without these answers.
     NeedInput {
-        /// The questions.
         requests: Questions,
-        /// To be remembered until the answers come.
+        /// What the next call is to be given beside the answers.
         state: Option<Value>,
     },
-    /// The request cannot be served.
     Failed(Failure),
 }
 
@@ -66,58 +60,51 @@ impl From<ToolResult> for Outcome<ToolResult> {
 
 /// What a tool gets beside its arguments.
 #[derive(Debug)]
-pub struct CallContext {
-    /// The instance it runs on.
-    pub instance: Arc<Instance>,
-    /// The session it runs in, as it was when the call began; `None` for a request without one.
-    pub session: Option<Record>,
-    /// The HTTP request it came in.
-    pub inbound: Arc<Inbound>,
-    /// What the request says about the client.
-    pub client: ClientFacts,
-    /// Where notifications go that belong to this call; `None` if the answer is one document.
-    pub stream: Option<Arc<EventLog>>,
+pub(crate) struct CallContext {
+    pub(crate) instance: Arc<Instance>,
+    /// The session that the tool works on, as it was when the call began.
+    pub(crate) session: Option<Record>,
+    pub(crate) inbound: Arc<Inbound>,
+    pub(crate) client: ClientFacts,
+    /// Where notifications of this call go; `None` if the answer is one JSON document.
+    pub(crate) stream: Option<Arc<EventLog>>,
 }
 
-/// What to tell a caller that has no session, where a tool needs one.
-pub fn needs_session() -> ToolResult {
+/// The result of a tool that needs a session, for a call without one.
+pub(super) fn needs_session() -> ToolResult {
     ToolResult::error(
         "this tool needs a session: pass the handle that create_session returns as \"session\"",
     )
 }
 
 impl CallContext {
-    /// When the head of its request had been read, as the time of day.
-    pub fn received_at(&self) -> Timestamp {
+    /// When the request's head had been read.
+    pub(super) fn received_at(&self) -> Timestamp {
         let clock = self.instance.process.clock;
         clock.time(clock.moment(self.inbound.record.received))
     }
 
-    /// Ends the connection of the call's stream; the client is to come back for the rest. Does nothing
-    /// where it could not.
-    pub fn hang_up(&self) {
+    /// Closes the connection of the call's stream, if the client has an event id from which it can resume it.
+    pub(super) fn hang_up(&self) {
         if let Some(stream) = self.stream.as_ref().filter(|stream| stream.is_primed()) {
             stream.hang_up();
         }
     }
 
-    /// Tells the client how far the call is, if it wants to know.
-    pub async fn progress(&self, progress: f64, total: Option<f64>, message: Option<&str>) {
+    /// Sends a progress notification, if the client wants them.
+    pub(super) async fn progress(&self, progress: f64, total: f64, message: &str) {
         let (Some(token), Some(stream)) = (&self.client.progress_token, &self.stream) else {
             return;
         };
-        let mut params = json!({ "progressToken": token, "progress": progress });
-        if let Some(total) = total {
-            params["total"] = total.into();
-        }
-        if let Some(message) = message.filter(|_| self.client.progress_messages) {
+        let mut params = json!({ "progressToken": token, "progress": progress, "total": total });
+        if self.client.progress_messages {
             params["message"] = message.into();
         }
         stream.send(&jsonrpc::notification("notifications/progress", &params)).await;
     }
 
-    /// Sends the client a log message, if it wants messages of that severity.
-    pub async fn log(&self, level: LogLevel, data: Value) {
+    /// Sends a log message, if the client wants messages of that level.
+    pub(super) async fn log(&self, level: LogLevel, data: Value) {
         let wanted = self.client.log_level.is_some_and(|least| level >= least);
         let Some(stream) = self.stream.as_ref().filter(|_| wanted) else { return };
         let params = json!({ "level": level, "logger": "mcp-echo-stateful", "data": data });
@@ -125,16 +112,16 @@ impl CallContext {
     }
 }
 
-/// What a tool does to its session, and the answer made of the session as it is afterwards.
-pub trait Operation: Send {
-    /// Its effect, and what the answer needs of the session. That the call is counted goes without saying.
+/// A change of the session, and an answer that is made from the session as it is afterwards.
+pub(crate) trait Operation: Send {
+    /// What to change, and what the answer needs to know of the session. Whoever runs the tool adds that the call counts.
     fn change(&self) -> Change<'_>;
 
-    /// The answer; `session` is `None` for a call without one.
+    /// `session` is `None` for a call without one.
     fn answer(self: Box<Self>, context: &CallContext, session: Option<&Record>) -> ToolResult;
 }
 
-/// An operation that changes nothing: it reads what it wants of the session.
+/// An operation that changes nothing.
 struct Reading<F> {
     want: Want,
     answer: F,
@@ -154,62 +141,54 @@ where
 }
 
 /// A tool at work.
-pub type Work = BoxFuture<'static, Outcome<ToolResult>>;
+pub(crate) type Work = BoxFuture<'static, Outcome<ToolResult>>;
 
-/// Runs a tool that takes its time and may ask on the way.
-pub type TaskRun = Box<dyn FnOnce(Arc<CallContext>, Ask) -> Work + Send>;
+/// Starts a tool that can ask the client while it works.
+pub(crate) type TaskRun = Box<dyn FnOnce(Arc<CallContext>, Ask) -> Work + Send>;
 
-/// Runs a tool that answers at once.
-pub type Immediate = Box<dyn FnOnce(&CallContext) -> Outcome<ToolResult> + Send>;
+/// Answers at once.
+pub(crate) type Look = Box<dyn FnOnce(&CallContext) -> Outcome<ToolResult> + Send>;
 
 /// What a tool does without waiting for anything.
-pub enum Step {
-    /// Looks at what there is and answers.
-    Look(Immediate),
-    /// Works on its session.
+pub(crate) enum Step {
+    Look(Look),
     Operate(Box<dyn Operation>),
 }
 
-/// A tool whose arguments have been read and found fit, before any session is touched.
-pub enum Prepared {
-    /// Answers at once.
+/// A tool whose arguments have been read, before any session is touched.
+pub(crate) enum Prepared {
     Now(Step),
-    /// Answers after a while.
     After(Duration, Step),
-    /// Answers when it is done. Who owns the work meanwhile, the session or the response, is the era's choice.
+    /// Work that takes time.
     Later(Box<dyn FnOnce(Arc<CallContext>) -> Work + Send>),
-    /// Takes its time, and may ask on the way. Becomes a task for a client that knows tasks.
+    /// Work that takes time and can ask the client. It becomes a task, if the client supports tasks.
     Task {
-        /// Whether it is refused to a client that does not.
+        /// Whether clients without tasks cannot use it.
         required: bool,
-        /// Runs it.
         run: TaskRun,
     },
 }
 
 impl Prepared {
-    /// A tool that answers at once.
-    pub fn now<O: Into<Outcome<ToolResult>>>(
+    pub(crate) fn now<O: Into<Outcome<ToolResult>>>(
         run: impl FnOnce(&CallContext) -> O + Send + 'static,
     ) -> Self {
         Self::Now(Step::Look(Box::new(move |context| run(context).into())))
     }
 
-    /// A tool that works on its session.
-    pub fn operation(operation: impl Operation + 'static) -> Self {
+    pub(super) fn operation(operation: impl Operation + 'static) -> Self {
         Self::Now(Step::Operate(Box::new(operation)))
     }
 
     /// A tool that reads its session.
-    pub fn reading(
+    pub(super) fn reading(
         want: Want,
         answer: impl FnOnce(&CallContext, Option<&Record>) -> ToolResult + Send + 'static,
     ) -> Self {
         Self::operation(Reading { want, answer })
     }
 
-    /// A tool that takes its time.
-    pub fn later<F, O>(run: impl FnOnce(Arc<CallContext>) -> F + Send + 'static) -> Self
+    pub(super) fn later<F, O>(run: impl FnOnce(Arc<CallContext>) -> F + Send + 'static) -> Self
     where
         F: Future<Output = O> + Send + 'static,
         O: Into<Outcome<ToolResult>>,
@@ -220,8 +199,7 @@ impl Prepared {
         }))
     }
 
-    /// A tool that becomes a task.
-    pub fn task<F, O>(
+    pub(super) fn task<F, O>(
         required: bool,
         run: impl FnOnce(Arc<CallContext>, Ask) -> F + Send + 'static,
     ) -> Self

@@ -1,16 +1,16 @@
-//! The tools that the official conformance suite calls, for people who run it through their gateway.
+//! The tools that the official conformance suite calls, for people who run the suite through their gateway.
 //!
-//! Owns their rows and what they do; names and texts are the suite's. Refuses to stand in anyone's list
-//! unless configuration turns the set on.
-//! Trap: the suite calls the first tool of the list without arguments, and mirrors headers for the first
-//! that has any; the order of the rows matters.
+//! Owns their rows and what they do. Names and texts are the suite's. They are listed only if configuration turns the set
+//! on.
+//! Trap: the order of the rows matters. The suite calls the first tool without arguments, and mirrors headers for the
+//! first tool that has any to mirror.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{TOOL, Tool};
 use super::{
+    TOOL, Tool,
     arguments::{Arguments, BadArguments},
     call::{CallContext, Outcome, Prepared},
     resources::PNG,
@@ -26,10 +26,10 @@ use crate::{
     },
 };
 
-/// A sound of no length.
+/// A sound of no length, in base64.
 const WAV: &str = "UklGRiQAAABXQVZFZm10IBAAAAABAAEARKwAAIhYAQACABAAZGF0YQAAAAA=";
 
-/// Between two things that a tool says.
+/// Between two messages of a tool.
 const PAUSE: Duration = Duration::from_millis(50);
 
 macro_rules! rows {
@@ -79,16 +79,29 @@ pub(super) const TOOLS: &[Tool] = rows![
     "test_tool_with_logging", "Logging", "Sends three log messages.",
     streams: true, prepare: with_logging;
     "test_sampling", "Sampling", "Asks the client's model to answer a prompt.",
-    streams: true, input_schema: |_| text_argument("prompt"), prepare: sampling;
+    streams: true, input_schema: |_| text_argument("prompt"), prepare: |arguments| {
+        let prompt = arguments.string("prompt")?.into_owned();
+        asks(arguments, "sample", sample(&prompt), |answer| format!("LLM response: {}", model_text(answer)))
+    };
     "test_elicitation", "Elicitation", "Asks the user for a name and an address.",
-    streams: true, input_schema: |_| text_argument("message"), prepare: elicitation;
+    streams: true, input_schema: |_| text_argument("message"), prepare: |arguments| {
+        let message = arguments.string("message")?.into_owned();
+        asks(arguments, "answer", form(&message, PERSON), user_response)
+    };
     "test_elicitation_sep1034_defaults", "Elicitation with defaults", "Asks the user with a form that has defaults.",
-    streams: true, prepare: |arguments| asks(arguments, "Please review and update the form fields with defaults", DEFAULTS);
+    streams: true, prepare: |arguments| {
+        let question = form("Please review and update the form fields with defaults", DEFAULTS);
+        asks(arguments, "answer", question, user_response)
+    };
     "test_elicitation_sep1330_enums", "Elicitation with choices", "Asks the user with a form that has choices.",
-    streams: true, prepare: |arguments| asks(arguments, "Please select options from the enum fields", CHOICES);
+    streams: true, prepare: |arguments| {
+        let question = form("Please select options from the enum fields", CHOICES);
+        asks(arguments, "answer", question, user_response)
+    };
     "test_elicitation_url", "Elicitation by URL", "Asks the user to open a page.",
-    streams: true, prepare: elicitation_url;
-    "test_list_roots", "Roots", "Asks the client for its roots.", streams: true, prepare: list_roots;
+    streams: true, prepare: |arguments| asks(arguments, "page", page(), user_response);
+    "test_list_roots", "Roots", "Asks the client for its roots.",
+    streams: true, prepare: |arguments| asks(arguments, "roots", roots(), root_names);
     "test_reconnection", "Reconnection", "Hangs up before it is done; its answer waits on the resumed stream.",
     streams: true, prepare: reconnection;
     "json_schema_2020_12_tool", "JSON Schema 2020-12", "Has an input schema that uses what JSON Schema 2020-12 has.",
@@ -103,7 +116,7 @@ pub(super) const TOOLS: &[Tool] = rows![
         }))
     };
     "test_streaming_elicitation", "Elicitation by result", "Asks by its result, never by a request.",
-    streams: true, prepare: |arguments| asks(arguments, "Please confirm", CONFIRM);
+    streams: true, prepare: |arguments| asks(arguments, "answer", form("Please confirm", CONFIRM), user_response);
     "test_logging_tool", "Logging on request", "Sends one log message if the request asks for them.",
     streams: true, prepare: |arguments| {
         arguments.finish()?;
@@ -138,17 +151,13 @@ pub(super) const TOOLS: &[Tool] = rows![
         fixed(arguments, move |_| ToolResult::text(value.clone()))
     };
     "test_input_required_result_elicitation", "Asks for a name", "Asks the user for a name.",
-    streams: true, prepare: |arguments| asks_name(arguments, "Hello, ");
+    streams: true, prepare: |arguments| asks(arguments, "user_name", form("What is your name?", NAME), greeting);
     "test_input_required_result_sampling", "Asks for a completion", "Asks the client's model.",
-    streams: true, prepare: |arguments| staged(arguments, |inputs, _| match inputs.get("capital_question") {
-        Some(answer) => Outcome::Done(ToolResult::text(model_text(answer))),
-        None => ask(vec![("capital_question", sample("What is the capital of France?"))], None),
-    });
+    streams: true, prepare: |arguments| {
+        asks(arguments, "capital_question", sample("What is the capital of France?"), model_text)
+    };
     "test_input_required_result_list_roots", "Asks for roots", "Asks the client for its roots.",
-    streams: true, prepare: |arguments| staged(arguments, |inputs, _| match inputs.get("client_roots") {
-        Some(answer) => Outcome::Done(ToolResult::text(root_names(answer))),
-        None => ask(vec![("client_roots", roots())], None),
-    });
+    streams: true, prepare: |arguments| asks(arguments, "client_roots", roots(), root_names);
     "test_input_required_result_request_state", "Keeps state", "Has the client carry a state.",
     streams: true, prepare: |arguments| staged(arguments, confirmed);
     "test_input_required_result_multiple_inputs", "Asks three things", "Asks the user, the model and for roots at once.",
@@ -224,8 +233,8 @@ pub(super) const TOOLS: &[Tool] = rows![
         Ok(Prepared::task(true, move |_, ask| async move {
             let question = format!("Delete {filename}?");
             let answers = ask(vec![("confirm", form(&question, CONFIRM))]).await;
-            let confirmed = accepted(&answers, "confirm").is_some_and(|c| c["confirm"] == true);
-            let done = if confirmed { "was deleted" } else { "was kept" };
+            let form = answers.get("confirm").and_then(accepted);
+            let done = if form.is_some_and(|form| form["confirm"] == true) { "was deleted" } else { "was kept" };
             ToolResult::text(format!("{filename} {done}."))
         }))
     };
@@ -263,7 +272,22 @@ fn fixed(
     Ok(Prepared::now(move |context: &CallContext| run(context)))
 }
 
-/// A tool that looks at the client's answers so far.
+/// A tool that asks one question, and shows what was answered.
+fn asks(
+    arguments: &mut Arguments<'_>,
+    key: &'static str,
+    question: InputRequest,
+    show: fn(&Value) -> String,
+) -> Result<Prepared, BadArguments> {
+    arguments.finish()?;
+    let inputs = arguments.inputs.clone();
+    Ok(Prepared::now(move |_: &CallContext| match inputs.get(key) {
+        Some(answer) => Outcome::Done(ToolResult::text(show(answer))),
+        None => ask(vec![(key, question)], None),
+    }))
+}
+
+/// A tool that looks at all answers so far.
 fn staged(
     arguments: &mut Arguments<'_>,
     run: fn(&Inputs, &CallContext) -> Outcome<ToolResult>,
@@ -337,6 +361,27 @@ fn roots() -> InputRequest {
     InputRequest { kind: InputKind::Roots, params: json!({}) }
 }
 
+fn page() -> InputRequest {
+    let params = json!({
+        "mode": "url",
+        "message": "Please open this page",
+        "url": "https://example.com/consent",
+        "elicitationId": "consent-1",
+    });
+    InputRequest { kind: InputKind::Url, params }
+}
+
+fn user_response(answer: &Value) -> String {
+    format!("User response: {answer}")
+}
+
+fn greeting(answer: &Value) -> String {
+    match accepted(answer).and_then(|form| form["name"].as_str()) {
+        Some(name) => format!("Hello, {name}!"),
+        None => format!("The user answered: {}", answer["action"]),
+    }
+}
+
 /// What the client's model said.
 fn model_text(answer: &Value) -> String {
     let content = &answer["content"];
@@ -351,8 +396,7 @@ fn root_names(answer: &Value) -> String {
 }
 
 /// What was filled into a form, if it was accepted.
-fn accepted<'a>(answers: &'a BTreeMap<String, Value>, key: &str) -> Option<&'a Value> {
-    let answer = answers.get(key)?;
+fn accepted(answer: &Value) -> Option<&Value> {
     (answer["action"] == "accept").then(|| &answer["content"])
 }
 
@@ -360,7 +404,7 @@ fn with_progress(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments
     arguments.finish()?;
     Ok(Prepared::later(|context| async move {
         for step in [0.0, 50.0, 100.0] {
-            context.progress(step, Some(100.0), Some("working")).await;
+            context.progress(step, 100.0, "working").await;
             tokio::time::sleep(PAUSE).await;
         }
         ToolResult::text("Done, with progress.")
@@ -376,80 +420,6 @@ fn with_logging(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments>
         }
         ToolResult::text("Done, with log messages.")
     }))
-}
-
-fn sampling(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
-    let prompt = arguments.string("prompt")?.into_owned();
-    arguments.finish()?;
-    let inputs = arguments.inputs.clone();
-    Ok(Prepared::now(move |_: &CallContext| match inputs.get("sample") {
-        Some(answer) => {
-            Outcome::Done(ToolResult::text(format!("LLM response: {}", model_text(answer))))
-        }
-        None => ask(vec![("sample", sample(&prompt))], None),
-    }))
-}
-
-fn elicitation(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
-    let message = arguments.string("message")?.into_owned();
-    asks(arguments, &message, PERSON)
-}
-
-/// Asks with a form and shows the answer.
-fn asks(
-    arguments: &mut Arguments<'_>,
-    message: &str,
-    schema: Form,
-) -> Result<Prepared, BadArguments> {
-    arguments.finish()?;
-    let inputs = arguments.inputs.clone();
-    let question = form(message, schema);
-    Ok(Prepared::now(move |_: &CallContext| match inputs.get("answer") {
-        Some(answer) => Outcome::Done(ToolResult::text(format!("User response: {answer}"))),
-        None => ask(vec![("answer", question)], None),
-    }))
-}
-
-fn asks_name(
-    arguments: &mut Arguments<'_>,
-    greeting: &'static str,
-) -> Result<Prepared, BadArguments> {
-    arguments.finish()?;
-    let inputs = arguments.inputs.clone();
-    Ok(Prepared::now(move |_: &CallContext| match inputs.get("user_name") {
-        Some(answer) => {
-            let name = inputs.filled("user_name", "name");
-            Outcome::Done(ToolResult::text(match name {
-                Some(name) => format!("{greeting}{name}!"),
-                None => format!("The user answered: {}", answer["action"]),
-            }))
-        }
-        None => ask(vec![("user_name", form("What is your name?", NAME))], None),
-    }))
-}
-
-fn elicitation_url(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
-    arguments.finish()?;
-    let inputs = arguments.inputs.clone();
-    Ok(Prepared::now(move |_: &CallContext| match inputs.get("page") {
-        Some(answer) => Outcome::Done(ToolResult::text(format!("User response: {answer}"))),
-        None => {
-            let params = json!({
-                "mode": "url",
-                "message": "Please open this page",
-                "url": "https://example.com/consent",
-                "elicitationId": "consent-1",
-            });
-            ask(vec![("page", InputRequest { kind: InputKind::Url, params })], None)
-        }
-    }))
-}
-
-fn list_roots(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
-    staged(arguments, |inputs, _| match inputs.get("roots") {
-        Some(answer) => Outcome::Done(ToolResult::text(root_names(answer))),
-        None => ask(vec![("roots", roots())], None),
-    })
 }
 
 fn reconnection(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
@@ -482,11 +452,7 @@ fn multi_round(inputs: &Inputs, _: &CallContext) -> Outcome<ToolResult> {
         (Some(name), Some(color), _) => {
             Outcome::Done(ToolResult::text(format!("{name} likes {color}.")))
         }
-        (Some(name), None, None) => ask(
-            vec![("step2", form("What is your favourite colour?", COLOR))],
-            Some(json!({ "name": name })),
-        ),
-        (None, _, Some(name)) => ask(
+        (Some(name), None, None) | (None, _, Some(name)) => ask(
             vec![("step2", form("What is your favourite colour?", COLOR))],
             Some(json!({ "name": name })),
         ),

@@ -1,17 +1,18 @@
 //! The tools that show what arrived: headers, identity, timing, CORS, environment, health.
 //!
-//! Owns their rows and what they report. Refuses to show a secret: credentials are redacted, and of the
-//! environment only the names that this program reads.
+//! Owns their rows and what they report. They show no secrets: credentials are redacted, and of the environment there are
+//! only the variables that this program reads.
 //! Trap: a decoded token is not a verified one, and every answer about tokens says so.
 
 use http::header;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{TOOL, Tool, object};
 use super::{
+    TOOL, Tool,
     arguments::{Arguments, BadArguments},
     call::{CallContext, Prepared},
+    input, object,
 };
 use crate::{
     config::PLAIN_NAMES,
@@ -24,11 +25,11 @@ use crate::{
     wire::model::ToolResult,
 };
 
-/// Headers whose values let their reader act as someone else.
+/// Headers whose values would let a reader act as someone else.
 const CREDENTIALS: [&str; 5] =
     ["authorization", "proxy-authorization", "cookie", "x-auth-token", "x-api-key"];
 
-/// Headers that a proxy adds.
+/// Headers that proxies add.
 const FORWARDED: [&str; 7] = [
     "forwarded",
     "x-forwarded-for",
@@ -67,15 +68,10 @@ pub(super) const TOOLS: &[Tool] = &[
         title: "Decode the bearer token",
         description: "Decodes the JWT in this request's Authorization header: header, claims, times. Decoded, not verified: the signature is not checked.",
         input_schema: |_| {
-            json!({
-                "type": "object",
-                "properties": { "includeRaw": {
-                    "type": "boolean",
-                    "description": "Also return the token's header and payload as they were encoded; the signature never",
-                    "default": false,
-                } },
-                "additionalProperties": false,
-            })
+            flag(
+                "includeRaw",
+                "Also return the token's header and payload as they were encoded; the signature never",
+            )
         },
         output_schema: Some(|| {
             json!({
@@ -159,15 +155,10 @@ pub(super) const TOOLS: &[Tool] = &[
         title: "Show the environment",
         description: "Shows the environment variables that this server reads, and no others. Secrets are redacted.",
         input_schema: |_| {
-            json!({
-                "type": "object",
-                "properties": { "showSecrets": {
-                    "type": "boolean",
-                    "description": "Show the first and last four characters of secrets that are long enough to spare them",
-                    "default": false,
-                } },
-                "additionalProperties": false,
-            })
+            flag(
+                "showSecrets",
+                "Show the first and last four characters of secrets that are long enough to spare them",
+            )
         },
         output_schema: Some(|| {
             object(json!({
@@ -214,6 +205,12 @@ pub(super) const TOOLS: &[Tool] = &[
     },
 ];
 
+/// The schema of a single argument that is true or false.
+fn flag(name: &str, description: &str) -> Value {
+    let flag = json!({ "type": "boolean", "description": description, "default": false });
+    input(json!({ name: flag }), &[])
+}
+
 fn without_arguments(
     arguments: &mut Arguments<'_>,
     report: fn(&CallContext) -> Value,
@@ -222,7 +219,7 @@ fn without_arguments(
     Ok(Prepared::now(move |context| ToolResult::readable(&report(context))))
 }
 
-/// A header's value, unless it is a credential: then its kind and its length.
+/// A header's value; of a credential only its scheme and length.
 fn shown(name: &str, value: &[u8]) -> String {
     let text = String::from_utf8_lossy(value);
     if !CREDENTIALS.contains(&name) {
@@ -236,7 +233,7 @@ fn shown(name: &str, value: &[u8]) -> String {
     }
 }
 
-/// The headers among `names` that are there.
+/// Those of the named headers that the request has.
 fn present(inbound: &Inbound, names: &[&str]) -> Value {
     let found = names.iter().filter_map(|name| {
         let value = inbound.headers().get(*name)?;

@@ -1,8 +1,7 @@
-//! Prompts: messages with blanks to fill in.
+//! Prompts: message templates with arguments.
 //!
-//! Owns the table of prompts, their arguments and the completion of these. Refuses a prompt whose
-//! required arguments are missing.
-//! Trap: a prompt may ask the client before it is complete, as a tool may; a list of prompts never.
+//! Owns the table of prompts, and the completion of their arguments.
+//! Trap: a prompt may ask the client for input before it is complete, as a tool may. `prompts/list` never asks.
 
 use std::collections::BTreeMap;
 
@@ -23,28 +22,33 @@ use crate::{
     },
 };
 
-/// The texts that fill a prompt's blanks.
-pub type Blanks = BTreeMap<String, String>;
+/// The arguments of `prompts/get`.
+pub(crate) type Values = BTreeMap<String, String>;
 
-/// One prompt.
 #[derive(Debug)]
-pub struct Prompt {
-    /// What a client calls it.
-    pub name: &'static str,
+pub(crate) struct Prompt {
+    pub(crate) name: &'static str,
     title: &'static str,
     description: &'static str,
     arguments: &'static [Argument],
-    fill: fn(&Blanks, &Inputs) -> Outcome<Vec<PromptMessage>>,
+    fill: fn(&Values, &Inputs) -> Outcome<Vec<PromptMessage>>,
 }
 
-/// A blank.
 #[derive(Debug)]
-pub struct Argument {
+struct Argument {
     name: &'static str,
     description: &'static str,
     required: bool,
-    /// Values to propose.
+    /// What `completion/complete` proposes.
     values: &'static [&'static str],
+}
+
+const fn required(
+    name: &'static str,
+    description: &'static str,
+    values: &'static [&'static str],
+) -> Argument {
+    Argument { name, description, required: true, values }
 }
 
 const PROMPTS: &[Prompt] = &[Prompt {
@@ -52,12 +56,7 @@ const PROMPTS: &[Prompt] = &[Prompt {
     title: "Echo",
     description: "Asks a model to call the echo tool with a message.",
     arguments: &[
-        Argument {
-            name: "message",
-            description: "What to echo",
-            required: true,
-            values: &["hello"],
-        },
+        required("message", "What to echo", &["hello"]),
         Argument {
             name: "format",
             description: "Form of the echo",
@@ -65,13 +64,12 @@ const PROMPTS: &[Prompt] = &[Prompt {
             values: &["plain", "json", "markdown"],
         },
     ],
-    fill: |blanks, _| {
-        let message = blanks.get("message").map_or("", String::as_str);
-        let format = blanks.get("format").map_or("plain", String::as_str);
-        let text = format!(
+    fill: |values, _| {
+        let message = values.get("message").map_or("", String::as_str);
+        let format = values.get("format").map_or("plain", String::as_str);
+        text(format!(
             "Call the tool echo with the message {message:?} and the format {format}, and show me its answer."
-        );
-        Outcome::Done(vec![PromptMessage::user(Content::text(text))])
+        ))
     },
 }];
 
@@ -81,46 +79,29 @@ const TEST_PROMPTS: &[Prompt] = &[
         title: "Simple prompt",
         description: "A simple prompt for testing.",
         arguments: &[],
-        fill: |_, _| {
-            let text = "This is a simple prompt for testing.";
-            Outcome::Done(vec![PromptMessage::user(Content::text(text))])
-        },
+        fill: |_, _| text("This is a simple prompt for testing."),
     },
     Prompt {
         name: "test_prompt_with_arguments",
         title: "Prompt with arguments",
         description: "A prompt with two required arguments for testing.",
         arguments: &[
-            Argument {
-                name: "arg1",
-                description: "First",
-                required: true,
-                values: &["test", "testing"],
-            },
-            Argument { name: "arg2", description: "Second", required: true, values: &["value"] },
+            required("arg1", "First", &["test", "testing"]),
+            required("arg2", "Second", &["value"]),
         ],
-        fill: |blanks, _| {
-            let value = |name| blanks.get(name).map_or("", String::as_str);
-            let text = format!(
-                "Prompt with arguments: arg1='{}', arg2='{}'",
-                value("arg1"),
-                value("arg2")
-            );
-            Outcome::Done(vec![PromptMessage::user(Content::text(text))])
+        fill: |values, _| {
+            let value = |name| values.get(name).map_or("", String::as_str);
+            let (first, second) = (value("arg1"), value("arg2"));
+            text(format!("Prompt with arguments: arg1='{first}', arg2='{second}'"))
         },
     },
     Prompt {
         name: "test_prompt_with_embedded_resource",
         title: "Prompt with a resource",
         description: "A prompt that embeds a resource for testing.",
-        arguments: &[Argument {
-            name: "resourceUri",
-            description: "URI of the resource",
-            required: true,
-            values: &["test://example-resource"],
-        }],
-        fill: |blanks, _| {
-            let uri = blanks.get("resourceUri").map_or("", String::as_str);
+        arguments: &[required("resourceUri", "URI of the resource", &["test://example-resource"])],
+        fill: |values, _| {
+            let uri = values.get("resourceUri").map_or("", String::as_str);
             if !is_plain_uri(uri) {
                 let message = "the argument \"resourceUri\" must be a URI, such as test://example";
                 return refused(message.to_owned());
@@ -152,10 +133,7 @@ const TEST_PROMPTS: &[Prompt] = &[
         description: "A prompt that asks its user for context before it is complete.",
         arguments: &[],
         fill: |_, inputs| match inputs.filled("user_context", "context") {
-            Some(context) => {
-                let text = format!("Use this context: {context}");
-                Outcome::Done(vec![PromptMessage::user(Content::text(text))])
-            }
+            Some(context) => text(format!("Use this context: {context}")),
             None => Outcome::NeedInput {
                 requests: vec![(
                     "user_context",
@@ -178,13 +156,17 @@ const TEST_PROMPTS: &[Prompt] = &[
     },
 ];
 
-/// The prompts of a set.
-pub const fn of_set(set: ToolSet) -> &'static [Prompt] {
+pub(crate) const fn of_set(set: ToolSet) -> &'static [Prompt] {
     match set {
         ToolSet::Session => PROMPTS,
         ToolSet::Conformance => TEST_PROMPTS,
         ToolSet::Diagnostics | ToolSet::Streaming => &[],
     }
+}
+
+/// A prompt of one message.
+fn text(text: impl Into<String>) -> Outcome<Vec<PromptMessage>> {
+    Outcome::Done(vec![PromptMessage::user(Content::text(text))])
 }
 
 fn refused<T>(message: String) -> Outcome<T> {
@@ -193,7 +175,7 @@ fn refused<T>(message: String) -> Outcome<T> {
 
 impl Prompt {
     /// As `prompts/list` shows it.
-    pub fn describe(&self, version: ProtocolVersion) -> Value {
+    pub(crate) fn describe(&self, version: ProtocolVersion) -> Value {
         let arguments: Vec<_> = self
             .arguments
             .iter()
@@ -206,18 +188,17 @@ impl Prompt {
         titled(about, self.title, version)
     }
 
-    /// Fills the prompt in.
-    pub fn get(&self, blanks: &Blanks, inputs: &Inputs) -> Outcome<PromptResult> {
+    pub(crate) fn get(&self, values: &Values, inputs: &Inputs) -> Outcome<PromptResult> {
         let missing =
-            self.arguments.iter().find(|known| known.required && !blanks.contains_key(known.name));
+            self.arguments.iter().find(|known| known.required && !values.contains_key(known.name));
         if let Some(missing) = missing {
             return refused(format!("{}: the argument {:?} is required", self.name, missing.name));
         }
         let known = |name: &String| self.arguments.iter().any(|known| known.name == name);
-        if let Some(unknown) = blanks.keys().find(|name| !known(name)) {
+        if let Some(unknown) = values.keys().find(|name| !known(name)) {
             return refused(format!("{}: there is no argument {unknown:?}", self.name));
         }
-        match (self.fill)(blanks, inputs) {
+        match (self.fill)(values, inputs) {
             Outcome::Done(messages) => {
                 Outcome::Done(PromptResult { description: self.description, messages })
             }
@@ -227,7 +208,7 @@ impl Prompt {
     }
 
     /// Proposes values for an argument; `None` if there is no such argument.
-    pub fn complete(&self, argument: &str) -> Option<Vec<String>> {
+    pub(crate) fn complete(&self, argument: &str) -> Option<Vec<String>> {
         let argument = self.arguments.iter().find(|known| known.name == argument)?;
         Some(argument.values.iter().map(|value| (*value).to_owned()).collect())
     }

@@ -1,10 +1,9 @@
 //! Resources: what can be read by URI.
 //!
-//! Owns the tables of resources and templates, reading, and the completion of template variables.
-//! Refuses URIs that are in no table, and a session's data to anyone but its owner.
-//! Traps: lists must not vary by session or caller (2026-07-28), so a session's data is a template; a key can
-//! be written in several ways, and whoever reads or watches it in one is answered in another, the one that
-//! changes are told in.
+//! Owns the tables of resources and templates, reading, and the completion of template variables. A session's data can be
+//! read by its owner only.
+//! Traps: lists must not vary by session or caller (2026-07-28), so a session's data are a template. A key can be
+//! percent-encoded in several ways; answers and notifications always use the [`canonical`] one.
 
 use std::borrow::Cow;
 
@@ -25,8 +24,7 @@ use crate::{
 };
 
 /// A resource that is always there.
-#[derive(Debug)]
-pub struct Resource {
+pub(crate) struct Resource {
     uri: &'static str,
     name: &'static str,
     title: &'static str,
@@ -35,9 +33,8 @@ pub struct Resource {
     read: fn(&Instance, &str) -> Contents,
 }
 
-/// Resources that share the form of their URIs.
-#[derive(Debug)]
-pub struct Template {
+/// A template for the URIs of several resources.
+pub(crate) struct Template {
     uri: &'static str,
     name: &'static str,
     title: &'static str,
@@ -45,8 +42,8 @@ pub struct Template {
     mime_type: &'static str,
 }
 
-/// A picture of one red pixel.
-pub const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg==";
+/// An image of one red pixel, in base64.
+pub(super) const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg==";
 
 const SESSION_DATA: &str = "session://{session}/data/{key}";
 const TEST_TEMPLATE: &str = "test://template/{id}/data";
@@ -128,8 +125,7 @@ const TEST_TEMPLATES: &[Template] = &[Template {
     mime_type: "application/json",
 }];
 
-/// The resources of a set.
-pub const fn of_set(set: ToolSet) -> &'static [Resource] {
+pub(crate) const fn of_set(set: ToolSet) -> &'static [Resource] {
     match set {
         ToolSet::Session => RESOURCES,
         ToolSet::Conformance => TEST_RESOURCES,
@@ -137,8 +133,7 @@ pub const fn of_set(set: ToolSet) -> &'static [Resource] {
     }
 }
 
-/// The templates of a set.
-pub const fn templates_of_set(set: ToolSet) -> &'static [Template] {
+pub(crate) const fn templates_of_set(set: ToolSet) -> &'static [Template] {
     match set {
         ToolSet::Session => TEMPLATES,
         ToolSet::Conformance => TEST_TEMPLATES,
@@ -148,7 +143,7 @@ pub const fn templates_of_set(set: ToolSet) -> &'static [Template] {
 
 impl Resource {
     /// As `resources/list` shows it.
-    pub fn describe(&self, version: ProtocolVersion) -> Value {
+    pub(crate) fn describe(&self, version: ProtocolVersion) -> Value {
         let Self { uri, name, title, description, mime_type, read: _ } = *self;
         let about =
             json!({ "uri": uri, "name": name, "description": description, "mimeType": mime_type });
@@ -158,23 +153,23 @@ impl Resource {
 
 impl Template {
     /// As `resources/templates/list` shows it.
-    pub fn describe(&self, version: ProtocolVersion) -> Value {
+    pub(crate) fn describe(&self, version: ProtocolVersion) -> Value {
         let Self { uri, name, title, description, mime_type } = *self;
         let about = json!({ "uriTemplate": uri, "name": name, "description": description, "mimeType": mime_type });
         titled(about, title, version)
     }
 }
 
-/// Adds the title where the revision has titles.
-pub fn titled(mut about: Value, title: &str, version: ProtocolVersion) -> Value {
+/// Adds the title, if the revision has titles.
+pub(super) fn titled(mut about: Value, title: &str, version: ProtocolVersion) -> Value {
     if version.has(Feature::Titles) {
         about["title"] = title.into();
     }
     about
 }
 
-/// The URI of a session's value.
-pub fn data_uri(session: &str, key: &str) -> String {
+/// The URI of a value that a session holds.
+pub(super) fn data_uri(session: &str, key: &str) -> String {
     format!("session://{session}/data/{}", encode(key))
 }
 
@@ -192,21 +187,21 @@ fn encode(text: &str) -> String {
     encoded
 }
 
-/// The session and the key of a session's value.
+/// The session id and the key in such a URI.
 fn session_data(uri: &str) -> Option<(&str, String)> {
     let (session, key) = uri.strip_prefix("session://")?.split_once("/data/")?;
     Some((session, decode(key)?))
 }
 
-/// The spelling of a URI in which its changes are told.
-pub fn canonical(uri: &str) -> Cow<'_, str> {
+/// The one spelling of a URI that answers and notifications use.
+pub(crate) fn canonical(uri: &str) -> Cow<'_, str> {
     match session_data(uri) {
         Some((session, key)) => data_uri(session, &key).into(),
         None => uri.into(),
     }
 }
 
-/// Whether a text may stand in a URI between two slashes (RFC 3986 §3.3, `segment-nz`).
+/// Whether a text is a path segment of a URI (RFC 3986 §3.3, `segment-nz`).
 fn is_segment(text: &str) -> bool {
     let whole = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%".contains(&byte);
     let escape = |rest: &str| {
@@ -215,8 +210,8 @@ fn is_segment(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(whole) && text.split('%').skip(1).all(escape)
 }
 
-/// Whether a text is a URI of the plain kind, `scheme://host/path`.
-pub fn is_plain_uri(text: &str) -> bool {
+/// Whether a text is a URI of the form `scheme://host/path`.
+pub(super) fn is_plain_uri(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else { return false };
     let host = rest.split('/').next().unwrap_or_default();
     scheme.starts_with(|first: char| first.is_ascii_alphabetic())
@@ -241,7 +236,7 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// A session of this caller's, with its data; `None` if it is none.
+/// A session of this caller, with its data.
 async fn load(
     instance: &Instance,
     session: &str,
@@ -255,7 +250,7 @@ async fn load(
 }
 
 /// Reads a resource; `None` if there is none of that URI for this caller.
-pub async fn read(
+pub(crate) async fn read(
     instance: &Instance,
     uri: &str,
     caller: Caller,
@@ -277,7 +272,7 @@ pub async fn read(
     Ok(test.flatten())
 }
 
-/// What the conformance suite's template gives.
+/// A resource of the conformance suite's template.
 fn test_template(uri: &str) -> Option<Contents> {
     let rest = uri.strip_prefix("test://template/")?;
     let id = rest.strip_suffix("/data").filter(|id| is_segment(id))?;
@@ -285,9 +280,9 @@ fn test_template(uri: &str) -> Option<Contents> {
     Some(Contents::text(uri, "application/json", data.to_string()))
 }
 
-/// Whether this caller may ask to be told of a resource: it is there, or a value of a session of the
-/// caller's may come to be there.
-pub async fn may_watch(
+/// Whether this caller may subscribe to a resource: it exists, or it may come to exist as a value in a session of the
+/// caller's.
+pub(crate) async fn may_watch(
     instance: &Instance,
     uri: &str,
     caller: Caller,
@@ -300,7 +295,7 @@ pub async fn may_watch(
 }
 
 /// Proposes values for a variable of a template; `None` if there is no such template or variable.
-pub async fn complete(
+pub(crate) async fn complete(
     instance: &Instance,
     template: &str,
     variable: &str,

@@ -1,9 +1,9 @@
-//! The tools that make the server stateful: echo, and the session's own data.
+//! The tools that show that the server is stateful: a session's data, its facts, its beginning and its end.
 //!
-//! Owns their rows and what they do. Refuses a delay or a value beyond what configuration allows.
-//! Trap: `echo` reports a count that includes itself, so it counts before it composes its answer.
+//! Owns the rows of the set `session`, of which the echo tools are part.
+//! Trap: a value is returned as it was stored. So what some client could not parse must not be stored.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -12,61 +12,31 @@ use serde_json::{Value, json, value::RawValue};
 use super::{
     TOOL, Tool,
     arguments::{Arguments, BadArguments},
-    call::{CallContext, Operation, Outcome, Prepared, Step, needs_session},
-    object, place_schema, resources,
+    call::{CallContext, Operation, Outcome, Prepared, needs_session},
+    echo, input, minted_by_schema, object, resources,
 };
 use crate::{
-    clock::{Moment, Rfc3339},
-    config::ToolsConfig,
     id::EndReason,
     session::{
         record::{Change, Client, Handshake, Head, Record, Tally, Want},
         store::NotCreated,
     },
     tenant::subscriptions::Update,
-    wire::{
-        jsonrpc::compact,
-        model::{Json, ToolResult, write_string},
-        version::ProtocolVersion,
-    },
+    wire::{jsonrpc::compact, model::ToolResult, version::ProtocolVersion},
 };
 
 pub(super) const TOOLS: &[Tool] = &[
-    Tool {
-        name: "echo",
-        title: "Echo",
-        description: "Echoes the message back. The answer's structured content tracks the session: how many calls it has completed and when. Can wait before it answers.",
-        input_schema: echo_arguments,
-        output_schema: Some(|| {
-            object(json!({
-                "message": { "type": "string" },
-                "format": { "type": "string", "enum": ["plain", "json", "markdown"] },
-                "session_id": { "type": ["string", "null"], "description": "null without a session" },
-                "request_count": { "type": ["integer", "null"], "minimum": 1 },
-                "first_request_at": { "type": ["string", "null"], "format": "date-time" },
-                "last_request_at": { "type": ["string", "null"], "format": "date-time" },
-            }))
-        }),
-        read_only: false,
-        idempotent: false,
-        prepare: echo,
-        stateful: true,
-        ..TOOL
-    },
+    echo::ECHO,
     Tool {
         name: "set_session_data",
         title: "Store session data",
         description: "Stores any JSON value under a key of this session, until the session ends. A value that was there is replaced.",
         input_schema: |_| {
-            json!({
-                "type": "object",
-                "properties": {
-                    "key": { "type": "string", "description": "Name of the value", "minLength": 1 },
-                    "value": { "description": "Any JSON value" },
-                },
-                "required": ["key", "value"],
-                "additionalProperties": false,
-            })
+            let properties = json!({
+                "key": { "type": "string", "description": "Name of the value", "minLength": 1 },
+                "value": { "description": "Any JSON value" },
+            });
+            input(properties, &["key", "value"])
         },
         output_schema: Some(|| {
             object(json!({
@@ -87,13 +57,8 @@ pub(super) const TOOLS: &[Tool] = &[
         title: "Read session data",
         description: "Reads what set_session_data stored in this session: one key, or everything if no key is given.",
         input_schema: |_| {
-            json!({
-                "type": "object",
-                "properties": {
-                    "key": { "type": "string", "description": "Name of the value; omit it to read all" },
-                },
-                "additionalProperties": false,
-            })
+            let key = json!({ "type": "string", "description": "Name of the value; omit it to read all" });
+            input(json!({ "key": key }), &[])
         },
         output_schema: Some(|| {
             json!({
@@ -127,21 +92,7 @@ pub(super) const TOOLS: &[Tool] = &[
         stateful: true,
         ..TOOL
     },
-    Tool {
-        name: "replayLastEcho",
-        title: "Replay the last echo",
-        description: "Repeats the message that echo was last called with in this session.",
-        output_schema: Some(|| {
-            object(json!({
-                "found": { "type": "boolean", "description": "Whether echo was called before" },
-                "message": { "type": ["string", "null"] },
-                "session_id": { "type": "string" },
-            }))
-        }),
-        prepare: replay_last_echo,
-        stateful: true,
-        ..TOOL
-    },
+    echo::REPLAY,
     Tool {
         name: "sessionInfo",
         title: "Session and server statistics",
@@ -173,18 +124,15 @@ pub(super) const TOOLS: &[Tool] = &[
         title: "Create a session",
         description: "Creates a session and returns its handle. Pass the handle as \"session\" to the other tools, from any connection and in any revision. It expires when it has not been used for timeout_seconds, or for the server's own timeout.",
         input_schema: |_| {
-            json!({
-                "type": "object",
-                "properties": {
-                    "label": { "type": "string", "description": "A name for people", "maxLength": MAX_LABEL },
-                    "timeout_seconds": {
-                        "type": "number",
-                        "description": "Idle seconds until it expires; never more than the server's own timeout",
-                        "minimum": 1,
-                    },
+            let properties = json!({
+                "label": { "type": "string", "description": "A name for people", "maxLength": MAX_LABEL },
+                "timeout_seconds": {
+                    "type": "number",
+                    "description": "Idle seconds until it expires; never more than the server's own timeout",
+                    "minimum": 1,
                 },
-                "additionalProperties": false,
-            })
+            });
+            input(properties, &[])
         },
         output_schema: Some(|| {
             object(json!({
@@ -192,7 +140,7 @@ pub(super) const TOOLS: &[Tool] = &[
                 "label": { "type": ["string", "null"] },
                 "idle_timeout_seconds": { "type": "number" },
                 "expires_at": { "type": "string", "format": "date-time", "description": "If it is not used before" },
-                "minted_by": place_schema("Where it lives"),
+                "minted_by": minted_by_schema("Where it lives"),
             }))
         }),
         read_only: false,
@@ -217,144 +165,6 @@ pub(super) const TOOLS: &[Tool] = &[
     },
 ];
 
-fn echo_arguments(config: &ToolsConfig) -> Value {
-    json!({
-        "type": "object",
-        "properties": {
-            "message": { "type": "string", "description": "The message to echo" },
-            "delay": {
-                "type": "number",
-                "description": "Seconds to wait before the answer",
-                "minimum": 0,
-                "maximum": config.max_delay_seconds.get().as_secs_f64(),
-            },
-            "format": {
-                "type": "string",
-                "description": "Form of the text: the message itself, JSON with the session's tracking, or Markdown with it",
-                "enum": ["plain", "json", "markdown"],
-                "default": "plain",
-            },
-        },
-        "required": ["message"],
-        "additionalProperties": false,
-    })
-}
-
-#[derive(Clone, Copy)]
-enum Format {
-    Plain,
-    Json,
-    Markdown,
-}
-
-impl Format {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Plain => "plain",
-            Self::Json => "json",
-            Self::Markdown => "markdown",
-        }
-    }
-}
-
-fn echo(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
-    let message = arguments.string("message")?.into_owned();
-    let delay = arguments.optional_number("delay")?.unwrap_or(0.0);
-    let format = match arguments.optional_string("format")?.as_deref() {
-        None | Some("plain") => Format::Plain,
-        Some("json") => Format::Json,
-        Some("markdown") => Format::Markdown,
-        Some(other) => {
-            let problem =
-                format!("the argument \"format\" must be plain, json or markdown, not {other:?}");
-            return Err(arguments.bad(problem));
-        }
-    };
-    arguments.finish()?;
-    let longest = arguments.limits.max_delay_seconds.get();
-    if !(0.0..=longest.as_secs_f64()).contains(&delay) {
-        let problem = format!(
-            "the argument \"delay\" must be 0 to {} seconds (tools.max_delay_seconds)",
-            longest.as_secs_f64()
-        );
-        return Err(arguments.bad(problem));
-    }
-    let echo = Step::Operate(Box::new(Echo { message, format }));
-    Ok(match Duration::from_secs_f64(delay) {
-        Duration::ZERO => Prepared::Now(echo),
-        delay => Prepared::After(delay, echo),
-    })
-}
-
-struct Echo {
-    message: String,
-    format: Format,
-}
-
-impl Operation for Echo {
-    fn change(&self) -> Change<'_> {
-        Change { echo: Some(&self.message), ..Change::default() }
-    }
-
-    fn answer(self: Box<Self>, context: &CallContext, session: Option<&Record>) -> ToolResult {
-        let Self { message, format } = *self;
-        let structured = tracking(context, &message, format, session);
-        let text = match format {
-            Format::Json => structured.get().to_owned(),
-            Format::Markdown => match session {
-                Some(session) => format!(
-                    "## Echo\n\n{message}\n\n- **Session:** `{}`\n- **Request count:** {}\n",
-                    session.head.id, session.tally.requests
-                ),
-                None => format!("## Echo\n\n{message}\n"),
-            },
-            Format::Plain => message,
-        };
-        ToolResult::new(text, structured)
-    }
-}
-
-/// The structured content of an echo, as its output schema says. It is what most people measure with, so
-/// it is written piece by piece.
-fn tracking(
-    context: &CallContext,
-    message: &str,
-    format: Format,
-    session: Option<&Record>,
-) -> Json {
-    let mut out = Vec::with_capacity(message.len() + 240);
-    out.extend_from_slice(b"{\"message\":");
-    write_string(&mut out, message);
-    out.extend_from_slice(b",\"format\":");
-    write_string(&mut out, format.as_str());
-    let mut member = |name: &str, value: Option<&[u8]>, after: &str| match value {
-        Some(value) => {
-            for piece in [name.as_bytes(), value, after.as_bytes()] {
-                out.extend_from_slice(piece);
-            }
-        }
-        None => {
-            out.extend_from_slice(name.trim_end_matches('"').as_bytes());
-            out.extend_from_slice(b"null");
-        }
-    };
-    let mut buffer = [0; 36];
-    let id = session.map(|session| session.head.id.encode(&mut buffer).as_bytes());
-    member(",\"session_id\":\"", id, "\"");
-    let tally = session.map(|session| session.tally);
-    let mut digits = itoa::Buffer::new();
-    let count = tally.map(|tally| digits.format(tally.requests).as_bytes());
-    member(",\"request_count\":", count, "");
-    let clock = context.instance.process.clock;
-    let text = |moment: Option<Moment>| moment.map(|moment| clock.text(moment));
-    let first = text(tally.and_then(|tally| tally.first));
-    member(",\"first_request_at\":\"", first.as_ref().map(Rfc3339::as_bytes), "\"");
-    let last = text(tally.and_then(|tally| tally.last));
-    member(",\"last_request_at\":\"", last.as_ref().map(Rfc3339::as_bytes), "\"");
-    out.push(b'}');
-    Json::composed(out)
-}
-
 fn set_session_data(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
     let key = arguments.string("key")?.into_owned();
     let value = arguments.any("value")?;
@@ -362,12 +172,12 @@ fn set_session_data(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArgume
     if key.is_empty() {
         return Err(arguments.bad("the argument \"key\" must not be empty".to_owned()));
     }
-    // It goes back as it came, so it must be what every client can read: no half of a surrogate pair, no
-    // number beyond all measure, no bottomless nesting.
+    // Parsing finds what the scan of the body lets pass and some client could not read: half a surrogate pair, a number
+    // that is too large, nesting that is too deep.
     if let Err(error) = serde_json::from_str::<Value>(value.get()) {
         return Err(arguments.bad(format!("the argument \"value\" cannot be read back: {error}")));
     }
-    // Compact, so that a value with line breaks between its tokens still fits one line of a stream.
+    // Compact, because a line break would end the `data` line of an event.
     let value =
         RawValue::from_string(compact(value)).map_err(|error| arguments.bad(error.to_string()))?;
     Ok(Prepared::operation(SetData { key, value: value.into() }))
@@ -407,7 +217,7 @@ fn get_session_data(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArgume
     }
     #[derive(Serialize)]
     struct All<'a> {
-        data: &'a std::collections::BTreeMap<Box<str>, Arc<RawValue>>,
+        data: &'a BTreeMap<Box<str>, Arc<RawValue>>,
         data_keys: Vec<Box<str>>,
     }
 
@@ -425,24 +235,7 @@ fn get_session_data(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArgume
     }))
 }
 
-fn replay_last_echo(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
-    arguments.finish()?;
-    Ok(Prepared::reading(Want::Echo, |_, session| {
-        let Some(session) = session else { return needs_session() };
-        let message = session.last_echo();
-        let text = message
-            .unwrap_or("Nothing has been echoed in this session yet; call echo first.")
-            .to_owned();
-        let structured = json!({
-            "found": message.is_some(),
-            "message": message,
-            "session_id": session.head.id.to_string(),
-        });
-        ToolResult::new(text, Json::composed(structured.to_string()))
-    }))
-}
-
-/// Longest label. Bytes.
+/// The longest label, in bytes.
 const MAX_LABEL: usize = 100;
 
 fn create_session(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
@@ -450,8 +243,8 @@ fn create_session(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArgument
     let lifetime = arguments.optional_number("timeout_seconds")?;
     arguments.finish()?;
     if label.as_ref().is_some_and(|label| label.len() > MAX_LABEL) {
-        return Err(arguments
-            .bad(format!("the argument \"label\" must not be longer than {MAX_LABEL} bytes")));
+        let problem = format!("the argument \"label\" must not be longer than {MAX_LABEL} bytes");
+        return Err(arguments.bad(problem));
     }
     if lifetime.is_some_and(|seconds| !(1.0..=31_536_000.0).contains(&seconds)) {
         let problem = "the argument \"timeout_seconds\" must be at least 1".to_owned();
@@ -497,7 +290,6 @@ fn end_session(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> 
     }))
 }
 
-/// What there is to know about a session.
 #[derive(Serialize)]
 struct SessionInfo {
     session_id: String,
@@ -574,8 +366,8 @@ fn info_schema() -> Value {
         "label": { "type": ["string", "null"], "description": "What create_session was told to call it" },
         "protocol_version": { "type": ["string", "null"], "description": "The negotiated revision; null for a handle" },
         "initialized": { "type": "boolean", "description": "Whether notifications/initialized has come" },
-        "minted_by": place_schema("Where the id was minted, as its digits say"),
-        "served_by": place_schema("Where this answer comes from"),
+        "minted_by": minted_by_schema("Where the id was minted, as its digits say"),
+        "served_by": minted_by_schema("Where this answer comes from"),
     }))
 }
 

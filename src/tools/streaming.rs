@@ -1,7 +1,7 @@
-//! The tools for people who test proxies: timed events, large answers, what arrived byte by byte.
+//! The tools for testing proxies: timed events, large answers, the request as it arrived.
 //!
-//! Owns their rows and what they do. Refuses more time or bytes than configuration allows.
-//! Trap: buffering on the way shows only if every event says when it was sent.
+//! Owns their rows and what they do. How long they take and how much they send is limited by configuration.
+//! Trap: whether a proxy buffers shows only if every event says when it was sent.
 
 use std::time::Duration;
 
@@ -9,17 +9,18 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{TOOL, Tool, diagnostics, object};
 use super::{
+    TOOL, Tool,
     arguments::{Arguments, BadArguments},
     call::{CallContext, Prepared},
+    diagnostics, input, object,
 };
 use crate::wire::{
     json::Raw,
     model::{Json, LogLevel, ToolResult},
 };
 
-/// Events of one call at the most.
+/// The most events of one call.
 const MAX_TICKS: u64 = 10_000;
 
 pub(super) const TOOLS: &[Tool] = &[
@@ -28,20 +29,17 @@ pub(super) const TOOLS: &[Tool] = &[
         title: "Stream ticks",
         description: "Sends timed events before its result: a progress notification each, if the request has a progressToken, and a log message each at level debug. Every event says its number and when it was sent, so that buffering on the way can be measured.",
         input_schema: |config| {
-            json!({
-                "type": "object",
-                "properties": {
-                    "count": { "type": "integer", "description": "How many events", "minimum": 1, "maximum": MAX_TICKS, "default": 5 },
-                    "interval_ms": {
-                        "type": "integer",
-                        "description": "Milliseconds between them",
-                        "minimum": 0,
-                        "maximum": config.max_delay_seconds.get().as_millis() as u64,
-                        "default": 200,
-                    },
+            let properties = json!({
+                "count": { "type": "integer", "description": "How many events", "minimum": 1, "maximum": MAX_TICKS, "default": 5 },
+                "interval_ms": {
+                    "type": "integer",
+                    "description": "Milliseconds between them",
+                    "minimum": 0,
+                    "maximum": config.max_delay_seconds.get().as_millis() as u64,
+                    "default": 200,
                 },
-                "additionalProperties": false,
-            })
+            });
+            input(properties, &[])
         },
         output_schema: Some(|| {
             object(json!({
@@ -61,14 +59,8 @@ pub(super) const TOOLS: &[Tool] = &[
         title: "Large response",
         description: "Answers with a text of exactly so many bytes, and with its SHA-256.",
         input_schema: |config| {
-            json!({
-                "type": "object",
-                "properties": {
-                    "bytes": { "type": "integer", "description": "Length of the text", "minimum": 1, "maximum": config.max_response_bytes },
-                },
-                "required": ["bytes"],
-                "additionalProperties": false,
-            })
+            let bytes = json!({ "type": "integer", "description": "Length of the text", "minimum": 1, "maximum": config.max_response_bytes });
+            input(json!({ "bytes": bytes }), &["bytes"])
         },
         output_schema: Some(|| {
             object(json!({ "bytes": { "type": "integer" }, "sha256": { "type": "string" } }))
@@ -116,7 +108,7 @@ fn stream_ticks(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments>
             tokio::time::sleep(Duration::from_millis(interval_ms)).await;
             let sent_at = Timestamp::now();
             let text = format!("tick {number} of {count}, sent at {sent_at}");
-            context.progress(number as f64, Some(count as f64), Some(&text)).await;
+            context.progress(number as f64, count as f64, &text).await;
             context.log(LogLevel::Debug, json!({ "tick": number, "sent_at": sent_at })).await;
         }
         ToolResult::json(&json!({
@@ -142,13 +134,13 @@ fn big_response(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments>
         let mut digest = Sha256::new();
         while text.len() < length {
             let start = text.len();
-            // Words that tell where one is, so that a piece that is missing shows.
+            // Each word is its own position, so that a missing piece shows.
             for at in (start..length.min(start + PIECE)).step_by(16) {
                 let word = format!("{at:015} ");
                 text.push_str(&word[..(length - at).min(16)]);
             }
             digest.update(&text.as_bytes()[start..]);
-            // Others have their turn, however large the answer is.
+            // Let other requests run, however large the answer is.
             tokio::task::yield_now().await;
         }
         let structured = json!({ "bytes": bytes, "sha256": hex(&digest.finalize()) });
@@ -156,7 +148,7 @@ fn big_response(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments>
     }))
 }
 
-/// What `big_response` composes in one go: well below a millisecond's work. Bytes.
+/// Bytes that `big_response` writes before it yields: well below a millisecond's work.
 const PIECE: usize = 64 * 1024;
 
 fn hex(bytes: &[u8]) -> String {
