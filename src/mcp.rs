@@ -13,11 +13,11 @@ mod exchange;
 mod sessioned;
 mod stateless;
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::response::Response;
 use bytes::Bytes;
-use http::{Method, Request, request::Parts};
+use http::{Method, request::Parts};
 
 use self::{
     catalogue::Catalogue,
@@ -29,9 +29,9 @@ use crate::{
     failure::Failure,
     http::{
         Recorded,
+        bearer::Called,
         body::{self, AnswerForms},
     },
-    id::Caller,
     tenant::{Instance, inbound::Inbound, subscriptions::Update},
     wire::{
         headers::VERSION_HEADER,
@@ -79,19 +79,21 @@ impl Endpoint {
         }
     }
 
-    /// Answers a request to `/mcp` by this caller.
-    pub(crate) async fn answer(
-        self: Arc<Self>,
-        caller: Caller,
-        request: Request<Recorded>,
-    ) -> Response {
+    /// Answers a request to `/mcp`. Whatever is large and rare is in a box: every request in flight has room for this.
+    pub(crate) async fn answer(self: Arc<Self>, called: Called) -> Result<Response, Infallible> {
+        let Called { caller, trusted_peer, request } = called;
         let (parts, Recorded { record, body }) = request.into_parts();
-        let trusted_peer = self.instance.trusts(record.peer);
-        let inbound = Inbound { parts, trusted_peer, caller, body: Bytes::new(), record };
-        match inbound.parts.method {
-            Method::POST => self.post(inbound, body).await,
-            _ => Box::pin(self.other_method(Arc::new(inbound))).await,
+        if parts.method != Method::POST {
+            let inbound = Inbound { parts, trusted_peer, caller, body: Bytes::new(), record };
+            return Ok(Box::pin(self.other_method(Arc::new(inbound))).await);
         }
+        let (bytes, forms) = match self.read(&parts, body).await {
+            Ok(read) => read,
+            Err(failure) => return Ok(refuse(&record, failure, None, self.era_of_headers(&parts))),
+        };
+        let body = bytes.clone();
+        let inbound = Arc::new(Inbound { parts, trusted_peer, caller, body, record });
+        Ok(self.post(&inbound, forms, &bytes).await)
     }
 
     /// GET, DELETE, and methods that are refused.
@@ -134,27 +136,24 @@ impl Endpoint {
         Ok((body::read(&parts.headers, body, limit, deadline).await?, forms))
     }
 
-    async fn post(self: &Arc<Self>, mut inbound: Inbound, body: axum::body::Body) -> Response {
-        let (bytes, forms) = match self.read(&inbound.parts, body).await {
-            Ok(read) => read,
-            Err(failure) => {
-                let era = self.era_of_headers(&inbound.parts);
-                return refuse(&inbound.record, failure, None, era);
-            }
-        };
-        inbound.body = bytes.clone();
-        let inbound = Arc::new(inbound);
+    /// Answers a POST whose body has been read.
+    async fn post(
+        self: &Arc<Self>,
+        inbound: &Arc<Inbound>,
+        forms: AnswerForms,
+        bytes: &Bytes,
+    ) -> Response {
         let header = version_header(&inbound.parts);
-        match Body::parse(&bytes) {
+        match Body::parse(bytes) {
             Ok(Body::One(message)) => {
                 let era = Era::of(message.claims_version(), header);
-                self.one(Exchange { endpoint: self, inbound: &inbound, forms, era }, message).await
+                self.one(Exchange { endpoint: self, inbound, forms, era }, message).await
             }
             Ok(Body::Batch(messages)) => {
                 let claimed = messages.iter().flatten().any(Message::claims_version);
                 let era = Era::of(claimed, header);
                 if era == Era::Sessioned && self.instance.serves(era) {
-                    let exchange = Exchange { endpoint: self, inbound: &inbound, forms, era };
+                    let exchange = Exchange { endpoint: self, inbound, forms, era };
                     return Box::pin(Sessioned::new(exchange).batch(messages)).await;
                 }
                 let failure = Failure::NotAMessage("this revision has no JSON-RPC batches".into());

@@ -15,7 +15,7 @@ use futures_util::{
     FutureExt as _,
     future::{BoxFuture, Either, ready},
 };
-use http::{Request, header};
+use http::{HeaderMap, Request, header};
 use tower::Service;
 
 use super::{Recorded, external_base, metadata};
@@ -32,6 +32,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Called {
     pub(crate) caller: Caller,
+    /// Whether the forwarding headers of its peer count.
+    pub(crate) trusted_peer: bool,
     pub(crate) request: Request<Recorded>,
 }
 
@@ -47,16 +49,17 @@ impl<S> BearerChecked<S> {
         Self { inner, instance }
     }
 
-    fn caller(&self, request: &Request<Recorded>) -> Result<Caller, Unauthorized> {
+    fn caller(&self, trusted_peer: bool, headers: &HeaderMap) -> Result<Caller, Unauthorized> {
         let auth = &self.instance.policy.auth;
         let header = match auth {
             AuthMode::Off => None,
             AuthMode::Passthrough | AuthMode::Tokens(_) => {
-                request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes())
+                headers.get(header::AUTHORIZATION).map(|value| value.as_bytes())
             }
         };
         Ok(match auth.check(header)? {
-            Caller::Anonymous => forwarded_user(&self.instance, request),
+            Caller::Anonymous if trusted_peer => forwarded_user(headers),
+            Caller::Anonymous => Caller::Anonymous,
             known @ Caller::Known(_) => known,
         })
     }
@@ -75,8 +78,9 @@ where
     }
 
     fn call(&mut self, request: Request<Recorded>) -> Self::Future {
-        match self.caller(&request) {
-            Ok(caller) => Either::Left(self.inner.call(Called { caller, request })),
+        let trusted_peer = self.instance.trusts(request.body().record.peer);
+        match self.caller(trusted_peer, request.headers()) {
+            Ok(caller) => Either::Left(self.inner.call(Called { caller, trusted_peer, request })),
             Err(problem) => {
                 let record = &request.body().record;
                 record.set_outcome(RequestOutcome::Unauthorized);
@@ -89,11 +93,8 @@ where
 }
 
 /// The user that a trusted proxy has authenticated.
-fn forwarded_user(instance: &Instance, request: &Request<Recorded>) -> Caller {
-    if !instance.trusts(request.body().record.peer) {
-        return Caller::Anonymous;
-    }
-    match request.headers().get("x-user-id").and_then(|user| user.to_str().ok()) {
+fn forwarded_user(headers: &HeaderMap) -> Caller {
+    match headers.get("x-user-id").and_then(|user| user.to_str().ok()) {
         Some(user) if !user.is_empty() => Caller::known("user", user),
         Some(_) | None => Caller::Anonymous,
     }

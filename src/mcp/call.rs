@@ -252,7 +252,7 @@ async fn commit(
     change: Change<'_>,
 ) -> Result<Record, NotCommitted> {
     let quota = &instance.policy.config.session;
-    instance.state.sessions.commit(&session.head, change, quota).await
+    instance.state.sessions.commit(session, change, quota).await
 }
 
 /// Makes a change that does not matter any more if the session has ended meanwhile.

@@ -139,9 +139,8 @@ impl Service<Called> for Mcp {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, Called { caller, request }: Called) -> Self::Future {
-        let endpoint = Arc::clone(&self.0);
-        Box::pin(async move { Ok(endpoint.answer(caller, request).await) })
+    fn call(&mut self, called: Called) -> Self::Future {
+        Box::pin(Arc::clone(&self.0).answer(called))
     }
 }
 

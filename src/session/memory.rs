@@ -107,7 +107,7 @@ impl Entry {
         self.head.due(self.touched())
     }
 
-    fn record(&self, want: Want) -> Record {
+    fn record(self: &Arc<Self>, want: Want) -> Record {
         lock(&self.state).record(self, want)
     }
 
@@ -126,7 +126,7 @@ impl Entry {
 }
 
 impl State {
-    fn record(&self, entry: &Entry, want: Want) -> Record {
+    fn record(&self, entry: &Arc<Entry>, want: Want) -> Record {
         let (data_keys, data_bytes) =
             self.data.as_ref().map_or((0, 0), |data| (data.values().len(), data.bytes()));
         Record {
@@ -143,6 +143,7 @@ impl State {
                 Want::Data => More::Data(self.data.clone().unwrap_or_default()),
                 Want::Echo => More::Echo(self.last_echo()),
             },
+            hint: Arc::<Entry>::downgrade(entry),
         }
     }
 
@@ -290,12 +291,14 @@ impl MemoryStore {
 
     pub(super) fn commit(
         &self,
-        head: &Head,
+        session: &Record,
         change: Change<'_>,
         quota: &SessionConfig,
     ) -> Result<Record, NotCommitted> {
-        let gone = || NotCommitted::Gone(self.diagnose(head.id, head.owner));
-        let entry = self.live.get(&head.id).ok_or_else(gone)?;
+        let gone = || NotCommitted::Gone(self.diagnose(session.head.id, session.head.owner));
+        // An entry that has ended is gone or marked, so the hint is as good as a look-up.
+        let entry = session.hint.upgrade().and_then(|entry| entry.downcast::<Entry>().ok());
+        let entry = entry.ok_or_else(gone)?;
         let mut state = lock(&entry.state);
         if state.ended {
             drop(state);

@@ -5,7 +5,12 @@
 //! Trap: a record is a copy as of one moment, and the session goes on changing. So never write back what was read: say
 //! what is to change, and let the store change it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -62,6 +67,8 @@ pub struct Record {
     pub replaced: bool,
     /// What [`Want`] asked for.
     pub(super) more: More,
+    /// Where its store finds it again without a look-up. It keeps nothing alive, and only the store can read it.
+    pub(super) hint: Weak<dyn Any + Send + Sync>,
 }
 
 impl Record {

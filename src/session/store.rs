@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::{
     conversation::{Conversation, Conversations},
     memory::MemoryStore,
-    record::{Change, Handshake, Head, QuotaExceeded, Record, Want},
+    record::{Change, Handshake, QuotaExceeded, Record, Want},
     search::{Found, Search},
     stream::ReplayBudget,
 };
@@ -190,7 +190,7 @@ impl SessionStore {
     /// Makes all of a change or none of it, and returns the record as it is afterwards.
     pub async fn commit(
         &self,
-        session: &Head,
+        session: &Record,
         change: Change<'_>,
         quota: &SessionConfig,
     ) -> Result<Record, NotCommitted> {

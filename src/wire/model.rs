@@ -10,6 +10,8 @@ use serde_json::{Value, value::RawValue};
 
 use super::json::{self, Raw};
 
+/// The `_meta` member by which a request names its revision.
+pub(crate) const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 pub(crate) const META_SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 pub(crate) const META_SERVER: &str = "io.modelcontextprotocol/serverInfo";
 pub(crate) const TASKS_EXTENSION: &str = "io.modelcontextprotocol/tasks";

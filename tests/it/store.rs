@@ -256,7 +256,7 @@ fn json(text: &str) -> Arc<RawValue> {
 #[tokio::test]
 async fn a_change_is_made_as_a_whole_or_not_at_all() {
     for store in every_kind(10) {
-        let session = store.create(handshake(), Caller::Anonymous).await.expect("room").head;
+        let session = store.create(handshake(), Caller::Anonymous).await.expect("room");
         let quota = quota(12, 2);
         let commit = async |change: Change<'_>| store.commit(&session, change, &quota).await;
         let (one, two, large) = (json("1"), json("[2]"), json("\"0123456789\""));
@@ -291,10 +291,11 @@ async fn a_change_is_made_as_a_whole_or_not_at_all() {
         let level = Some(LogLevel::Error);
         let change = Change { initialized: true, log_level: level, ..Change::default() };
         commit(change).await.expect("live");
-        let loaded = load(&store, &session.id.to_string(), Caller::Anonymous).await.expect("live");
+        let loaded =
+            load(&store, &session.head.id.to_string(), Caller::Anonymous).await.expect("live");
         assert_eq!((loaded.initialized, loaded.log_level), (true, LogLevel::Error));
 
-        assert!(end(&store, session.id, EndReason::Client).await);
+        assert!(end(&store, session.head.id, EndReason::Client).await);
         assert_eq!(store.counts().data_bytes, 0);
         let gone = NotCommitted::Gone(Gone::Terminated(EndReason::Client));
         assert_eq!(commit(set("a", &one)).await.unwrap_err(), gone);
@@ -305,7 +306,7 @@ async fn a_change_is_made_as_a_whole_or_not_at_all() {
 #[tokio::test]
 async fn who_reads_keeps_what_was_there_and_who_writes_goes_on() {
     for store in every_kind(10) {
-        let session = store.create(handshake(), Caller::Anonymous).await.expect("room").head;
+        let session = store.create(handshake(), Caller::Anonymous).await.expect("room");
         let quota = quota(1000, 100);
         let set = async |key: &str, value: &str| {
             let change =
@@ -322,7 +323,7 @@ async fn who_reads_keeps_what_was_there_and_who_writes_goes_on() {
 #[tokio::test]
 async fn counts_of_one_session_are_never_lost() {
     for store in every_kind(10) {
-        let session = store.create(handshake(), Caller::Anonymous).await.expect("room").head;
+        let session = store.create(handshake(), Caller::Anonymous).await.expect("room");
         let quota = quota(1000, 100);
         let workers = (0..8).map(|_| async {
             for _ in 0..50 {
@@ -331,7 +332,8 @@ async fn counts_of_one_session_are_never_lost() {
             }
         });
         futures_util::future::join_all(workers).await;
-        let loaded = load(&store, &session.id.to_string(), Caller::Anonymous).await.expect("live");
+        let loaded =
+            load(&store, &session.head.id.to_string(), Caller::Anonymous).await.expect("live");
         assert_eq!(loaded.tally.requests, 400);
     }
 }
@@ -339,8 +341,8 @@ async fn counts_of_one_session_are_never_lost() {
 #[tokio::test]
 async fn a_store_that_cannot_be_asked_says_so_and_loses_nothing() {
     for store in every_kind(10) {
-        let session = store.create(handshake(), Caller::Anonymous).await.expect("room").head;
-        let (id, quota) = (session.id.to_string(), quota(1000, 100));
+        let session = store.create(handshake(), Caller::Anonymous).await.expect("room");
+        let (id, quota) = (session.head.id.to_string(), quota(1000, 100));
         store.set_available(false);
         let created = store.create(handshake(), Caller::Anonymous).await.unwrap_err();
         assert_eq!(created, NotCreated::Unavailable(Unavailable));
@@ -348,7 +350,7 @@ async fn a_store_that_cannot_be_asked_says_so_and_loses_nothing() {
         assert_eq!(loaded, NotLoaded::Unavailable);
         let committed = store.commit(&session, Change::COUNT, &quota).await.unwrap_err();
         assert_eq!(committed, NotCommitted::Unavailable);
-        assert_eq!(store.end(session.id, EndReason::Client).await, Err(Unavailable));
+        assert_eq!(store.end(session.head.id, EndReason::Client).await, Err(Unavailable));
         assert!(store.list().await.is_err());
         store.set_available(true);
         let loaded = load(&store, &id, Caller::Anonymous).await.expect("still live");

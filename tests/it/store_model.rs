@@ -17,7 +17,7 @@ use mcp_echo_stateful::{
     config::SessionConfig,
     id::{Boot, Caller, EndReason, InstanceId, MintedBy, ReplicaTag, SessionId},
     session::{
-        record::{Change, Handshake, Head},
+        record::{Change, Handshake, Record},
         store::{Gone, Lease, NotCommitted, NotCreated, SessionStore},
     },
 };
@@ -132,7 +132,7 @@ struct Span {
 
 #[derive(Debug)]
 struct Known {
-    session: Arc<Head>,
+    session: Record,
     /// Calls that have been counted.
     counted: u64,
     caller: usize,
@@ -218,8 +218,7 @@ impl Model {
                 match created {
                     Ok(session) => {
                         must(surely_live < CAPACITY as usize, "room for one too many")?;
-                        let session = session.head;
-                        must(session.owner == CALLERS[caller](), "another owner")?;
+                        must(session.head.owner == CALLERS[caller](), "another owner")?;
                         self.known.push(Known {
                             session,
                             counted: 0,
@@ -243,7 +242,7 @@ impl Model {
                 let Some(index) = self.pick(session) else { return Ok(()) };
                 let known = &mut self.known[index];
                 let found =
-                    store::load(&self.store, &known.session.id.to_string(), CALLERS[caller]())
+                    store::load(&self.store, &known.session.head.id.to_string(), CALLERS[caller]())
                         .await;
                 let now = Span { from, to: Instant::now() };
                 if caller != known.caller {
@@ -253,7 +252,7 @@ impl Model {
                 }
                 match (found, known.ended) {
                     (Ok(session), None) => {
-                        must(session.head.id == known.session.id, "another session")?;
+                        must(session.head.id == known.session.head.id, "another session")?;
                         must(session.tally.requests == known.counted, "another count")?;
                         must(!known.surely_expired(now), "found after its time")?;
                         self.certain.found += usize::from(known.surely_live(now));
@@ -294,7 +293,7 @@ impl Model {
             Command::Lease { session } => {
                 let Some(index) = self.pick(session) else { return Ok(()) };
                 if self.holds.len() < 4 {
-                    self.holds.push((index, self.store.hold(self.known[index].session.id)));
+                    self.holds.push((index, self.store.hold(self.known[index].session.head.id)));
                     let known = &mut self.known[index];
                     known.holds += 1;
                     known.held_live = known.surely_live(Span { from, to: Instant::now() });
@@ -314,7 +313,7 @@ impl Model {
             Command::End { session, reason } => {
                 let Some(index) = self.pick(session) else { return Ok(()) };
                 let known = &mut self.known[index];
-                let ended = store::end(&self.store, known.session.id, reason).await;
+                let ended = store::end(&self.store, known.session.head.id, reason).await;
                 let now = Span { from, to: Instant::now() };
                 match (ended, known.ended) {
                     (true, None) => {
@@ -335,19 +334,16 @@ impl Model {
                 for known in self.known.iter_mut().filter(|known| known.ended.is_none()) {
                     // What may have been either way says itself which it was.
                     let owner = CALLERS[known.caller]();
-                    known.ended = match store::load(
-                        &self.store,
-                        &known.session.id.to_string(),
-                        owner,
-                    )
-                    .await
-                    {
-                        Err(Gone::Expired(_)) if !known.surely_live(now) => {
-                            Some(EndReason::Expired)
-                        }
-                        Err(Gone::Terminated(by)) if by == reason => Some(by),
-                        other => return Err(format!("{other:?} after all were ended")),
-                    };
+                    known.ended =
+                        match store::load(&self.store, &known.session.head.id.to_string(), owner)
+                            .await
+                        {
+                            Err(Gone::Expired(_)) if !known.surely_live(now) => {
+                                Some(EndReason::Expired)
+                            }
+                            Err(Gone::Terminated(by)) if by == reason => Some(by),
+                            other => return Err(format!("{other:?} after all were ended")),
+                        };
                 }
                 must(self.store.counts().live == 0, "some outlived the end of all")?;
             }
@@ -357,7 +353,7 @@ impl Model {
                 let ids: HashSet<_> = listed.iter().map(|session| session.head.id).collect();
                 must(ids.len() == listed.len(), "listed twice")?;
                 let by_id: HashMap<_, _> =
-                    self.known.iter().map(|known| (known.session.id, known)).collect();
+                    self.known.iter().map(|known| (known.session.head.id, known)).collect();
                 for id in &ids {
                     let known = by_id.get(id).ok_or("listed, but never begun")?;
                     must(known.ended.is_none(), "listed after its end")?;
@@ -365,7 +361,7 @@ impl Model {
                 let missing = self
                     .known
                     .iter()
-                    .find(|known| known.surely_live(now) && !ids.contains(&known.session.id));
+                    .find(|known| known.surely_live(now) && !ids.contains(&known.session.head.id));
                 must(missing.is_none(), "live and not listed")?;
             }
             Command::Tick => self.tick().await?,
@@ -409,7 +405,7 @@ impl Model {
     async fn find_strange(&self, strange: Strange) -> Result<(), String> {
         let there = InstanceId::new(7).ok_or("exists")?;
         let Some(known) = self.known.first() else { return Ok(()) };
-        let here = known.session.id.minted_by().ok_or("minted here")?;
+        let here = known.session.head.id.minted_by().ok_or("minted here")?;
         let MintedBy { tag: ReplicaTag(tag), boot: Boot(boot), .. } = here;
         let instance = MintedBy { instance: there, ..here };
         let replica = MintedBy { tag: ReplicaTag(tag ^ 1), ..here };
@@ -421,7 +417,7 @@ impl Model {
             Strange::OtherReplica => (mint(replica)?.to_string(), Gone::OtherReplica(replica)),
             Strange::EarlierBoot => (mint(before)?.to_string(), Gone::EarlierBoot(before)),
             Strange::UpperCase => {
-                (known.session.id.to_string().replace('-', "").to_uppercase(), Gone::Unknown)
+                (known.session.head.id.to_string().replace('-', "").to_uppercase(), Gone::Unknown)
             }
             Strange::Garbage => ("so-called id".to_owned(), Gone::Unknown),
         };
