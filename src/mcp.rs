@@ -144,7 +144,7 @@ impl Endpoint {
         bytes: &Bytes,
     ) -> Response {
         let header = version_header(&inbound.parts);
-        match Body::parse(bytes) {
+        match &Body::parse(bytes) {
             Ok(Body::One(message)) => {
                 let era = Era::of(message.claims_version(), header);
                 self.one(Exchange { endpoint: self, inbound, forms, era }, message).await
@@ -168,7 +168,7 @@ impl Endpoint {
     }
 
     /// Answers a single message, whose era this instance may not serve.
-    async fn one(&self, exchange: Exchange<'_>, message: Message<'_>) -> Response {
+    async fn one(&self, exchange: Exchange<'_>, message: &Message<'_>) -> Response {
         match (exchange.era, self.instance.serves(exchange.era)) {
             (Era::Sessioned, true) => Sessioned::new(exchange).one(message).await,
             (Era::Stateless, true) | (Era::Sessioned, false) => {

@@ -6,55 +6,33 @@
 //! as well.
 
 use axum::{body::Body, response::Response};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use crate::tenant::origins::{EXPOSED, METHODS};
 
-/// The lists of methods and headers, formatted once.
-#[derive(Debug)]
-pub(super) struct Cors {
-    methods: HeaderValue,
-    exposed: HeaderValue,
+/// Whether a request with an `Origin` is a preflight.
+pub(super) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
+    method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-impl Cors {
-    pub(super) fn build() -> Self {
-        let list = |names: Vec<&str>| {
-            // Names of methods and headers are always valid header values.
-            HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static(""))
-        };
-        Self {
-            methods: list(METHODS.iter().map(Method::as_str).collect()),
-            exposed: list(EXPOSED.iter().map(HeaderName::as_str).collect()),
-        }
+/// Allows all of our methods, and any header that the page asks for.
+pub(super) fn preflight(asked: &HeaderMap) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    if let Some(names) = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
     }
+    response
+}
 
-    /// Whether a request with an `Origin` is a preflight.
-    pub(super) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
-        method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
-    }
-
-    /// Allows all of our methods, and any header that the page asks for.
-    pub(super) fn preflight(&self, asked: &HeaderMap) -> Response {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        let headers = response.headers_mut();
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, self.methods.clone());
-        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
-        if let Some(names) = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
-        }
-        response
-    }
-
-    /// Lets the page at `origin` read a response.
-    pub(super) fn open(&self, response: &mut Response, origin: HeaderValue) {
-        let headers = response.headers_mut();
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, self.exposed.clone());
-        headers.append(
-            header::VARY,
-            HeaderValue::from_static("origin, access-control-request-headers"),
-        );
-    }
+/// Lets the page at `origin` read a response.
+pub(super) fn open(response: &mut Response, origin: HeaderValue) {
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    headers
+        .append(header::VARY, HeaderValue::from_static("origin, access-control-request-headers"));
 }

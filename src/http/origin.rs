@@ -15,7 +15,7 @@ use futures_util::future::{BoxFuture, Either, ready};
 use http::{Request, StatusCode, header};
 use tower::Service;
 
-use super::{Recorded, cors::Cors, problem};
+use super::{Recorded, cors, problem};
 use crate::{
     observe::outcome::RequestOutcome,
     tenant::{Instance, origins::Verdict},
@@ -27,12 +27,11 @@ use crate::{
 pub struct OriginChecked<S> {
     inner: S,
     instance: Arc<Instance>,
-    cors: Arc<Cors>,
 }
 
 impl<S> OriginChecked<S> {
     pub(crate) fn new(inner: S, instance: Arc<Instance>) -> Self {
-        Self { inner, instance, cors: Arc::new(Cors::build()) }
+        Self { inner, instance }
     }
 }
 
@@ -66,14 +65,13 @@ where
             let refusal = problem(StatusCode::FORBIDDEN, text);
             return Either::Right(Box::pin(ready(Ok(refusal))));
         };
-        let cors = Arc::clone(&self.cors);
-        let answer = match Cors::is_preflight(request.method(), request.headers()) {
-            true => Either::Left(ready(Ok(cors.preflight(request.headers())))),
+        let answer = match cors::is_preflight(request.method(), request.headers()) {
+            true => Either::Left(ready(Ok(cors::preflight(request.headers())))),
             false => Either::Right(self.inner.call(request)),
         };
         Either::Right(Box::pin(async move {
             let mut response = answer.await?;
-            cors.open(&mut response, origin);
+            cors::open(&mut response, origin);
             Ok(response)
         }))
     }

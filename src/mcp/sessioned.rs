@@ -67,7 +67,7 @@ impl<'a> Sessioned<'a> {
     }
 
     /// Answers a POST of one message.
-    pub(super) async fn one(mut self, message: Message<'_>) -> Response {
+    pub(super) async fn one(&mut self, message: &Message<'_>) -> Response {
         let id = message.id();
         let result = self.message(message).await;
         self.respond(result, id)
@@ -75,8 +75,8 @@ impl<'a> Sessioned<'a> {
 
     /// Answers a POST of an array of messages, which only 2025-03-26 has.
     pub(super) async fn batch(
-        mut self,
-        messages: Vec<Result<Message<'_>, EnvelopeError<'_>>>,
+        &mut self,
+        messages: &[Result<Message<'_>, EnvelopeError<'_>>],
     ) -> Response {
         let result = self.messages(messages).await;
         self.respond(result, None)
@@ -89,12 +89,12 @@ impl<'a> Sessioned<'a> {
         }
     }
 
-    async fn message(&mut self, message: Message<'_>) -> Result<Reply, Failure> {
+    async fn message(&mut self, message: &Message<'_>) -> Result<Reply, Failure> {
         match message {
             Message::Request { id, method, params } => {
-                let started = match self.request(id, &method, &params).await {
+                let started = match self.request(*id, method, params).await {
                     Err(failure) if failure.status(ERA) == StatusCode::OK => {
-                        Started::Done(refuse_in_band(self.exchange.record(), &failure, id, ERA))
+                        Started::Done(refuse_in_band(self.exchange.record(), &failure, *id, ERA))
                     }
                     other => other?,
                 };
@@ -104,24 +104,27 @@ impl<'a> Sessioned<'a> {
                     Started::Streaming(log) => self.exchange.follow(log, ()),
                 })
             }
-            Message::Notification { method, params } => {
-                self.open().await?;
-                self.require_session_or_implicit()?;
-                self.notice(&method, params.raw).await?;
-                Ok(Reply::Accepted)
-            }
-            Message::Response { id, result } => {
-                self.open().await?;
-                self.require_session_or_implicit()?;
-                self.answer(id, result);
-                Ok(Reply::Accepted)
+            // In a box, so that the future of a request is no larger for it.
+            Message::Notification { .. } | Message::Response { .. } => {
+                Box::pin(self.no_request(message)).await
             }
         }
     }
 
+    async fn no_request(&mut self, message: &Message<'_>) -> Result<Reply, Failure> {
+        self.open().await?;
+        self.require_session_or_implicit()?;
+        match message {
+            Message::Request { .. } => {}
+            Message::Notification { method, params } => self.notice(method, params.raw).await?,
+            Message::Response { id, result } => self.answer(*id, *result),
+        }
+        Ok(Reply::Accepted)
+    }
+
     async fn messages(
         &mut self,
-        messages: Vec<Result<Message<'_>, EnvelopeError<'_>>>,
+        messages: &[Result<Message<'_>, EnvelopeError<'_>>],
     ) -> Result<Reply, Failure> {
         self.exchange.record().set_method(RpcMethod::Batch);
         self.alone = false;
@@ -138,8 +141,8 @@ impl<'a> Sessioned<'a> {
         for message in messages {
             match message {
                 Ok(Message::Request { id, method, params }) => {
-                    let started = match self.admit_part(&method, bytes) {
-                        Ok(()) => self.opened_request(id, &method, &params).await,
+                    let started = match self.admit_part(method, bytes) {
+                        Ok(()) => self.opened_request(*id, method, params).await,
                         Err(failure) => Err(failure),
                     };
                     answers.push(match started {
@@ -149,15 +152,15 @@ impl<'a> Sessioned<'a> {
                             ready(message)
                         }
                         Ok(Started::Streaming(_)) => {
-                            ready(Failure::Internal.to_message(Some(id), ERA))
+                            ready(Failure::Internal.to_message(Some(*id), ERA))
                         }
-                        Err(failure) => ready(failure.to_message(Some(id), ERA)),
+                        Err(failure) => ready(failure.to_message(Some(*id), ERA)),
                     });
                 }
                 Ok(Message::Notification { method, params }) => {
-                    self.notice(&method, params.raw).await?;
+                    self.notice(method, params.raw).await?;
                 }
-                Ok(Message::Response { id, result }) => self.answer(id, result),
+                Ok(Message::Response { id, result }) => self.answer(*id, *result),
                 Err(error) => {
                     let id = error.id();
                     answers.push(ready(Failure::from(error.clone()).to_message(id, ERA)));

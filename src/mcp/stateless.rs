@@ -51,10 +51,10 @@ impl<'a> Stateless<'a> {
     }
 
     /// Answers a POST of one message.
-    pub(super) async fn one(self, message: Message<'_>) -> Response {
+    pub(super) async fn one(self, message: &Message<'_>) -> Response {
         let (result, id) = match message {
             Message::Request { id, method, params } => {
-                (self.request(id, &method, &params).await, Some(id))
+                (self.request(*id, method, params).await, Some(*id))
             }
             // This revision defines none for clients to send. They are accepted, as unknown notifications are.
             Message::Notification { .. } => {

@@ -6,32 +6,14 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderName, Method, header};
-
 use super::hosts::{HostTable, without_port};
-use crate::{
-    config::{HostsConfig, OriginConfig},
-    wire::headers::{
-        BOOT_HEADER, INSTANCE_HEADER, REPLICA_HEADER, REQUEST_ID_HEADER, SESSION_HEADER,
-        VERSION_HEADER,
-    },
-};
+use crate::config::{HostsConfig, OriginConfig};
 
-/// `Access-Control-Allow-Methods`.
-pub(crate) const METHODS: [Method; 4] =
-    [Method::GET, Method::POST, Method::DELETE, Method::OPTIONS];
+/// The HTTP methods that a page may use (`Access-Control-Allow-Methods`).
+pub(crate) const METHODS: &str = "GET, POST, DELETE, OPTIONS";
 
-/// `Access-Control-Expose-Headers`.
-pub const EXPOSED: [HeaderName; 8] = [
-    SESSION_HEADER,
-    VERSION_HEADER,
-    INSTANCE_HEADER,
-    REPLICA_HEADER,
-    BOOT_HEADER,
-    REQUEST_ID_HEADER,
-    header::WWW_AUTHENTICATE,
-    header::RETRY_AFTER,
-];
+/// The headers of a response that a page may read (`Access-Control-Expose-Headers`).
+pub const EXPOSED: &str = "mcp-session-id, mcp-protocol-version, mcp-echo-instance, mcp-echo-replica, mcp-echo-boot, x-request-id, www-authenticate, retry-after";
 
 #[derive(Debug)]
 pub(crate) struct Origins {

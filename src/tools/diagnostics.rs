@@ -376,8 +376,8 @@ fn cors_analysis(context: &CallContext) -> Value {
     json!({
         "origin": origin,
         "verdict": verdict,
-        "allowed_methods": METHODS.iter().map(|method| method.as_str()).collect::<Vec<_>>(),
-        "exposed_headers": EXPOSED.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
+        "allowed_methods": METHODS.split(", ").collect::<Vec<_>>(),
+        "exposed_headers": EXPOSED.split(", ").collect::<Vec<_>>(),
         "allowed_origins": instance.policy.config.origin.allowed,
         "request_headers": present(inbound, &[
             "access-control-request-method",

@@ -448,7 +448,7 @@ fn the_header_table_names_what_the_code_does() {
         assert!(["request", "answer", "both"].contains(&row[1]), "{row:?}");
     }
     let own = literals("HeaderName::from_static(\"");
-    let exposed = EXPOSED.into_iter().map(|name| name.as_str().to_owned());
+    let exposed = EXPOSED.split(", ").map(str::to_owned);
     let missing: Vec<_> =
         own.into_iter().chain(exposed).filter(|name| !written.contains(name)).collect();
     assert!(missing.is_empty(), "{missing:?}");
