@@ -8,15 +8,14 @@ COPY Cargo.toml Cargo.lock ./
 COPY config config
 COPY src src
 # crt-static makes a binary that needs no file beside it. The explicit --target keeps the flag away from build scripts
-# and proc macros, which cannot be static. The rest is for size: symbols are megabytes that only a backtrace would need, and
-# relocations of a static binary pack well.
+# and proc macros, which cannot be static. The other two are for size: symbols are
+# megabytes that only a backtrace would need, and relocations of a static binary pack well.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
     triple="$(rustc --print host-tuple)" \
-    && CARGO_PROFILE_RELEASE_LTO=fat CARGO_PROFILE_RELEASE_STRIP=symbols \
-        RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs" \
-        cargo build --release --locked --target "$triple" \
-    && install -D -m 0555 "target/$triple/release/mcp-echo-stateful" /out/mcp-echo-stateful \
+    && RUSTFLAGS="-C target-feature=+crt-static -C strip=symbols -C link-arg=-Wl,-z,pack-relative-relocs" \
+        cargo build --profile dist --locked --target "$triple" \
+    && install -D -m 0555 "target/$triple/dist/mcp-echo-stateful" /out/mcp-echo-stateful \
     && install -d /out/logs
 
 FROM scratch

@@ -74,7 +74,6 @@ enum Then {
 
 macro_rules! failures {
     ($(
-        $(#[$doc:meta])*
         $name:ident $(($arg:ident: $arg_type:ty))? $({ $($field:ident: $type:ty),+ })?
             = $outcomes:expr, $eras:ident, $status:expr, $code:expr, $then:expr, $text:expr;
     )+) => {
@@ -82,7 +81,7 @@ macro_rules! failures {
         #[derive(Debug)]
         #[expect(missing_docs, reason = "the text of the row says what its fields are")]
         pub enum Failure {
-            $($(#[$doc])* $name $(($arg_type))? $({ $($field: $type),+ })?,)+
+            $($name $(($arg_type))? $({ $($field: $type),+ })?,)+
         }
 
         impl Failure {
@@ -120,106 +119,77 @@ use RequestOutcome as Outcome;
 use Then::{Allow, Close, Nothing, Retry};
 
 failures! {
-    /// The body is not JSON.
     NotJson(problem: String)
         = &[Outcome::NotJson], BOTH, [400; 2], [PARSE_ERROR; 2], Nothing, format!("parse error: {problem}");
-    /// The body is JSON but not a JSON-RPC message, or not one that a client may POST.
     NotAMessage(problem: Cow<'static, str>)
         = &[Outcome::NotAMessage], BOTH, [400; 2], [INVALID_REQUEST; 2], Nothing, format!("invalid request: {problem}");
-    /// There is no such method.
     MethodNotFound(name: String)
         = &[Outcome::MethodNotFound], BOTH, [200, 404], [METHOD_NOT_FOUND; 2], Nothing, format!("method not found: {name}");
-    /// The parameters are wrong for the method.
     InvalidParams(problem: String)
         = &[Outcome::InvalidParams], BOTH, [200; 2], [INVALID_PARAMS; 2], Nothing, format!("invalid params: {problem}");
-    /// There is no such tool.
     UnknownTool(name: String)
         = &[Outcome::UnknownTool], BOTH, [200; 2], [INVALID_PARAMS; 2], Nothing, format!("Unknown tool: {name}");
-    /// There is no such resource, or not for this caller.
     ResourceNotFound(uri: String)
         = &[Outcome::ResourceNotFound], BOTH, [200; 2], [RESOURCE_NOT_FOUND, INVALID_PARAMS], Nothing,
           format!("resource not found: {uri}");
-    /// A tool or a prompt refused, with a code of its own: mostly [`INVALID_PARAMS`].
     Refused { code: i32, message: String }
         = &[Outcome::Refused], BOTH, [200; 2], [INVALID_PARAMS; 2], Nothing, message.as_str();
-    /// The client has not declared capabilities that the request needs, here as `requiredCapabilities`.
     MissingCapability(required: Value)
         = &[Outcome::MissingCapability], STATELESS, [200, 400], [MISSING_CAPABILITY; 2], Nothing,
           "the client has not declared a capability that this needs: see requiredCapabilities";
-    /// `_meta` lacks what every stateless request must have.
     BadMeta(problem: &'static str)
         = &[Outcome::BadMeta], STATELESS, [400; 2], [INVALID_PARAMS; 2], Nothing, format!("invalid params: {problem}");
-    /// A header does not say what the body says.
     HeaderMismatch(problem: String)
         = &[Outcome::HeaderMismatch], STATELESS, [400; 2], [HEADER_MISMATCH; 2], Nothing, format!("header mismatch: {problem}");
-    /// The revision in `_meta` is not served.
     UnsupportedRevision { requested: String, served: Vec<&'static str> }
         = &[Outcome::UnsupportedRevision], STATELESS, [400; 2], [UNSUPPORTED_VERSION; 2], Nothing,
           format!("protocol version {requested:?} is not served; served are {}", served.join(", "));
-    /// `stream.max_subscriptions` is reached.
     TooManySubscriptions { limit: usize }
         = &[Outcome::TooManySubscriptions], STATELESS, [503; 2], NO_ROOM, Retry(5),
           format!("{limit} subscriptions are open, the most there may be (stream.max_subscriptions)");
-    /// `tasks.capacity` is reached.
     TooManyTasks
         = &[Outcome::TooManyTasks], STATELESS, [503; 2], NO_ROOM, Retry(5),
           "there are as many tasks as may be (tasks.capacity)";
-    /// The client cancelled its request.
     Cancelled
         = &[Outcome::Cancelled], SESSIONED, [200; 2], EXCHANGE, Nothing, "the request was cancelled by its client";
-    /// The request has no session id, and needs one.
     SessionRequired
         = &[Outcome::SessionRequired], SESSIONED, [400; 2], EXCHANGE, Nothing,
           "an Mcp-Session-Id header is required; initialize returns one";
-    /// There is no such session.
     NoSession(session: NoSession)
         = &[Outcome::Expired, Outcome::Terminated, Outcome::OtherInstance, Outcome::OtherReplica, Outcome::EarlierBoot, Outcome::Unknown],
           SESSIONED, [404; 2], [NO_SESSION; 2], Nothing, session.message();
-    /// `session.capacity` is reached.
     Full { capacity: u64, retry_after_seconds: u64 }
         = &[Outcome::Full], SESSIONED, [503; 2], NO_ROOM, Retry(*retry_after_seconds),
           NotCreated::Full { capacity: *capacity, retry_after_seconds: *retry_after_seconds }.to_string();
-    /// The server is stopping and creates no session.
     Draining
         = &[Outcome::Draining], SESSIONED, [503; 2], NO_ROOM, Retry(5), NotCreated::Draining.to_string();
-    /// The session store cannot be reached, so nothing is known of the session.
     StoreUnavailable
         = &[Outcome::StoreUnavailable], BOTH, [503; 2], NO_ROOM, Retry(1), format!("{Unavailable}; try again");
-    /// `session.max_streams` is reached.
     TooManyStreams { limit: usize }
         = &[Outcome::TooManyStreams], SESSIONED, [409; 2], EXCHANGE, Nothing,
           format!("the session already has {limit} event streams open, the most it may (session.max_streams)");
-    /// A header that may appear once appears several times, or is not text.
     BadHeader(name: &'static str)
         = &[Outcome::BadHeader], SESSIONED, [400; 2], EXCHANGE, Nothing,
           format!("the header {name} must stand once and be visible ASCII");
-    /// The revision in `MCP-Protocol-Version` is not served.
     UnsupportedVersion { served: Vec<ProtocolVersion> }
         = &[Outcome::UnsupportedVersion], SESSIONED, [400; 2], EXCHANGE, Nothing,
           format!("this protocol version is not served; served are {}", version::names(served));
-    /// The client accepts neither form of answer.
     NotAcceptable { needed: &'static str }
         = &[Outcome::NotAcceptable], BOTH, [406; 2], EXCHANGE, Nothing,
           format!("the client must accept {needed}: see its Accept header");
-    /// `Content-Type` is not JSON in UTF-8.
     UnsupportedMediaType
         = &[Outcome::UnsupportedMediaType], BOTH, [415; 2], EXCHANGE, Nothing,
           "the Content-Type header must be application/json (in UTF-8)";
-    /// The body is larger than `http.max_body_bytes`.
     BodyTooLarge { limit: usize }
         = &[Outcome::BodyTooLarge], BOTH, [413; 2], EXCHANGE, Close,
           format!("the body is larger than {limit} bytes (http.max_body_bytes)");
-    /// The body did not arrive within `http.body_timeout_seconds`.
     BodyTimeout
         = &[Outcome::BodyTimeout], BOTH, [408; 2], EXCHANGE, Close,
           "the body did not arrive in time (http.body_timeout_seconds)";
-    /// The connection broke while the body was read.
     BodyBroken
         = &[Outcome::BodyBroken], BOTH, [400; 2], EXCHANGE, Close, "the body could not be read to its end";
-    /// The endpoint does not accept this HTTP method, but those named.
     MethodNotAllowed(allowed: &'static str)
         = &[Outcome::MethodNotAllowed], BOTH, [405; 2], EXCHANGE, Allow(allowed), format!("the MCP endpoint takes {allowed}");
-    /// Our fault.
     Internal
         = &[Outcome::Internal], BOTH, [500; 2], [INTERNAL_ERROR; 2], Nothing, "internal error";
 }

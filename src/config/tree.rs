@@ -25,13 +25,12 @@ pub struct Key {
 
 /// The type of one section, and its keys.
 macro_rules! section {
-    ($(#[$doc:meta])* $section:ident: $Section:ident {
-        $($(#[$key_doc:meta])* $key:ident: $type:ty => $reload:expr,)+
-    }) => {
-        $(#[$doc])*
+    ($section:ident: $Section:ident { $($key:ident: $type:ty => $reload:expr,)+ }) => {
+        #[doc = concat!("`[", stringify!($section), "]` of `config/default.toml`.")]
         #[derive(Clone, Debug, PartialEq, Deserialize)]
         #[serde(deny_unknown_fields)]
-        pub struct $Section { $($(#[$key_doc])* pub $key: $type,)+ }
+        #[expect(missing_docs, reason = "config/default.toml says what each key means")]
+        pub struct $Section { $(pub $key: $type,)+ }
 
         impl $Section {
             const KEYS: &[Key] = &[$(Key {
@@ -45,12 +44,12 @@ macro_rules! section {
 /// All that lists the sections: the configuration, an instance's policy, the document as it is read, the table of keys.
 macro_rules! tree {
     (
-        $(#[$flag_doc:meta])* $flag:ident: $flag_type:ty => $flag_reload:expr,
-        process { $($(#[$process_doc:meta])* $process:ident: $Process:ident $process_keys:tt)+ }
-        policy { $($(#[$policy_doc:meta])* $policy:ident: $Policy:ident $policy_keys:tt)+ }
+        $flag:ident: $flag_type:ty => $flag_reload:expr,
+        process { $($process:ident: $Process:ident $process_keys:tt)+ }
+        policy { $($policy:ident: $Policy:ident $policy_keys:tt)+ }
     ) => {
-        $(section! { $(#[$process_doc])* $process: $Process $process_keys })+
-        $(section! { $(#[$policy_doc])* $policy: $Policy $policy_keys })+
+        $(section! { $process: $Process $process_keys })+
+        $(section! { $policy: $Policy $policy_keys })+
 
         impl Key {
             /// Every key, by section.
@@ -65,16 +64,18 @@ macro_rules! tree {
 
         /// Everything that an operator can say.
         #[derive(Clone, Debug)]
+        #[expect(missing_docs, reason = "config/default.toml says what each section means")]
         pub struct Config {
-            $(#[$flag_doc])* pub $flag: $flag_type,
-            $($(#[$process_doc])* pub $process: $Process,)+
+            pub $flag: $flag_type,
+            $(pub $process: $Process,)+
             /// The policy of each of the ten instances, `[instances.N]` applied.
             pub instances: Vec<PolicyConfig>,
         }
 
         /// One instance's policy.
         #[derive(Clone, Debug, PartialEq, Deserialize)]
-        pub struct PolicyConfig { $($(#[$policy_doc])* pub $policy: $Policy,)+ }
+        #[expect(missing_docs, reason = "config/default.toml says what each section means")]
+        pub struct PolicyConfig { $(pub $policy: $Policy,)+ }
 
         /// The whole document.
         #[derive(Deserialize)]

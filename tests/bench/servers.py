@@ -16,6 +16,8 @@ import machine
 
 PEERS = pathlib.Path(__file__).with_name("peers")
 TARGET = load.ROOT / "target"
+DIST = TARGET / "dist/mcp-echo-stateful"
+"""What is measured unless another build is named: the profile of the image."""
 BOTH = "application/json, text/event-stream"
 
 
@@ -43,11 +45,11 @@ class Server:
 
 def ours(binary: pathlib.Path | None, name: str = "ours", hosts=("echo-stateful0.localhost",), **settings: str) -> Server:
     """This repository's server with its whole default stack: everything as configured, the access log to a file."""
-    binary = binary or TARGET / "release/mcp-echo-stateful"
+    binary = binary or DIST
 
     def install():
-        if binary == TARGET / "release/mcp-echo-stateful":
-            subprocess.run(["cargo", "build", "--release", "--locked", "--quiet"], cwd=load.ROOT, check=True)
+        if binary == DIST:
+            subprocess.run(["cargo", "build", "--profile", "dist", "--locked", "--quiet"], cwd=load.ROOT, check=True)
 
     def command(port, _reply, directory):
         log = {"LOG_FILE": str(pathlib.Path(directory) / "access.log")}

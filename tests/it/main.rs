@@ -18,6 +18,7 @@ mod events;
 mod handles;
 mod hosts;
 mod http;
+mod ids;
 mod input_required;
 mod isolation;
 mod lifecycle;
