@@ -186,10 +186,11 @@ async fn run(config: &Config, server: Server) -> anyhow::Result<()> {
     let mut hangups = signal(SignalKind::hangup())?;
     let bound = listener.local_addr()?;
     let admin_bound = admin.as_ref().map(TcpListener::local_addr).transpose()?;
+    // Before anyone is told that it serves: the terminal may be closed from then on.
+    let interactive = stdin().is_terminal();
     greet(config, &server, bound, admin_bound)?;
     tracing::info!(address = %bound, version = env!("CARGO_PKG_VERSION"), "listening");
     let reloads = server.reloads();
-    let interactive = stdin().is_terminal();
     let abandoned = Notify::new();
     let hearing = async {
         while hangups.recv().await.is_some() {

@@ -8,6 +8,7 @@
 mod accept;
 mod connection;
 pub mod hosts;
+mod protocols;
 mod reload;
 mod socket;
 pub mod stack;

@@ -1,13 +1,12 @@
-//! One connection from its first byte to its end, in HTTP/1 or HTTP/2.
+//! One connection from its first byte to its end.
 //!
 //! Owns [`Settings`], which every new connection is served by, and how a connection ends: by its peer, by the deadline
-//! for request heads, or by a shutdown, which lets what is being answered finish. hyper-util finds out which protocol
-//! is spoken, by the first bytes.
+//! for request heads, or by a shutdown, which lets what is being answered finish. How its protocol is found out and
+//! served is [`protocols`](super::protocols)' matter.
 //! Traps: hyper puts no time on the first bytes of a connection; a graceful shutdown waits for ever on an open event
-//! stream unless the stream is told, and ends at once where the protocol is not known yet.
+//! stream unless the stream is told.
 
 use std::{
-    convert::Infallible,
     mem::replace,
     net::SocketAddr,
     pin::Pin,
@@ -16,31 +15,21 @@ use std::{
     time::Duration,
 };
 
-use axum::body::Body;
-use http::Request;
-use hyper::{body::Incoming, rt::Executor};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::conn::auto,
-};
 use pin_project_lite::pin_project;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use tower::Service;
 
-use super::{accept::Accepted, socket::Socket, stack::Stack};
+use super::{
+    accept::Accepted,
+    protocols::{Protocols, Served},
+    socket::Socket,
+};
 use crate::{
     config::HttpConfig,
     http::idle_watch::{Idle, IdleWatch},
     observe::metrics::Open,
     process::Process,
 };
-
-/// A request head beyond this is answered with 431. Bytes.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
-
-/// Requests that one HTTP/2 connection may have under way.
-const MAX_STREAMS: u32 = 256;
 
 /// What a connection that has never had a request has to take its leave, beyond the deadline for heads.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -52,7 +41,7 @@ pub(super) struct Settings {
     header_timeout: Duration,
     write_timeout: Duration,
     draining: bool,
-    protocols: auto::Builder<Tracked>,
+    protocols: Arc<Protocols>,
 }
 
 impl Settings {
@@ -77,19 +66,7 @@ impl Settings {
         write_timeout: Duration,
         draining: bool,
     ) -> Self {
-        let mut protocols = auto::Builder::new(Tracked(Arc::clone(&process)));
-        protocols
-            .http1()
-            // See `http::idle_watch`.
-            .header_read_timeout(None)
-            .max_buf_size(MAX_HEAD_BYTES)
-            .keep_alive(!draining);
-        protocols
-            .http2()
-            .timer(TokioTimer::new())
-            // Asks the peer whether it is there.
-            .keep_alive_interval(header_timeout)
-            .max_concurrent_streams(MAX_STREAMS);
+        let protocols = Arc::new(Protocols::new(&process, !draining, header_timeout));
         Self { process, header_timeout, write_timeout, draining, protocols }
     }
 }
@@ -100,7 +77,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub(super) struct Connection {
         #[pin]
-        inner: auto::Connection<'static, TokioIo<Socket>, Requests, Tracked>,
+        served: Served,
         #[pin]
         idle: Idle,
         #[pin]
@@ -121,10 +98,10 @@ impl Connection {
         let Accepted { stream, peer, permit, stack } = accepted;
         let process = &settings.process;
         let watch = Arc::new(IdleWatch::new(process.clock));
-        let requests = Requests(stack.of_connection(peer.ip(), Some(Arc::clone(&watch))));
-        let socket = TokioIo::new(Socket::new(stream, settings.write_timeout));
+        let stack = stack.of_connection(peer.ip(), Some(Arc::clone(&watch)));
+        let socket = Socket::new(stream, settings.write_timeout);
         Self {
-            inner: settings.protocols.serve_connection(socket, requests).into_owned(),
+            served: Served::new(Arc::clone(&settings.protocols), socket, stack),
             idle: watch.idle_for(settings.header_timeout),
             closing: process.lifecycle.closing().clone().cancelled_owned(),
             peer,
@@ -144,7 +121,7 @@ impl Future for Connection {
         let mut this = self.project();
         let lifecycle = &this.settings.process.lifecycle;
         loop {
-            if let Poll::Ready(result) = this.inner.as_mut().poll(cx) {
+            if let Poll::Ready(result) = this.served.as_mut().poll(cx) {
                 // One that is told to end before it has said which protocol it speaks ends with an error.
                 if let Err(error) = result
                     && !*this.leaving
@@ -173,34 +150,8 @@ impl Future for Connection {
             let watch = Arc::clone(this.idle.watch());
             let patience = this.settings.header_timeout.saturating_add(GOODBYE);
             this.idle.set(watch.idle_for(patience));
-            this.inner.as_mut().graceful_shutdown();
+            this.served.as_mut().graceful_shutdown();
         }
-    }
-}
-
-/// The stack as hyper calls it.
-struct Requests(Stack);
-
-impl hyper::service::Service<Request<Incoming>> for Requests {
-    type Response = <Stack as Service<Request<Body>>>::Response;
-    type Error = Infallible;
-    type Future = <Stack as Service<Request<Body>>>::Future;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.0.clone().call(request.map(Body::new))
-    }
-}
-
-/// Runs the streams of HTTP/2 connections as tracked tasks.
-#[derive(Clone, Debug)]
-struct Tracked(Arc<Process>);
-
-impl<F> Executor<F> for Tracked
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, stream: F) {
-        self.0.lifecycle.spawn(stream);
     }
 }
 
@@ -210,8 +161,8 @@ mod tests {
 
     #[test]
     fn a_connection_is_small() {
-        // What tokio adds to a task; both together take 2 KiB of the allocator, or else 2.5.
+        // With what tokio adds to a task it takes 1,280 bytes of the allocator.
         let task = size_of::<Connection>() + 104;
-        assert!(task <= 2048, "there may be thousands of them, of {task} bytes each");
+        assert!(task <= 1280, "there may be thousands of them, of {task} bytes each");
     }
 }

@@ -48,6 +48,11 @@ impl Socket {
         Self { stream, patience, deadline: None }
     }
 
+    /// The stream, to look at before anything is read.
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
     /// Notes how a write went; one that waits is given until the deadline.
     fn note<T>(
         &mut self,
