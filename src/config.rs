@@ -36,7 +36,7 @@ pub use self::{
 };
 use crate::{
     id::{InstanceId, ReplicaTag},
-    wire::version::ProtocolVersion,
+    wire::ProtocolVersion,
 };
 
 /// `config/default.toml`: every key with its default.

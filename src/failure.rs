@@ -13,15 +13,11 @@ use serde_json::{Value, json};
 
 use crate::{
     id::MintedBy,
-    observe::outcome::RequestOutcome,
-    session::store::{Gone, NotCreated, Unavailable},
+    observe::RequestOutcome,
+    session::{Gone, NotCreated, Unavailable},
     wire::{
-        jsonrpc::{
-            self, EnvelopeError, ErrorObject, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, Id,
-            METHOD_NOT_FOUND, PARSE_ERROR,
-        },
-        model::TASKS_EXTENSION,
-        version::{self, Era, ProtocolVersion},
+        EnvelopeError, Era, ErrorObject, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, Id,
+        METHOD_NOT_FOUND, PARSE_ERROR, ProtocolVersion, TASKS_EXTENSION, jsonrpc, version,
     },
 };
 

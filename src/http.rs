@@ -8,7 +8,6 @@
 pub mod access_log;
 pub mod bearer;
 pub mod body;
-pub mod cors;
 pub mod idle_watch;
 pub mod metadata;
 pub mod origin;
@@ -24,9 +23,7 @@ use http::{HeaderMap, Request, StatusCode, Uri, header};
 use serde_json::json;
 use tower_http::catch_panic::ResponseForPanic;
 
-use crate::{
-    failure::Failure, observe::record::RequestRecord, tenant::Instance, wire::version::Era,
-};
+use crate::{failure::Failure, observe::RequestRecord, tenant::Instance, wire::Era};
 
 /// The body of a request, with the record that the outermost layer has begun.
 #[derive(Debug)]

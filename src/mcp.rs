@@ -32,12 +32,8 @@ use crate::{
         bearer::Called,
         body::{self, AnswerForms},
     },
-    tenant::{Instance, inbound::Inbound, subscriptions::Update},
-    wire::{
-        headers::VERSION_HEADER,
-        jsonrpc::{Body, EnvelopeError, Id, Message},
-        version::Era,
-    },
+    tenant::{Inbound, Instance, Update},
+    wire::{Body, EnvelopeError, Era, Id, Message, VERSION_HEADER},
 };
 
 /// The MCP endpoint of one instance, with its prepared answers.

@@ -13,3 +13,15 @@ pub mod outcome;
 pub mod recent;
 pub mod record;
 pub mod usage;
+
+pub(crate) use self::{
+    access::{AccessLog, Ending},
+    events::{Event, EventKind, Events, Subject, Unread},
+    exposition::{CONTENT_TYPE, Page, Type},
+    log::LogControl,
+    metrics::{Counters, ERAS, Histogram, Kind, Open, ProcessCounters, STATUSES, StreamKind},
+    outcome::RequestOutcome,
+    recent::{CompletedRequest, RequestLog, Totals},
+    record::{OwnId, RequestId, RequestRecord, RpcMethod},
+    usage::Usage,
+};

@@ -8,8 +8,8 @@ use crate::{
     config::Config,
     id::{Boot, InstanceId, MintedBy, ReplicaTag},
     lifecycle::Lifecycle,
-    observe::{access::AccessLog, events::Events, metrics::ProcessCounters},
-    wire::seal::Sealer,
+    observe::{AccessLog, Events, ProcessCounters},
+    wire::Sealer,
 };
 
 /// What the ten instances share.

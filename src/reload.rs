@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     config::{ConfigError, Layers, Reloaded},
-    observe::log::LogControl,
+    observe::LogControl,
 };
 
 /// Reloads that may be asked for and not yet done; whoever asks for one more waits to ask.

@@ -34,10 +34,7 @@ use crate::{
     http::access_log::Identity,
     id::EndReason,
     mcp::Endpoint,
-    observe::{
-        access::AccessLog,
-        events::{EventKind, Subject},
-    },
+    observe::{AccessLog, EventKind, Subject},
     process::Process,
     reload::{Asked, Reloads, Source},
     tenant::Instance,

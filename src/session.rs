@@ -20,6 +20,14 @@ pub mod stream;
 
 /// Locks a mutex although a thread may have panicked while it held it. Only for values that are whole between any two
 /// statements: one that is half changed would be used as it is.
+pub(crate) use self::{
+    conversation::Conversation,
+    record::{Change, Client, Handshake, Head, Record, Tally, Want},
+    search::Search,
+    store::{Counts, Gone, Lease, NotCommitted, NotCreated, NotLoaded, SessionStore, Unavailable},
+    stream::{EventLog, EventStream, ReplayBudget},
+};
+
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

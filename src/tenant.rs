@@ -12,3 +12,12 @@ pub mod subscriptions;
 pub mod tasks;
 
 pub use self::instance::Instance;
+pub(crate) use self::{
+    auth::{AuthMode, Claims, Unauthorized},
+    hosts::{HostTable, Target},
+    inbound::Inbound,
+    instance::{OpenStream, State},
+    origins::{EXPOSED, METHODS, Verdict},
+    subscriptions::{Subscription, Update},
+    tasks::{NotCreated, Stage, Task},
+};

@@ -16,13 +16,14 @@ mod streaming;
 
 use serde_json::{Value, json};
 
-use self::{
-    arguments::{Arguments, BadArguments},
-    call::Prepared,
+pub(crate) use self::{
+    arguments::{Arguments, BadArguments, Fields},
+    call::{CallContext, ClientFacts, Operation, Outcome, Prepared, Step, TaskRun, Work},
+    prompts::Prompt,
 };
 use crate::{
     config::{ToolSet, ToolsConfig},
-    wire::version::{Feature, ProtocolVersion},
+    wire::{Feature, ProtocolVersion},
 };
 
 /// One tool.

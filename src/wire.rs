@@ -12,3 +12,26 @@ pub mod params;
 pub mod seal;
 pub mod sse;
 pub mod version;
+
+pub(crate) use self::{
+    headers::{
+        ACCEL_BUFFERING_HEADER, BOOT_HEADER, HANDLE_HEADER, INSTANCE_HEADER, LAST_EVENT_ID_HEADER,
+        METHOD_HEADER, NAME_HEADER, REPLICA_HEADER, REQUEST_ID_HEADER, SESSION_HEADER, Single,
+        TRACEPARENT_HEADER, VERSION_HEADER,
+    },
+    inputs::{Ask, InputKind, InputRequest, Inputs, Questions},
+    json::Raw,
+    jsonrpc::{
+        Body, EnvelopeError, ErrorObject, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, Id,
+        METHOD_NOT_FOUND, Message, OwnedId, PARSE_ERROR,
+    },
+    model::{
+        CancelledParams, Capabilities, Common, CompleteParams, Content, Contents, Filter,
+        InitializeParams, Json, LevelParams, ListParams, LogLevel, META_SERVER, META_SUBSCRIPTION,
+        META_VERSION, NamedParams, Nested, Object, PromptMessage, PromptResult, Reference,
+        TASKS_EXTENSION, TaskParams, ToolResult, UriParams,
+    },
+    params::{BadMeta, Meta, Params},
+    seal::{Binding, Sealer},
+    version::{Era, Feature, Method, Notification, ProtocolVersion},
+};

@@ -24,12 +24,9 @@ use super::Scope;
 use crate::{
     http::problem,
     id::Boot,
-    observe::events::{Event, Subject, Unread},
+    observe::{Event, Subject, Unread},
     process::Process,
-    wire::{
-        headers::{ACCEL_BUFFERING_HEADER, LAST_EVENT_ID_HEADER},
-        sse,
-    },
+    wire::{ACCEL_BUFFERING_HEADER, LAST_EVENT_ID_HEADER, sse},
 };
 
 /// A comment is sent after so long without events.

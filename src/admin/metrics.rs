@@ -14,15 +14,12 @@ use crate::{
     clock::Moment,
     id::{EndReason, InstanceId},
     observe::{
-        exposition::{CONTENT_TYPE, Page, Type},
-        metrics::{Counters, ERAS, Histogram, STATUSES},
-        outcome::RequestOutcome,
-        usage::Usage,
+        CONTENT_TYPE, Counters, ERAS, Histogram, Page, RequestOutcome, STATUSES, Type, Usage,
     },
     paths::METRICS,
     process::Process,
-    session::store::Counts,
-    tenant::{Instance, tasks::Stage},
+    session::Counts,
+    tenant::{Instance, Stage},
 };
 
 pub(super) fn router() -> Router<Scope> {

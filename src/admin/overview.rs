@@ -14,7 +14,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::Scope;
-use crate::{id::EndReason, observe::recent::Totals, session::store::Counts, tenant::Instance};
+use crate::{id::EndReason, observe::Totals, session::Counts, tenant::Instance};
 
 pub(super) fn router() -> Router<Scope> {
     Router::new().route("/debug/overview", get(show))

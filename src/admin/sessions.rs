@@ -20,14 +20,10 @@ use super::{Scope, overview};
 use crate::{
     http::problem,
     id::{EndReason, InstanceId, SessionRef},
-    observe::{recent::CompletedRequest, record::RpcMethod},
-    session::{
-        record::{Head, Record},
-        search::Search,
-        store::Unavailable,
-    },
+    observe::{CompletedRequest, RpcMethod},
+    session::{Head, Record, Search, Unavailable},
     tenant::Instance,
-    wire::version::ProtocolVersion,
+    wire::ProtocolVersion,
 };
 
 /// Requests of a session that its detail shows.

@@ -4,7 +4,7 @@
 //! is broken ends the start.
 
 use super::{AuthModeName, Config, PolicyConfig, is_host_name, is_token, split_pair};
-use crate::wire::version::{Era, ProtocolVersion};
+use crate::wire::{Era, ProtocolVersion};
 
 /// A key, whether its value can work, and what is wrong if it cannot.
 pub(super) type Rule = (&'static str, bool, &'static str);

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     id::InstanceId,
-    wire::version::{Era, ProtocolVersion},
+    wire::{Era, ProtocolVersion},
 };
 
 /// What the command line says about configuration.

@@ -25,19 +25,11 @@ use tower::Service;
 use super::{Recorded, idle_watch::IdleWatch};
 use crate::{
     id::InstanceId,
-    observe::{
-        access::Ending,
-        metrics::Kind,
-        outcome::RequestOutcome,
-        recent::CompletedRequest,
-        record::{OwnId, RequestId, RequestRecord},
-    },
+    observe::{CompletedRequest, Ending, Kind, OwnId, RequestId, RequestOutcome, RequestRecord},
     paths::{self, Path},
     process::Process,
-    tenant::{Instance, instance::State},
-    wire::headers::{
-        BOOT_HEADER, INSTANCE_HEADER, REPLICA_HEADER, REQUEST_ID_HEADER, TRACEPARENT_HEADER,
-    },
+    tenant::{Instance, State},
+    wire::{BOOT_HEADER, INSTANCE_HEADER, REPLICA_HEADER, REQUEST_ID_HEADER, TRACEPARENT_HEADER},
 };
 
 /// Longest path in the log. Characters.

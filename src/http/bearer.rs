@@ -21,11 +21,8 @@ use tower::Service;
 use super::{Recorded, external_base, metadata};
 use crate::{
     id::Caller,
-    observe::outcome::RequestOutcome,
-    tenant::{
-        Instance,
-        auth::{AuthMode, Unauthorized},
-    },
+    observe::RequestOutcome,
+    tenant::{AuthMode, Instance, Unauthorized},
 };
 
 /// A request to MCP with its caller.

@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 
 use crate::{
     failure::Failure,
-    wire::headers::{Single, single},
+    wire::{Single, headers::single},
 };
 
 /// Which of `application/json` and `text/event-stream` a client accepts.

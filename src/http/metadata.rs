@@ -17,12 +17,9 @@ use serde_json::{Value, json};
 use super::external_base;
 use crate::{
     failure::TRANSPORT,
-    observe::record::RequestRecord,
+    observe::RequestRecord,
     paths::{MCP, METADATA},
-    tenant::{
-        Instance,
-        auth::{AuthMode, Unauthorized},
-    },
+    tenant::{AuthMode, Instance, Unauthorized},
 };
 
 /// `GET /.well-known/oauth-protected-resource[/mcp]`

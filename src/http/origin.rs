@@ -1,8 +1,9 @@
 //! The `Origin` check as a layer: which browser pages may call, and read what they get.
 //!
-//! Owns the 403 for a foreign page, which is decided before the request is looked at any further, and the response to a
-//! preflight.
-//! Trap: most callers are no browser pages. A request without `Origin` must cost no allocation here.
+//! Owns the 403 for a foreign page, which is decided before the request is looked at any further, and the CORS headers
+//! (Fetch standard) by which a page may read any other response. A request without `Origin` gets none of them, which also
+//! keeps `curl -D - | grep mcp-session-id` to one line, and costs no allocation here.
+//! Trap: a page cannot read a header that is not exposed, `Mcp-Session-Id` above all; error responses need them as well.
 
 use std::{
     convert::Infallible,
@@ -10,16 +11,16 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::response::Response;
+use axum::{body::Body, response::Response};
 use futures_util::future::{BoxFuture, Either, ready};
-use http::{Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use tower::Service;
 
-use super::{Recorded, cors, problem};
+use super::{Recorded, problem};
 use crate::{
-    observe::outcome::RequestOutcome,
-    tenant::{Instance, origins::Verdict},
-    wire::headers::{Single, single},
+    observe::RequestOutcome,
+    tenant::{EXPOSED, Instance, METHODS, Verdict},
+    wire::{Single, headers::single},
 };
 
 /// Refuses foreign pages, answers preflights, and lets other pages read the response.
@@ -65,14 +66,41 @@ where
             let refusal = problem(StatusCode::FORBIDDEN, text);
             return Either::Right(Box::pin(ready(Ok(refusal))));
         };
-        let answer = match cors::is_preflight(request.method(), request.headers()) {
-            true => Either::Left(ready(Ok(cors::preflight(request.headers())))),
+        let answer = match is_preflight(request.method(), request.headers()) {
+            true => Either::Left(ready(Ok(preflight(request.headers())))),
             false => Either::Right(self.inner.call(request)),
         };
         Either::Right(Box::pin(async move {
             let mut response = answer.await?;
-            cors::open(&mut response, origin);
+            open(&mut response, origin);
             Ok(response)
         }))
     }
+}
+
+/// Whether a request with an `Origin` is a preflight.
+fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
+    method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// Allows all of our methods, and any header that the page asks for.
+fn preflight(asked: &HeaderMap) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    if let Some(names) = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
+    }
+    response
+}
+
+/// Lets the page at `origin` read a response.
+fn open(response: &mut Response, origin: HeaderValue) {
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    headers
+        .append(header::VARY, HeaderValue::from_static("origin, access-control-request-headers"));
 }

@@ -18,25 +18,14 @@ use super::{
 use crate::{
     failure::Failure,
     lifecycle::outcome_of,
-    observe::{outcome::RequestOutcome, record::RequestRecord},
-    session::{
-        record::{Change, Record},
-        store::{NotCommitted, NotLoaded, Unavailable},
-        stream::EventLog,
-    },
+    observe::{RequestOutcome, RequestRecord},
+    session::{Change, EventLog, NotCommitted, NotLoaded, Record, Unavailable},
     tenant::Instance,
     tools::{
-        HANDLE, Tool,
-        arguments::{Arguments, BadArguments},
-        call::{CallContext, ClientFacts, Operation, Outcome, Prepared, Step},
+        Arguments, BadArguments, CallContext, ClientFacts, HANDLE, Operation, Outcome, Prepared,
+        Step, Tool,
     },
-    wire::{
-        inputs::{self, Inputs},
-        json::Raw,
-        jsonrpc::OwnedId,
-        model::{NamedParams, Object, ToolResult},
-        params::Params,
-    },
+    wire::{Inputs, NamedParams, Object, OwnedId, Params, Raw, ToolResult, inputs},
 };
 
 /// A call whose tool exists, with its arguments still unread.

@@ -14,15 +14,8 @@ use crate::{
     config::PolicyConfig,
     failure::Failure,
     process::Process,
-    tools::{
-        self, Tool,
-        prompts::{self, Prompt},
-        resources,
-    },
-    wire::{
-        model::{META_SERVER, TASKS_EXTENSION},
-        version::{Era, Feature, ProtocolVersion},
-    },
+    tools::{self, Prompt, Tool, prompts, resources},
+    wire::{Era, Feature, META_SERVER, ProtocolVersion, TASKS_EXTENSION},
 };
 
 const INSTRUCTIONS: &str = "A stateful test server. echo sends a message back; set_session_data, get_session_data and get_session_info show that the session is kept; create_session returns a handle to pass as \"session\"; the other tools show what arrived.";

@@ -13,17 +13,12 @@ use super::{catalogue::Catalogue, exchange::Exchange};
 use crate::{
     failure::{Failure, NoSession},
     id::{Caller, SessionId},
-    session::store::Gone,
+    session::Gone,
     tenant::Instance,
-    tools::{call::Outcome, resources},
+    tools::{Outcome, resources},
     wire::{
-        inputs::Inputs,
-        json::Raw,
-        model::{
-            Common, CompleteParams, Contents, NamedParams, Nested, Object, PromptResult, Reference,
-            UriParams,
-        },
-        params::{Meta, Params},
+        Common, CompleteParams, Contents, Inputs, Meta, NamedParams, Nested, Object, Params,
+        PromptResult, Raw, Reference, UriParams,
     },
 };
 

@@ -18,18 +18,10 @@ use crate::{
     failure::Failure,
     http::body::AnswerForms,
     id::SessionId,
-    observe::{metrics::StreamKind, record::RequestRecord},
-    session::{
-        store::SessionStore,
-        stream::{EventLog, EventStream},
-    },
-    tenant::{Instance, inbound::Inbound},
-    wire::{
-        headers::{ACCEL_BUFFERING_HEADER, SESSION_HEADER},
-        jsonrpc::Id,
-        sse,
-        version::Era,
-    },
+    observe::{RequestRecord, StreamKind},
+    session::{EventLog, EventStream, SessionStore},
+    tenant::{Inbound, Instance},
+    wire::{ACCEL_BUFFERING_HEADER, Era, Id, SESSION_HEADER, sse},
 };
 
 /// A request, the endpoint that answers it, and the forms of answer that its client accepts.

@@ -26,19 +26,12 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    observe::record::RpcMethod,
-    session::{
-        record::{Change, Record},
-        stream::EventLog,
-    },
-    tools::{call::Outcome, resources},
+    observe::RpcMethod,
+    session::{Change, EventLog, Record},
+    tools::{Outcome, resources},
     wire::{
-        inputs::Inputs,
-        json::Raw,
-        jsonrpc::{self, EnvelopeError, Id, Message},
-        model::{CancelledParams, LevelParams, ListParams, UriParams},
-        params::Params,
-        version::{Era, Feature, Method, Notification, ProtocolVersion},
+        CancelledParams, EnvelopeError, Era, Feature, Id, Inputs, LevelParams, ListParams, Message,
+        Method, Notification, Params, ProtocolVersion, Raw, UriParams, jsonrpc,
     },
 };
 

@@ -22,14 +22,10 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    observe::record::RpcMethod,
-    tools::call::ClientFacts,
+    observe::RpcMethod,
+    tools::ClientFacts,
     wire::{
-        json::Raw,
-        jsonrpc::{self, Id, Message},
-        model::ListParams,
-        params::{BadMeta, Meta, Params},
-        version::{Era, Method, ProtocolVersion},
+        BadMeta, Era, Id, ListParams, Message, Meta, Method, Params, ProtocolVersion, Raw, jsonrpc,
     },
 };
 

@@ -17,7 +17,7 @@ use super::{
     outcome::RequestOutcome,
     record::{Facts, RpcMethod},
 };
-use crate::wire::version::{Era, Method};
+use crate::wire::{Era, Method};
 
 /// What a request asks for: the label `method`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use http::HeaderValue;
 use super::outcome::RequestOutcome;
 use crate::{
     id::{Boot, InstanceId, ReplicaTag, SessionRef},
-    wire::version::{Era, Method},
+    wire::{Era, Method},
 };
 
 /// Longest id that is taken from a caller. Bytes.

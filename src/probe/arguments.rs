@@ -14,7 +14,7 @@ use super::{
     connection::Peer,
     tls::{self, BadTrust},
 };
-use crate::wire::version::{Era, ProtocolVersion};
+use crate::wire::{Era, ProtocolVersion};
 
 /// Environment variable of the bearer token. Not `MCP_ECHO_…`, which are the server's.
 pub const BEARER_VARIABLE: &str = "MCP_PROBE_BEARER";

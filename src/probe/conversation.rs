@@ -25,7 +25,7 @@ use super::{
     tally::Example,
     verdict::{Cause, Defect, Place, Reason},
 };
-use crate::wire::{headers::SESSION_HEADER, version::Era};
+use crate::wire::{Era, SESSION_HEADER};
 
 /// The key of each session's data. It is the same in all, so that they collide if they are not kept apart.
 const KEY: &str = "secret";

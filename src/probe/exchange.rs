@@ -27,9 +27,8 @@ use super::{
     verdict::{Cause, Defect, Place, Said},
 };
 use crate::wire::{
-    headers::{HANDLE_HEADER, METHOD_HEADER, NAME_HEADER, SESSION_HEADER, VERSION_HEADER},
-    jsonrpc::{self, INVALID_PARAMS, METHOD_NOT_FOUND},
-    version::Era,
+    Era, HANDLE_HEADER, INVALID_PARAMS, METHOD_HEADER, METHOD_NOT_FOUND, NAME_HEADER,
+    SESSION_HEADER, VERSION_HEADER, jsonrpc,
 };
 
 /// Longest piece of an answer in a report. Characters.

@@ -7,7 +7,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::wire::{model::META_VERSION, version::ProtocolVersion};
+use crate::wire::{META_VERSION, ProtocolVersion};
 
 /// A response, whose id need not be the one that was sent.
 #[derive(Debug, PartialEq)]

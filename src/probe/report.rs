@@ -17,7 +17,7 @@ use super::{
     tally::{Route, Tally, Verdicts},
     verdict::{Cause, Place, Process, Reason},
 };
-use crate::wire::version::Era;
+use crate::wire::Era;
 
 /// What a run found.
 #[derive(Serialize)]

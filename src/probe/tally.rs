@@ -13,7 +13,7 @@ use std::{
 use hdrhistogram::Histogram;
 
 use super::verdict::{Cause, Defect, Place, Process, Reason};
-use crate::wire::version::Era;
+use crate::wire::Era;
 
 /// Broken sessions that the report shows.
 const MAX_EXAMPLES: usize = 20;

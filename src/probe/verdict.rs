@@ -9,7 +9,7 @@ use std::fmt;
 use http::{HeaderMap, HeaderName};
 use serde::{Deserialize, Serialize};
 
-use crate::wire::headers::{BOOT_HEADER, INSTANCE_HEADER, REPLICA_HEADER};
+use crate::wire::{BOOT_HEADER, INSTANCE_HEADER, REPLICA_HEADER};
 
 /// A process, by whatever is known of it. Shown as `pod-7 (tag a1, boot 3fd)`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     config::HttpConfig,
     http::idle_watch::{Idle, IdleWatch},
-    observe::metrics::Open,
+    observe::Open,
     process::Process,
 };
 

@@ -31,8 +31,8 @@ use crate::{
     id::{InstanceId, SessionId},
     paths::Path,
     process::Process,
-    tenant::hosts::{HostTable, Target, without_port},
-    wire::headers::{HANDLE_HEADER, SESSION_HEADER, Single, single},
+    tenant::{HostTable, Target, hosts::without_port},
+    wire::{HANDLE_HEADER, SESSION_HEADER, Single, headers::single},
 };
 
 /// Why a request has no host that we could serve.

@@ -10,7 +10,7 @@ use super::{Server, connection::Settings, stack};
 use crate::{
     config::Reloaded,
     mcp::Endpoint,
-    observe::events::{EventKind, Subject},
+    observe::{EventKind, Subject},
     reload::NotReloaded,
     tenant::Instance,
 };

@@ -8,7 +8,7 @@
 //! | catch-panic | a panic costs one request; inside the log, so that it is logged as one |
 //! | [`hosts`](super::hosts) | selects the instance before any routing: no router can see another tenant's |
 //! | *then, per instance:* | |
-//! | [`origin`](crate::http::origin) | 403 before anything is done for a foreign page (DNS rebinding); [`cors`](crate::http::cors) for any other, outside the bearer check, so that a page can read a 401 and a preflight needs no token |
+//! | [`origin`](crate::http::origin) | 403 before anything is done for a foreign page (DNS rebinding); CORS headers for any other, outside the bearer check, so that a page can read a 401 and a preflight needs no token |
 //! | [`bearer`](crate::http::bearer) | on `/mcp` alone: unknown paths stay 404, metadata stays public |
 //! | [`body`](crate::http::body) | called by the endpoint itself: only it knows whether a body is wanted |
 //!
@@ -41,7 +41,7 @@ use crate::{
     mcp::Endpoint,
     paths::{self, Path},
     reload::Reloads,
-    tenant::hosts::HostTable,
+    tenant::HostTable,
 };
 
 /// The outer stack around a service.

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     id::SessionId,
-    wire::jsonrpc::{Id, OwnedId},
+    wire::{Id, OwnedId},
 };
 
 /// Streams that one session can resume.

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     clock::Moment,
     id::{Caller, EndReason, MintedBy, SessionId},
-    observe::events::{EventKind, Subject},
+    observe::{EventKind, Subject},
     process::Process,
 };
 

@@ -50,9 +50,9 @@ use crate::{
     clock::Moment,
     config::SessionConfig,
     id::{Caller, Elsewhere, EndReason, InstanceId, MintedBy, SessionId, SessionRef},
-    observe::events::{EventKind, Subject},
+    observe::{EventKind, Subject},
     process::Process,
-    wire::{model::LogLevel, version::ProtocolVersion},
+    wire::{LogLevel, ProtocolVersion},
 };
 
 /// By how much the cache's own time to idle is longer than the store's.

@@ -19,10 +19,7 @@ use crate::{
     clock::Moment,
     config::SessionConfig,
     id::{Caller, SessionId, SessionRef},
-    wire::{
-        model::{Capabilities, LogLevel},
-        version::ProtocolVersion,
-    },
+    wire::{Capabilities, LogLevel, ProtocolVersion},
 };
 
 /// What never changes once a session has begun.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Uri, request::Parts};
 
-use crate::{id::Caller, observe::record::RequestRecord};
+use crate::{id::Caller, observe::RequestRecord};
 
 #[derive(Debug)]
 pub(crate) struct Inbound {

@@ -12,14 +12,10 @@ use super::{auth::AuthMode, origins::Origins, subscriptions::Subscriptions, task
 use crate::{
     config::{Config, Network, PolicyConfig},
     id::{InstanceId, MintedBy, SessionRef},
-    observe::{
-        events::{EventKind, Subject},
-        metrics::{Counters, Open, StreamKind},
-        recent::RequestLog,
-    },
+    observe::{Counters, EventKind, Open, RequestLog, StreamKind, Subject},
     process::Process,
-    session::{store::SessionStore, stream::ReplayBudget},
-    wire::version::Era,
+    session::{ReplayBudget, SessionStore},
+    wire::Era,
 };
 
 /// One of the ten MCP servers.

@@ -9,11 +9,8 @@ use std::sync::{Arc, Mutex, Weak};
 use serde_json::{Value, json};
 
 use crate::{
-    session::{conversation::Conversation, lock, stream::EventLog},
-    wire::{
-        jsonrpc,
-        model::{Filter, META_SUBSCRIPTION},
-    },
+    session::{Conversation, EventLog, lock},
+    wire::{Filter, META_SUBSCRIPTION, jsonrpc},
 };
 
 /// A change that clients can ask to be notified of.

@@ -23,11 +23,7 @@ use crate::{
     id::{Caller, InstanceId, SessionId},
     process::Process,
     session::lock,
-    wire::{
-        inputs::{self, Ask, Questions},
-        model::Capabilities,
-        version::Era,
-    },
+    wire::{Ask, Capabilities, Era, Questions, inputs},
 };
 
 /// How often a client should poll, in milliseconds.

@@ -13,10 +13,7 @@ use serde::{
 
 use crate::{
     config::ToolsConfig,
-    wire::{
-        inputs::Inputs,
-        json::{self, Raw},
-    },
+    wire::{Inputs, Raw, json},
 };
 
 /// What is wrong with an argument, and what to send instead.

@@ -14,16 +14,9 @@ use serde_json::{Value, json};
 
 use crate::{
     failure::Failure,
-    session::{
-        record::{Change, Record, Want},
-        stream::EventLog,
-    },
-    tenant::{Instance, inbound::Inbound},
-    wire::{
-        inputs::{Ask, Questions},
-        jsonrpc,
-        model::{Capabilities, LogLevel, ToolResult},
-    },
+    session::{Change, EventLog, Record, Want},
+    tenant::{Inbound, Instance},
+    wire::{Ask, Capabilities, LogLevel, Questions, ToolResult, jsonrpc},
 };
 
 /// What a request, or the handshake before it, says about the client.

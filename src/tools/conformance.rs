@@ -18,11 +18,10 @@ use super::{
 use crate::{
     config::ToolsConfig,
     failure::Failure,
-    tenant::subscriptions::Update,
+    tenant::Update,
     wire::{
-        inputs::{InputKind, InputRequest, Inputs},
-        jsonrpc::{INTERNAL_ERROR, INVALID_PARAMS},
-        model::{Content, Contents, LogLevel, ToolResult},
+        Content, Contents, INTERNAL_ERROR, INVALID_PARAMS, InputKind, InputRequest, Inputs,
+        LogLevel, ToolResult,
     },
 };
 

@@ -17,12 +17,8 @@ use super::{
 use crate::{
     config::PLAIN_NAMES,
     id::Caller,
-    tenant::{
-        auth::{self, Claims, Unauthorized},
-        inbound::Inbound,
-        origins::{EXPOSED, METHODS, Verdict},
-    },
-    wire::model::ToolResult,
+    tenant::{Claims, EXPOSED, Inbound, METHODS, Unauthorized, Verdict, auth},
+    wire::ToolResult,
 };
 
 /// Headers whose values would let a reader act as someone else.

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     clock::{Moment, Rfc3339},
     config::ToolsConfig,
-    session::record::{Change, Record, Want},
-    wire::model::{Json, ToolResult, write_string},
+    session::{Change, Record, Want},
+    wire::{Json, ToolResult, model::write_string},
 };
 
 pub(super) const ECHO: Tool = Tool {

@@ -15,10 +15,8 @@ use crate::{
     config::ToolSet,
     failure::Failure,
     wire::{
-        inputs::{InputKind, InputRequest, Inputs},
-        jsonrpc::INVALID_PARAMS,
-        model::{Content, Contents, PromptMessage, PromptResult},
-        version::ProtocolVersion,
+        Content, Contents, INVALID_PARAMS, InputKind, InputRequest, Inputs, PromptMessage,
+        PromptResult, ProtocolVersion,
     },
 };
 

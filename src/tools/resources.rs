@@ -12,15 +12,9 @@ use serde_json::{Value, json};
 use crate::{
     config::ToolSet,
     id::Caller,
-    session::{
-        record::{Record, Want},
-        store::{NotLoaded, Unavailable},
-    },
+    session::{NotLoaded, Record, Unavailable, Want},
     tenant::Instance,
-    wire::{
-        model::Contents,
-        version::{Feature, ProtocolVersion},
-    },
+    wire::{Contents, Feature, ProtocolVersion},
 };
 
 /// A resource that is always there.

@@ -17,12 +17,9 @@ use super::{
 };
 use crate::{
     id::EndReason,
-    session::{
-        record::{Change, Client, Handshake, Head, Record, Tally, Want},
-        store::NotCreated,
-    },
-    tenant::subscriptions::Update,
-    wire::{jsonrpc::compact, model::ToolResult, version::ProtocolVersion},
+    session::{Change, Client, Handshake, Head, NotCreated, Record, Tally, Want},
+    tenant::Update,
+    wire::{ProtocolVersion, ToolResult, jsonrpc::compact},
 };
 
 pub(super) const TOOLS: &[Tool] = &[

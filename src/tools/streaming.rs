@@ -15,10 +15,7 @@ use super::{
     call::{CallContext, Prepared},
     diagnostics, input, object,
 };
-use crate::wire::{
-    json::Raw,
-    model::{Json, LogLevel, ToolResult},
-};
+use crate::wire::{Json, LogLevel, Raw, ToolResult};
 
 /// The most events of one call.
 const MAX_TICKS: u64 = 10_000;

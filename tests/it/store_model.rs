@@ -103,11 +103,11 @@ fn command() -> impl Strategy<Value = Command> {
         ][..],
     );
     prop_oneof![
-        5 => (callers.clone(), proptest::bool::weighted(0.3))
+        9 => (callers.clone(), proptest::bool::weighted(0.3))
             .prop_map(|(caller, shorter)| Command::Create { caller, shorter }),
         8 => (0usize..12, callers).prop_map(|(session, caller)| Command::Find { session, caller }),
         1 => strange.prop_map(Command::FindStrange),
-        3 => (0usize..12).prop_map(|session| Command::Commit { session }),
+        2 => (0usize..12).prop_map(|session| Command::Commit { session }),
         2 => (0usize..12).prop_map(|session| Command::Lease { session }),
         2 => (0usize..4).prop_map(|hold| Command::Release { hold }),
         2 => (0usize..12, reason()).prop_map(|(session, reason)| Command::End { session, reason }),

@@ -22,19 +22,11 @@ use crate::{
         dispatch::{self, invalid},
         exchange::{Exchange, refuse_in_band},
     },
-    observe::{outcome::RequestOutcome, record::RequestRecord},
-    session::{conversation::Conversation, record::Record, store::Lease, stream::EventLog},
-    tools::{
-        Tool,
-        arguments::BadArguments,
-        call::{CallContext, ClientFacts, Outcome, Prepared},
-    },
+    observe::{RequestOutcome, RequestRecord},
+    session::{Conversation, EventLog, Lease, Record},
+    tools::{BadArguments, CallContext, ClientFacts, Outcome, Prepared, Tool},
     wire::{
-        inputs::{self, InputRequest, Inputs, Questions},
-        jsonrpc::{self, Id, OwnedId},
-        model::ToolResult,
-        params::Params,
-        version::Feature,
+        Feature, Id, InputRequest, Inputs, OwnedId, Params, Questions, ToolResult, inputs, jsonrpc,
     },
 };
 

@@ -12,14 +12,10 @@ use super::Sessioned;
 use crate::{
     failure::Failure,
     mcp::exchange::{Exchange, Reply},
-    observe::metrics::StreamKind,
-    session::{
-        conversation::Conversation,
-        store::Lease,
-        stream::{EventLog, EventStream},
-    },
-    tenant::instance::OpenStream,
-    wire::{headers::LAST_EVENT_ID_HEADER, sse, version::Feature},
+    observe::StreamKind,
+    session::{Conversation, EventLog, EventStream, Lease},
+    tenant::OpenStream,
+    wire::{Feature, LAST_EVENT_ID_HEADER, sse},
 };
 
 /// Counts a stream as open, and keeps its session from expiring, until dropped.

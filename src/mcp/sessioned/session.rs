@@ -18,17 +18,10 @@ use crate::{
         dispatch::{invalid, no_session, require},
         exchange::{Exchange, Reply},
     },
-    session::{
-        conversation::Conversation,
-        record::{Change, Client, Handshake, Record, Want},
-        store::{NotLoaded, Unavailable},
-    },
+    session::{Change, Client, Conversation, Handshake, NotLoaded, Record, Unavailable, Want},
     wire::{
-        headers::{SESSION_HEADER, Single, VERSION_HEADER, single},
-        json::Raw,
-        jsonrpc::Id,
-        model::{Capabilities, InitializeParams, Nested},
-        version::{Feature, ProtocolVersion},
+        Capabilities, Feature, Id, InitializeParams, Nested, ProtocolVersion, Raw, SESSION_HEADER,
+        Single, VERSION_HEADER, headers::single,
     },
 };
 

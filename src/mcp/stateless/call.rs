@@ -15,19 +15,10 @@ use crate::{
         call::{self, Call, Front, ToolCall},
         exchange::{Exchange, Reply, refuse_in_band},
     },
-    observe::outcome::RequestOutcome,
-    session::{record::Record, stream::EventLog},
-    tools::{
-        Tool,
-        arguments::BadArguments,
-        call::{CallContext, ClientFacts, Outcome, Prepared},
-    },
-    wire::{
-        inputs::Inputs,
-        jsonrpc::{self, Id},
-        model::ToolResult,
-        params::Params,
-    },
+    observe::RequestOutcome,
+    session::{EventLog, Record},
+    tools::{BadArguments, CallContext, ClientFacts, Outcome, Prepared, Tool},
+    wire::{Id, Inputs, Params, ToolResult, jsonrpc},
 };
 
 impl Front for Stateless<'_> {

@@ -16,16 +16,11 @@ use crate::{
         dispatch::{self, invalid, require},
         exchange::Reply,
     },
-    observe::outcome::RequestOutcome,
-    tools::call::{ClientFacts, Outcome},
+    observe::RequestOutcome,
+    tools::{ClientFacts, Outcome},
     wire::{
-        inputs::{self, Inputs, Questions},
-        json::Raw,
-        jsonrpc::{self, Id},
-        model::{Capabilities, NamedParams, Object},
-        params::Params,
-        seal::Binding,
-        version::Method,
+        Binding, Capabilities, Id, Inputs, Method, NamedParams, Object, Params, Questions, Raw,
+        inputs, jsonrpc,
     },
 };
 

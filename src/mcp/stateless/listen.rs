@@ -18,16 +18,11 @@ use crate::{
         dispatch::{invalid, require},
         exchange::Exchange,
     },
-    observe::metrics::StreamKind,
-    session::stream::{EventLog, EventStream},
-    tenant::subscriptions::Subscription,
+    observe::StreamKind,
+    session::{EventLog, EventStream},
+    tenant::Subscription,
     tools::resources,
-    wire::{
-        json::Raw,
-        jsonrpc::{self, Id},
-        model::{Filter, META_SUBSCRIPTION, Nested},
-        sse,
-    },
+    wire::{Filter, Id, META_SUBSCRIPTION, Nested, Raw, jsonrpc, sse},
 };
 
 #[derive(Deserialize)]

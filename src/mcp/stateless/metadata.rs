@@ -21,13 +21,10 @@ use crate::{
         catalogue,
         dispatch::{self, invalid, read},
     },
-    tools::{HANDLE, arguments::Fields, call::ClientFacts},
+    tools::{ClientFacts, Fields, HANDLE},
     wire::{
-        headers::{HANDLE_HEADER, METHOD_HEADER, NAME_HEADER, Single, VERSION_HEADER, single},
-        json::Raw,
-        model::{Capabilities, InitializeParams, LogLevel},
-        params::{Meta, Params},
-        version::{Era, Method, ProtocolVersion},
+        Capabilities, Era, HANDLE_HEADER, InitializeParams, LogLevel, METHOD_HEADER, Meta, Method,
+        NAME_HEADER, Params, ProtocolVersion, Raw, Single, VERSION_HEADER, headers::single,
     },
 };
 

@@ -18,18 +18,10 @@ use crate::{
         dispatch::{self, invalid, require},
         exchange::Reply,
     },
-    session::store::Lease,
-    tenant::tasks::{NotCreated, Task},
-    tools::{
-        Tool,
-        call::{CallContext, ClientFacts, Outcome, TaskRun, Work},
-    },
-    wire::{
-        jsonrpc::{self, Id},
-        model::{Common, TaskParams},
-        params::Params,
-        version::Method,
-    },
+    session::Lease,
+    tenant::{NotCreated, Task},
+    tools::{CallContext, ClientFacts, Outcome, TaskRun, Tool, Work},
+    wire::{Common, Id, Method, Params, TaskParams, jsonrpc},
 };
 
 impl Stateless<'_> {
