@@ -19,7 +19,13 @@ use bytes::Bytes;
 use futures_util::{FutureExt, stream};
 use http::Request;
 use http_body_util::BodyExt;
-use mcp_echo_stateful::{config::{Config, Flags, Layers, LogFormat}, server::{stack::Stack, Server}, id::EndReason, observe::access::AccessLog};
+use mcp_echo_stateful::{
+    config::{Config, Flags, Layers, LogFormat},
+    id::EndReason,
+    observe::access::AccessLog,
+    server::{Server, stack::Stack},
+    session::record::Record,
+};
 use tokio::{
     runtime::{self, Runtime},
     task::JoinSet,
@@ -187,7 +193,7 @@ fn on_stage(play: impl AsyncFnOnce(&Server)) {
     });
     drop(runtime);
     // Sessions have been ended; a task lives on.
-    if server.instances().iter().all(|instance| instance.state.tasks.is_empty()) {
+    if server.instances().all(|instance| instance.state.tasks.is_empty()) {
         SERVER.set(Some(server));
     }
     let log = log();
@@ -257,14 +263,15 @@ async fn check_state(server: &Server) {
     sleep(PATIENCE).await;
     for instance in server.instances() {
         let counts = instance.state.sessions.counts();
-        let sessions = instance.state.sessions.list().await;
+        let sessions = instance.state.sessions.list().await.expect("the store can be asked");
         let ended: u64 = counts.ended.iter().sum();
         assert_eq!(counts.live, counts.created - ended, "{counts:?}");
         assert_eq!(counts.live, sessions.len() as u64, "{counts:?}");
         assert_eq!(instance.state.subscriptions.open(), 0, "a subscription outlives its stream");
-        for session in sessions {
-            assert_eq!(session.open_streams(), 0, "a stream is counted that is closed");
-            assert_eq!(session.open_questions(), 0, "a question outlives its call");
+        let opened = |session: &Record| instance.state.sessions.conversation_of(session.head.id);
+        for conversation in sessions.iter().filter_map(opened) {
+            assert_eq!(conversation.open_streams(), 0, "a stream is counted that is closed");
+            assert_eq!(conversation.open_questions(), 0, "a question outlives its call");
         }
         instance.state.sessions.end_all(EndReason::Shutdown).await;
         let counts = instance.state.sessions.counts();

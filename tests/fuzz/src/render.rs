@@ -8,7 +8,11 @@ use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri as Target};
-use mcp_echo_stateful::{config::{ToolSet, ToolsConfig}, wire::version::ProtocolVersion, tools};
+use mcp_echo_stateful::{
+    config::{ToolSet, ToolsConfig},
+    tools,
+    wire::version::ProtocolVersion,
+};
 use serde_json::Value;
 
 use crate::{
