@@ -28,6 +28,7 @@ use crate::support::TestServer;
 const README: &str = include_str!("../../README.md");
 const CHANGELOG: &str = include_str!("../../CHANGELOG.md");
 const DEPLOY: &str = include_str!("../../deploy/README.md");
+const CONTRIBUTING: &str = include_str!("../../CONTRIBUTING.md");
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The part of the README below a heading, down to the next one.
@@ -634,7 +635,9 @@ fn every_other_block_can_be_read() {
 
 #[test]
 fn links_lead_somewhere() {
-    for (from, text) in [("README.md", README), ("deploy/README.md", DEPLOY)] {
+    for (from, text) in
+        [("README.md", README), ("deploy/README.md", DEPLOY), ("CONTRIBUTING.md", CONTRIBUTING)]
+    {
         for target in set_of_links(text) {
             let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
             let directory = Path::new(ROOT).join(from).with_file_name("");
