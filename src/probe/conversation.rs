@@ -271,7 +271,7 @@ impl Talk<'_> {
                 Err(Defect::Crossed(format!("{host} answered for it, where it was not begun")))
             }
             // Not found, whoever answered.
-            Err(Defect::Lost(_) | Defect::NoSession { .. }) => Ok(()),
+            Err(Defect::Lost(_) | Defect::Misrouted { .. }) => Ok(()),
             Err(Defect::Failed(Cause::Status(status), _)) if status < 500 => Ok(()),
             Err(defect @ (Defect::Crossed(_) | Defect::Failed(..))) => Err(defect),
         }

@@ -181,7 +181,7 @@ impl<'a> Channel<'a> {
             return Ok(());
         }
         let (minted_by, served_by) = (self.minted_by.clone(), served_by.clone());
-        Err(Defect::NoSession { minted_by, served_by })
+        Err(Defect::Misrouted { minted_by, served_by })
     }
 
     /// The defect that a JSON-RPC error shows.

@@ -27,9 +27,9 @@ impl Teller {
 
     /// Shows progress towards the number of sessions that was `asked` for. Write errors are ignored.
     pub(super) fn tell(&self, asked: u32, tally: &Tally, elapsed: Duration) {
-        let Verdicts { whole, lost, no_session, crossed, failed } = tally.verdicts;
+        let Verdicts { whole, lost, misrouted, crossed, failed } = tally.verdicts;
         let progress = format!(
-            "{:.0} s: {} of {asked} sessions, {} requests; {whole} whole, {lost} lost, {no_session} no_session, {crossed} crossed, {failed} failed",
+            "{:.0} s: {} of {asked} sessions, {} requests; {whole} whole, {lost} lost, {misrouted} misrouted, {crossed} crossed, {failed} failed",
             elapsed.as_secs_f64(),
             tally.verdicts.total(),
             tally.requests,

@@ -27,22 +27,22 @@ const MAX_LATENCY: u64 = 3_600_000_000;
 pub(super) struct Verdicts {
     pub(super) whole: u32,
     pub(super) lost: u32,
-    pub(super) no_session: u32,
+    pub(super) misrouted: u32,
     pub(super) crossed: u32,
     pub(super) failed: u32,
 }
 
 impl Verdicts {
     pub(super) const fn total(&self) -> u32 {
-        self.whole + self.lost + self.no_session + self.crossed + self.failed
+        self.whole + self.lost + self.misrouted + self.crossed + self.failed
     }
 
     pub(super) const fn rows(&self) -> [(&'static str, u32); 5] {
-        let Self { whole, lost, no_session, crossed, failed } = *self;
+        let Self { whole, lost, misrouted, crossed, failed } = *self;
         [
             ("whole", whole),
             ("lost", lost),
-            ("no_session", no_session),
+            ("misrouted", misrouted),
             ("crossed", crossed),
             ("failed", failed),
         ]
@@ -52,7 +52,7 @@ impl Verdicts {
         *match ended {
             Ok(()) => &mut self.whole,
             Err(Defect::Lost(_)) => &mut self.lost,
-            Err(Defect::NoSession { .. }) => &mut self.no_session,
+            Err(Defect::Misrouted { .. }) => &mut self.misrouted,
             Err(Defect::Crossed(_)) => &mut self.crossed,
             Err(Defect::Failed(..)) => &mut self.failed,
         } += 1;
@@ -182,7 +182,7 @@ impl Tally {
         let Some(example) = broken else { return };
         match &example.defect {
             Defect::Lost(reason) => *self.reasons.entry(*reason).or_default() += 1,
-            Defect::NoSession { minted_by, served_by } => {
+            Defect::Misrouted { minted_by, served_by } => {
                 let to = self.learn(&served_by.process);
                 // Before the session exists, only the instance that was asked is known, not the process.
                 let from = match minted_by.process.is_unknown() {

@@ -184,7 +184,7 @@ pub(super) enum Defect {
     Lost(Reason),
     /// The request reached another place than the one that created the session. `minted_by` is the place that was asked
     /// for, if the session does not exist yet.
-    NoSession { minted_by: Place, served_by: Place },
+    Misrouted { minted_by: Place, served_by: Place },
     /// An answer held the data of another session.
     Crossed(String),
     /// A request failed.
@@ -195,7 +195,7 @@ impl Defect {
     pub(super) const fn as_str(&self) -> &'static str {
         match self {
             Self::Lost(_) => "lost",
-            Self::NoSession { .. } => "no_session",
+            Self::Misrouted { .. } => "misrouted",
             Self::Crossed(_) => "crossed",
             Self::Failed(..) => "failed",
         }
@@ -206,7 +206,7 @@ impl fmt::Display for Defect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lost(reason) => f.write_str(reason.as_str()),
-            Self::NoSession { minted_by, served_by } => {
+            Self::Misrouted { minted_by, served_by } => {
                 write!(f, "minted by {minted_by}, served by {served_by}")
             }
             Self::Crossed(what) => f.write_str(what),
@@ -259,7 +259,7 @@ impl Said {
             // A restart changes the boot but not the name.
             Self::Gone(Reason::EarlierBoot) if !renamed => Defect::Lost(Reason::EarlierBoot),
             Self::Gone(reason) if minted_by.may_be(&served_by) => Defect::Lost(reason),
-            Self::Elsewhere | Self::Gone(_) => Defect::NoSession { minted_by, served_by },
+            Self::Elsewhere | Self::Gone(_) => Defect::Misrouted { minted_by, served_by },
         }
     }
 }
@@ -314,14 +314,14 @@ mod tests {
         // Another place: whatever it says, it was the wrong one to ask.
         for other in [place(1, "a", "001"), place(0, "b", "001"), place(0, "a", "002")] {
             let judged = gone(Reason::Unknown).judge(home(), other.clone());
-            assert_eq!(judged, Defect::NoSession { minted_by: home(), served_by: other });
+            assert_eq!(judged, Defect::Misrouted { minted_by: home(), served_by: other });
         }
         // A restart, unless the name says that it is another one.
         let restarted = gone(Reason::EarlierBoot).judge(home(), place(0, "a", "002"));
         assert_eq!(restarted, lost(Reason::EarlierBoot));
         let other = gone(Reason::EarlierBoot).judge(home(), place(0, "b", "002"));
-        assert_eq!(other.as_str(), "no_session");
-        assert_eq!(Said::Elsewhere.judge(home(), Place::default()).as_str(), "no_session");
+        assert_eq!(other.as_str(), "misrouted");
+        assert_eq!(Said::Elsewhere.judge(home(), Place::default()).as_str(), "misrouted");
     }
 
     #[test]

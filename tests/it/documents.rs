@@ -23,7 +23,7 @@ use mcp_echo_stateful::{
 };
 use serde_json::{Value, json};
 
-use crate::support::TestServer;
+use crate::{probe::probe, support::TestServer};
 
 const README: &str = include_str!("../../README.md");
 const CHANGELOG: &str = include_str!("../../CHANGELOG.md");
@@ -342,6 +342,16 @@ fn the_table_of_options_is_what_the_probe_takes() {
     let written = rows.iter().map(|row| option(code(row[0])));
     let known = own.split_whitespace().filter(|word| word.starts_with("--"));
     assert_eq!(set(written.chain(["--help"])), set(known));
+}
+
+#[tokio::test]
+async fn the_verdict_table_is_what_a_probe_reports() {
+    let server = TestServer::start(&[]).await;
+    let url = format!("http://{}/mcp", server.address);
+    let found = probe(&[&url, "--sessions", "1"]).await;
+    let counts = found.json["eras"]["sessioned"].as_object().expect("counts by verdict");
+    let rows = table("## Probing a proxy", &["verdict", "the session"]);
+    assert_eq!(set(rows.iter().map(|row| code(row[0]))), set(counts.keys().map(String::as_str)));
 }
 
 #[test]

@@ -68,7 +68,7 @@ async fn a_balancer_that_takes_turns_is_named_with_both_ends() {
                 assert_eq!(replicas, names, "{misroute}");
             }
             assert_eq!(sessions, 4, "{misroutes:?}");
-            let broken = found.all("no_session");
+            let broken = found.all("misrouted");
             let detail = broken["detail"].as_str().expect("a text");
             assert!(detail.contains("minted by") && detail.contains(names[1]), "{detail}");
         }
@@ -114,7 +114,7 @@ async fn a_misroute_at_any_point_is_found() {
             .await;
             let found = through(&proxy, era, &["--sessions", "1"]).await;
             assert_eq!(found.json["requests"], wrong + 1, "{}", found.report);
-            found.all("no_session");
+            found.all("misrouted");
         }
         let proxy = Proxy::start(move |request| request.on(to[0])).await;
         let found = through(&proxy, era, &["--sessions", "1"]).await.whole();
@@ -139,7 +139,7 @@ async fn an_answer_from_elsewhere_is_misrouted_though_it_is_right() {
                 answer
             })
             .await;
-            let broken = through(&proxy, era, &[]).await.all("no_session");
+            let broken = through(&proxy, era, &[]).await.all("misrouted");
             assert_eq!(broken["at"], "echo", "{broken}");
         }
     }
@@ -173,7 +173,7 @@ async fn a_proxy_that_drops_the_host_mixes_instances() {
             let instance = |end: &str| misroute[end]["instance"].as_u64();
             assert!(matches!(instance("minted_by"), Some(1 | 2)), "{misroute}");
             assert_eq!(instance("served_by"), Some(0), "{misroute}");
-            found.all("no_session");
+            found.all("misrouted");
         }
     }
 }
