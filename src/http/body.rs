@@ -161,20 +161,6 @@ mod tests {
         AnswerForms::of(&headers)
     }
 
-    #[test]
-    fn weights_and_wildcards_count() {
-        assert_eq!(accepted(""), AnswerForms { json: true, events: true });
-        assert_eq!(
-            accepted("text/*, application/json;q=0"),
-            AnswerForms { json: false, events: true }
-        );
-        assert_eq!(accepted("Application/JSON; q=0.1"), AnswerForms { json: true, events: false });
-        let events = AnswerForms { json: false, events: true };
-        assert_eq!(accepted("application/json;q=0, */*"), events);
-        assert_eq!(accepted("*/*;q=0, text/*"), events);
-        assert_eq!(accepted("text/html"), AnswerForms { json: false, events: false });
-    }
-
     proptest! {
         #[test]
         fn any_accept_header_is_read(value in "[ -~]{0,60}") {

@@ -259,17 +259,6 @@ mod tests {
             [("http://e2.x".to_owned(), Some(2))]
         );
         assert_eq!(spread("http://x/y").expect("is fine"), [("http://x/y".to_owned(), None)]);
-        for wrong in [
-            "http://e{0-9.x",
-            "http://e{}.x",
-            "http://e{9-0}.x",
-            "http://e{0-10}.x",
-            "http://e{0,9}.x",
-            "http://e.x/{0-9}",
-            "http://e{0-9}{0-9}.x",
-        ] {
-            assert!(spread(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]
@@ -288,17 +277,6 @@ mod tests {
             ("/a/b?c=d", HeaderValue::from_static("e.x"))
         );
         assert_eq!(target("https://e.x/", None, None).expect("is fine").peer.address.1, 443);
-        for wrong in
-            ["e.x/mcp", "ftp://e.x", "http://", "http://:80/", "http://a:b@e.x/mcp", "http://e x/"]
-        {
-            assert!(target(wrong, None, None).is_err(), "{wrong}");
-        }
         assert_eq!(address("[::1]:1").expect("is fine"), ("::1".to_owned(), 1));
-        for wrong in ["", "127.0.0.1", "127.0.0.1:", "x:99999", "a@b:1", ":80"] {
-            assert!(address(wrong).is_err(), "{wrong}");
-        }
-        for wrong in ["", "two words", "line\nbreak", "ü"] {
-            assert!(bearer(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -88,36 +88,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn names_stand_for_instances() {
-        let three = InstanceId::new(3).map(Target::Instance);
-        for name in [
-            "echo-stateful3.localhost",
-            "ECHO-Stateful3.Example.COM",
-            "echo-stateful3.example.com.",
-        ] {
-            assert_eq!(table().select(name), three, "{name}");
-        }
-        for name in ["localhost", "127.0.0.1", "[::1]", "echo-stateful.example.com", "LOCALHOST."] {
-            assert_eq!(table().select(name), Some(Target::FrontDoor), "{name}");
-        }
-        for name in [
-            "",
-            ".",
-            "example.com",
-            "echo-stateful10.example.com",
-            "echo-stateful3example.com",
-            "echo-statefulx.example.com",
-            "echo-stateful3.example.com.evil.org",
-            "a.echo-stateful3.localhost",
-            "echo-stateful3.example.org",
-            "echo-stateful3",
-            "évil.localhost",
-        ] {
-            assert_eq!(table().select(name), None, "{name}");
-        }
-    }
-
     proptest! {
         #[test]
         fn any_authority_is_read_or_refused(text in "\\PC{0,60}") {

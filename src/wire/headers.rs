@@ -43,24 +43,3 @@ pub(crate) fn single(headers: &HeaderMap, name: impl AsHeaderName) -> Single<'_>
         (Some(_), Some(_)) => Single::Several,
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use http::header::{ACCEPT, HOST, ORIGIN};
-
-    use super::*;
-
-    #[test]
-    fn one_is_told_from_several() {
-        let (one, other) = (HeaderValue::from_static("1"), HeaderValue::from_static("2"));
-        let mut headers = HeaderMap::new();
-        headers.insert(HOST, one.clone());
-        assert_eq!(single(&headers, HOST), Single::Value(&one));
-        assert_eq!(single(&headers, ORIGIN), Single::Missing);
-        headers.append(ACCEPT, one.clone());
-        headers.append(ACCEPT, other);
-        assert_eq!(single(&headers, HOST), Single::Value(&one));
-        assert_eq!(single(&headers, ORIGIN), Single::Missing);
-        assert_eq!(single(&headers, ACCEPT), Single::Several);
-    }
-}

@@ -652,6 +652,9 @@ fn bad_hosts(server: &TestServer) -> Vec<Row> {
             Problem,
         ),
         row("a name below an instance", host("a.echo-stateful3.example.com"), 421, Problem),
+        row("an instance below a name", host("echo-stateful3.example.com.evil.org"), 421, Problem),
+        row("an instance of another domain", host("echo-stateful3.example.org"), 421, Problem),
+        row("an instance without a dot", host("echo-stateful3example.com"), 421, Problem),
         row("an address that is not ours", host("192.0.2.1"), 421, Problem),
         row("an IPv6 address that is not ours", host("[2001:db8::1]:3000"), 421, Problem),
         row(

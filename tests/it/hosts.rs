@@ -27,7 +27,7 @@ async fn every_spelling_of_a_name_reaches_its_instance() {
 async fn the_front_door_is_instance_0_by_default() {
     let server = TestServer::start(&[]).await;
     for host in
-        ["localhost", "localhost:3000", "127.0.0.1", "[::1]:3000", "echo-stateful.example.com"]
+        ["LOCALHOST.", "localhost:3000", "127.0.0.1", "[::1]:3000", "echo-stateful.example.com"]
     {
         let answer = server.rpc("ping", json!({})).host(host).send().await;
         assert_eq!(answer.header("mcp-echo-instance"), Some("0"), "{host}");

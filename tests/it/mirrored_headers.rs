@@ -154,6 +154,8 @@ async fn mirrored_arguments_must_say_what_the_body_says() {
         // The marks are case-sensitive, so this is a literal.
         (json!({"value": "=?BASE64?eA==?="}), vec![(value, "=?BASE64?eA==?=")]),
         (json!({"value": "eA=="}), vec![(value, "eA==")]),
+        (json!({"value": "=?base64?eA=="}), vec![(value, "=?base64?eA==")]),
+        (json!({"value": "a\"b"}), vec![(value, "a\"b")]),
         (json!({"value": "x", "count": 42}), vec![(value, "x"), (count, "42")]),
         (json!({"value": "x", "count": 42}), vec![(value, "x"), (count, "42.0")]),
         (json!({"value": "x", "count": -7}), vec![(value, "x"), (count, "-7")]),

@@ -307,6 +307,10 @@ async fn bodies_and_answers_have_their_types() {
         ("application/json, text/event-stream", "application/json"),
         ("text/event-stream, application/json", "application/json"),
         ("*/*", "application/json"),
+        ("Application/JSON; q=0.1", "application/json"),
+        ("application/json;q=0, */*", "text/event-stream"),
+        ("text/*, application/json;q=0", "text/event-stream"),
+        ("*/*;q=0, text/*", "text/event-stream"),
         ("application/json", "application/json"),
         ("text/event-stream", "text/event-stream"),
     ] {

@@ -238,22 +238,6 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn header_values_are_decoded_by_their_mark() {
-        assert_eq!(decode("=?base64?SGVsbG8=?=").as_deref(), Some("Hello"));
-        assert_eq!(decode("SGVsbG8=").as_deref(), Some("SGVsbG8="));
-        assert_eq!(decode("=?base64?SGVsbG8=").as_deref(), Some("=?base64?SGVsbG8="));
-        for wrong in ["=?base64?SGVsbG8?=", "=?base64?SGVs!!!bG8=?=", "=?base64?/w==?="] {
-            assert_eq!(decode(wrong), None, "{wrong}");
-        }
-        assert!(
-            same("42.0", Raw::again("42"))
-                && same("true", Raw::again("true"))
-                && !same("True", Raw::again("true"))
-                && same("a\"b", Raw::again(r#""a\"b""#))
-        );
-    }
-
     proptest! {
         #[test]
         fn any_value_survives_its_header(value in "\\PC{0,30}") {
