@@ -18,8 +18,6 @@ pub(crate) mod search;
 pub mod store;
 pub mod stream;
 
-/// Locks a mutex although a thread may have panicked while it held it. Only for values that are whole between any two
-/// statements: one that is half changed would be used as it is.
 pub(crate) use self::{
     conversation::Conversation,
     record::{Change, Client, Handshake, Head, Record, Tally, Want},
@@ -28,6 +26,8 @@ pub(crate) use self::{
     stream::{EventLog, EventStream, ReplayBudget},
 };
 
+/// Locks a mutex although a thread may have panicked while it held it. Only for values that are whole between any two
+/// statements: one that is half changed would be used as it is.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
