@@ -44,7 +44,7 @@ pub struct Passing {
 
 /// An answer on its way.
 #[derive(Clone, Debug)]
-pub struct CompletedRequest {
+pub struct Passed {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: String,
@@ -55,7 +55,7 @@ impl Proxy {
     pub async fn start<F, A>(deal: F) -> Self
     where
         F: Fn(Passing) -> A + Clone + Send + Sync + 'static,
-        A: Future<Output = CompletedRequest> + Send + 'static,
+        A: Future<Output = Passed> + Send + 'static,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let address = listener.local_addr().expect("is bound");
@@ -91,7 +91,7 @@ impl Proxy {
 
 impl Passing {
     /// Passes it on as it is.
-    pub async fn on(self, to: SocketAddr) -> CompletedRequest {
+    pub async fn on(self, to: SocketAddr) -> Passed {
         let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
         let client = client.build().expect("a client");
         let url = format!("http://{to}{}", self.uri);
@@ -103,7 +103,7 @@ impl Passing {
         for name in [header::TRANSFER_ENCODING, header::CONTENT_LENGTH, header::CONNECTION] {
             headers.remove(name);
         }
-        CompletedRequest { status, headers, body: answer.text().await.expect("text") }
+        Passed { status, headers, body: answer.text().await.expect("text") }
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -151,7 +151,7 @@ impl Passing {
     }
 }
 
-impl CompletedRequest {
+impl Passed {
     /// An answer that no server gave.
     pub fn of(status: u16, body: &str) -> Self {
         let status = StatusCode::from_u16(status).expect("a status");

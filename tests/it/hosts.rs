@@ -26,9 +26,14 @@ async fn every_spelling_of_a_name_reaches_its_instance() {
 #[tokio::test]
 async fn the_front_door_is_instance_0_by_default() {
     let server = TestServer::start(&[]).await;
-    for host in
-        ["LOCALHOST.", "localhost:3000", "127.0.0.1", "[::1]:3000", "echo-stateful.example.com"]
-    {
+    for host in [
+        "localhost",
+        "LOCALHOST.",
+        "localhost:3000",
+        "127.0.0.1",
+        "[::1]:3000",
+        "echo-stateful.example.com",
+    ] {
         let answer = server.rpc("ping", json!({})).host(host).send().await;
         assert_eq!(answer.header("mcp-echo-instance"), Some("0"), "{host}");
     }
@@ -89,6 +94,20 @@ async fn a_random_front_door_reaches_every_instance() {
         seen.insert(answer.header("mcp-echo-instance").expect("an instance").to_owned());
     }
     assert_eq!(seen.len(), 10);
+}
+
+/// A map of headers is read in another way where a name is repeated.
+#[tokio::test]
+async fn a_repeated_header_hides_no_other() {
+    let server = TestServer::start(&[]).await;
+    let talk = server.session(4).await;
+    for origin in [None, Some("http://evil.test")] {
+        let request = talk.rpc("ping", json!({})).header("X-Other", "1").header("X-Other", "2");
+        let request = origin.into_iter().fold(request, |all, origin| all.header("Origin", origin));
+        let answer = request.send().await;
+        answer.expect_status(if origin.is_some() { 403 } else { 200 });
+        assert_eq!(answer.header("mcp-echo-instance"), Some("4"));
+    }
 }
 
 #[tokio::test]

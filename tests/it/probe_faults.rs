@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    between::{CompletedRequest, Passing, Proxy},
+    between::{Passed, Passing, Proxy},
     probe::{ERAS, Found, probe},
     support::{TestServer, instance_host},
 };
@@ -246,11 +246,7 @@ async fn what_is_lost_says_why() {
         found.all("lost");
     }
     let proxy = Proxy::start(move |request: Passing| async move {
-        if request.calls("echo") {
-            CompletedRequest::of(404, "<html>")
-        } else {
-            request.on(lasting_at).await
-        }
+        if request.calls("echo") { Passed::of(404, "<html>") } else { request.on(lasting_at).await }
     })
     .await;
     let found = through(&proxy, "sessioned", &[]).await;
@@ -315,7 +311,7 @@ async fn sessions_that_are_mixed_up_are_crossed() {
                     // It stays, so that others can be mixed up with it.
                     if request.ends() && first.lock().expect("lock").as_deref() == request.session()
                     {
-                        return CompletedRequest::of(200, "");
+                        return Passed::of(200, "");
                     }
                     request.on(to).await
                 }
@@ -400,7 +396,7 @@ async fn answers_from_a_cache_are_crossed() {
     let to = server.address;
     for era in ERAS {
         for fit in [false, true] {
-            let cache: Arc<Mutex<HashMap<String, CompletedRequest>>> = Arc::default();
+            let cache: Arc<Mutex<HashMap<String, Passed>>> = Arc::default();
             let proxy = Proxy::start(move |request: Passing| {
                 let cache = Arc::clone(&cache);
                 async move {
@@ -458,7 +454,7 @@ async fn an_id_that_two_sessions_get_is_crossed() {
     let server = TestServer::start(&[]).await;
     let to = server.address;
     for era in ERAS {
-        let first: Kept<CompletedRequest> = Arc::default();
+        let first: Kept<Passed> = Arc::default();
         let proxy = Proxy::start(move |request: Passing| {
             let first = Arc::clone(&first);
             async move {
@@ -498,10 +494,10 @@ async fn an_end_that_is_swallowed_is_found() {
     let server = TestServer::start(&[]).await;
     let to = server.address;
     for (era, answer) in [
-        ("sessioned", CompletedRequest::of(204, "")),
+        ("sessioned", Passed::of(204, "")),
         (
             "stateless",
-            CompletedRequest::of(
+            Passed::of(
                 200,
                 r#"{"jsonrpc":"2.0","id":0,"result":{"structuredContent":{"ended":true}}}"#,
             ),
@@ -528,15 +524,15 @@ async fn an_end_that_is_swallowed_is_found() {
 async fn what_fails_around_the_messages_is_told_by_cause() {
     let server = TestServer::start(&[]).await;
     let to = server.address;
-    let html = |status: u16| move || CompletedRequest::of(status, "<html>\n<h1>Bad Gateway</h1>");
+    let html = |status: u16| move || Passed::of(status, "<html>\n<h1>Bad Gateway</h1>");
     let odd = |body: &'static str, kind: &'static str| {
         move || {
-            let mut answer = CompletedRequest::of(200, body);
+            let mut answer = Passed::of(200, body);
             answer.headers.insert("content-type", http::HeaderValue::from_static(kind));
             answer
         }
     };
-    type Make = Box<dyn Fn() -> CompletedRequest + Send + Sync>;
+    type Make = Box<dyn Fn() -> Passed + Send + Sync>;
     let cases: [(Make, &str, &str); 8] = [
         (Box::new(html(502)), "status 502", "<html>"),
         (Box::new(html(302)), "status 302", "<html>"),
@@ -595,7 +591,7 @@ async fn what_never_comes_is_told_by_cause() {
 
     // More than any answer of ours, and less than was promised.
     let endless = Proxy::start(move |request: Passing| async move {
-        let mut answer = CompletedRequest::of(200, &"x".repeat(5_000_000));
+        let mut answer = Passed::of(200, &"x".repeat(5_000_000));
         if !request.calls("echo") {
             answer = request.on(to).await;
         }
