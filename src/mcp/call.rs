@@ -19,7 +19,7 @@ use crate::{
     failure::Failure,
     lifecycle::outcome_of,
     observe::{RequestOutcome, RequestRecord},
-    session::{Change, EventLog, NotCommitted, NotLoaded, Record, Unavailable},
+    session::{Change, EventLog, NotCommitted, NotLoaded, Record, Unavailable, Want},
     tenant::Instance,
     tools::{
         Arguments, BadArguments, CallContext, ClientFacts, HANDLE, Operation, Outcome, Prepared,
@@ -150,7 +150,7 @@ async fn by_handle(
     handle: &str,
 ) -> Result<Result<Record, ToolResult>, Failure> {
     let caller = exchange.inbound.caller;
-    match exchange.sessions().load(handle, caller, Default::default()).await {
+    match exchange.sessions().load(handle, caller, Want::Nothing).await {
         Ok(session) => Ok(Ok(session)),
         Err(NotLoaded::Gone(gone)) => {
             let happened = no_session(exchange.instance(), handle, gone).what_happened();

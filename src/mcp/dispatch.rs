@@ -73,17 +73,21 @@ pub(super) async fn read_resource(
     contents.ok_or_else(|| Failure::ResourceNotFound(uri.into_owned()))
 }
 
+/// The `params` of `prompts/get`.
+pub(super) fn prompt_params(params: Option<Raw<'_>>) -> Result<NamedParams<'_>, Failure> {
+    require(params, "\"name\" of a prompt")
+}
+
 /// `prompts/get`
 pub(super) fn get_prompt(
     catalogue: &Catalogue,
-    params: Option<Raw<'_>>,
+    NamedParams { name, arguments }: &NamedParams<'_>,
     inputs: &Inputs,
 ) -> Result<Outcome<PromptResult>, Failure> {
-    let NamedParams { name, arguments } = require(params, "\"name\" of a prompt")?;
-    let Some(prompt) = catalogue.prompt(&name) else {
+    let Some(prompt) = catalogue.prompt(name) else {
         return invalid(format!("unknown prompt: {name}"));
     };
-    match read::<BTreeMap<String, String>>(arguments.map(|Object(raw)| raw)) {
+    match read::<BTreeMap<String, String>>(arguments.as_ref().map(|Object(raw)| *raw)) {
         Ok(arguments) => Ok(prompt.get(&arguments.unwrap_or_default(), inputs)),
         Err(_) => invalid("\"arguments\" of a prompt must be an object of strings"),
     }

@@ -134,8 +134,9 @@ impl<'a> Sessioned<'a> {
         for message in messages {
             match message {
                 Ok(Message::Request { id, method, params }) => {
-                    let started = match self.admit_part(method, bytes) {
-                        Ok(()) => self.opened_request(*id, method, params).await,
+                    let known = Method::named(method);
+                    let started = match self.admit_part(known, bytes) {
+                        Ok(()) => self.opened_request(*id, method, known, params).await,
                         Err(failure) => Err(failure),
                     };
                     answers.push(match started {
@@ -170,8 +171,8 @@ impl<'a> Sessioned<'a> {
 
     /// Whether a request may be part of a batch whose answers have this many bytes so far. Without a limit, a hundred
     /// small requests could ask for an answer of any size.
-    fn admit_part(&self, method: &str, bytes: u64) -> Result<(), Failure> {
-        if method == Method::Initialize.as_str() {
+    fn admit_part(&self, method: Option<Method>, bytes: u64) -> Result<(), Failure> {
+        if method == Some(Method::Initialize) {
             return Err(Failure::NotAMessage("initialize must not be part of a batch".into()));
         }
         let most = self.exchange.policy().tools.max_response_bytes;
@@ -223,13 +224,13 @@ impl<'a> Sessioned<'a> {
         name: &str,
         params: &Params<'_>,
     ) -> Result<Started, Failure> {
-        let named = Method::ALL.iter().copied().find(|method| method.as_str() == name);
-        self.exchange.record().set_method(named.map_or(RpcMethod::Other, RpcMethod::Known));
-        if named == Some(Method::Initialize) {
+        let method = Method::named(name);
+        self.exchange.record().set_method(method.map_or(RpcMethod::Other, RpcMethod::Known));
+        if method == Some(Method::Initialize) {
             return self.initialize(id, params.raw).await;
         }
         self.open().await?;
-        self.opened_request(id, name, params).await
+        self.opened_request(id, name, method, params).await
     }
 
     /// A request after [`open`](Self::open).
@@ -237,10 +238,11 @@ impl<'a> Sessioned<'a> {
         &mut self,
         id: Id<'_>,
         name: &str,
+        method: Option<Method>,
         params: &Params<'_>,
     ) -> Result<Started, Failure> {
         self.require_session_or_implicit()?;
-        let Some(method) = Method::parse(name, self.version) else {
+        let Some(method) = method.filter(|method| method.is_in(self.version)) else {
             return Err(Failure::MethodNotFound(name.to_owned()));
         };
         match method {
@@ -329,7 +331,8 @@ impl<'a> Sessioned<'a> {
     }
 
     async fn prompt(&mut self, id: Id<'_>, params: Option<Raw<'_>>) -> Result<Started, Failure> {
-        match dispatch::get_prompt(self.exchange.catalogue(), params, &Inputs::default())? {
+        let named = dispatch::prompt_params(params)?;
+        match dispatch::get_prompt(self.exchange.catalogue(), &named, &Inputs::default())? {
             Outcome::Done(prompt) => {
                 self.session().await?;
                 let prompt = serde_json::to_vec(&prompt).map_err(|_| Failure::Internal)?;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     failure::Failure,
-    session::{Change, EventLog, Record, Want},
+    session::{Change, EventLog, Lease, Record, Want},
     tenant::{Inbound, Instance},
     wire::{Ask, Capabilities, LogLevel, Questions, ToolResult, jsonrpc},
 };
@@ -71,6 +71,12 @@ pub(super) fn needs_session() -> ToolResult {
 }
 
 impl CallContext {
+    /// Keeps the session from expiring while the call is under way.
+    pub(crate) fn hold(&self) -> Option<Lease> {
+        let session = self.session.as_ref()?;
+        Some(self.instance.state.sessions.hold(session.head.id))
+    }
+
     /// When the request's head had been read.
     pub(super) fn received_at(&self) -> Timestamp {
         let clock = self.instance.process.clock;

@@ -216,13 +216,17 @@ macro_rules! methods {
                 match self { $(Self::$variant => (ProtocolVersion::$first, $last),)+ }
             }
 
-            /// The method of that name, if that revision has it.
-            pub fn parse(name: &str, version: ProtocolVersion) -> Option<Self> {
-                let method = match name {
-                    $($name => Self::$variant,)+
-                    _ => return None,
-                };
-                within(version, method.window()).then_some(method)
+            /// The method of that name, whichever revision has it.
+            pub(crate) fn named(name: &str) -> Option<Self> {
+                match name {
+                    $($name => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+
+            /// Whether that revision has it.
+            pub(crate) fn is_in(self, version: ProtocolVersion) -> bool {
+                within(version, self.window())
             }
         }
     };

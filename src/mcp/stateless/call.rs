@@ -78,9 +78,7 @@ impl Stateless<'_> {
     async fn take_time(&self, id: Id<'_>, call: Call<'_>) -> Result<Reply, Failure> {
         let Call { call, prepared, context } = call;
         let context = Arc::new(context);
-        // Keeps the session from expiring while the call runs.
-        let session = context.session.as_ref();
-        let lease = session.map(|session| self.exchange.sessions().hold(session.head.id));
+        let lease = context.hold();
         let Some(log) = context.stream.clone() else {
             // Dropped with the request if the client disconnects.
             let outcome = call::run(call.tool, &context, prepared, settle).await;

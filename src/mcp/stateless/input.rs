@@ -13,14 +13,13 @@ use crate::{
     id::Caller,
     mcp::{
         call::ToolCall,
-        dispatch::{self, invalid, require},
+        dispatch::{self, invalid},
         exchange::Reply,
     },
     observe::RequestOutcome,
     tools::{ClientFacts, Outcome},
     wire::{
-        Binding, Capabilities, Id, Inputs, Method, NamedParams, Object, Params, Questions, Raw,
-        inputs, jsonrpc,
+        Binding, Capabilities, Id, Inputs, Method, Object, Params, Questions, Raw, inputs, jsonrpc,
     },
 };
 
@@ -102,11 +101,11 @@ impl Stateless<'_> {
         params: &Params<'_>,
         client: &ClientFacts,
     ) -> Result<Reply, Failure> {
-        let named: NamedParams<'_> = require(params.raw, "\"name\" of a prompt")?;
-        let arguments = named.arguments.map(|Object(raw)| raw);
+        let named = dispatch::prompt_params(params.raw)?;
+        let arguments = named.arguments.as_ref().map(|Object(raw)| *raw);
         let binding = || self.binding(Method::PromptsGet, &named.name, arguments);
         let inputs = self.inputs(params, binding)?;
-        match dispatch::get_prompt(self.exchange.catalogue(), params.raw, &inputs)? {
+        match dispatch::get_prompt(self.exchange.catalogue(), &named, &inputs)? {
             Outcome::Done(prompt) => {
                 let result = serde_json::to_vec(&prompt).map_err(|_| Failure::Internal)?;
                 Ok(self.complete(id, &result))

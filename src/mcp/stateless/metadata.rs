@@ -133,7 +133,9 @@ fn header(
 /// `Mcp-Method` must equal the method of the body. Returns `None` for a method that does not exist.
 pub(super) fn check_method(headers: &HeaderMap, name: &str) -> Result<Option<Method>, Failure> {
     match header(headers, &METHOD_HEADER)? {
-        Some(value) if value == name => Ok(Method::parse(name, VERSION)),
+        Some(value) if value == name => {
+            Ok(Method::named(name).filter(|method| method.is_in(VERSION)))
+        }
         Some(value) => differs("Mcp-Method", value, format_args!("{name:?}")),
         None => missing("Mcp-Method", format_args!("{name:?}")),
     }

@@ -43,9 +43,7 @@ impl Stateless<'_> {
         let mut result = task.summary();
         result["resultType"] = "task".into();
         result["_meta"] = self.exchange.catalogue().server_meta();
-        // Keeps the session from expiring while the task runs.
-        let session = context.session.as_ref();
-        let lease = session.map(|session| self.exchange.sessions().hold(session.head.id));
+        let lease = context.hold();
         let work = run(Arc::clone(&context), task.asker());
         instance.process.lifecycle.spawn(run_task(task, context, tool, work, lease));
         Ok(self.exchange.whole(jsonrpc::success(id, result.to_string().as_bytes())))
@@ -88,11 +86,9 @@ impl Stateless<'_> {
 
 /// Why a task id is not found, as far as the id tells.
 fn unknown_task(task_id: &str, here: MintedBy) -> String {
-    let id = SessionId::parse(task_id);
-    let Some(made_by) = id.and_then(SessionId::minted_by) else {
-        let known = "there is no such task; its time may be over (tasks.ttl_seconds)";
-        return if id.is_some() { known } else { "there is no such task" }.to_owned();
-    };
+    let over = || "there is no such task; its time may be over (tasks.ttl_seconds)".to_owned();
+    let Some(id) = SessionId::parse(task_id) else { return "there is no such task".to_owned() };
+    let Some(made_by) = id.minted_by() else { return over() };
     match made_by.elsewhere(here) {
         Some(Elsewhere::Instance) => format!(
             "there is no such task here: instance {} made it, and instance {} answers",
@@ -105,7 +101,7 @@ fn unknown_task(task_id: &str, here: MintedBy) -> String {
         Some(Elsewhere::Boot) => {
             "there is no such task: it was made before this server was last started".to_owned()
         }
-        None => "there is no such task; its time may be over (tasks.ttl_seconds)".to_owned(),
+        None => over(),
     }
 }
 
