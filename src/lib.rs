@@ -30,7 +30,7 @@
 //! 2. [`http::access_log`] gives the request its record; [`server::hosts`] picks the instance by the `Host` header.
 //! 3. [`http::origin`] turns foreign pages away; [`http::bearer`] finds out who calls, and says so to the endpoint.
 //! 4. [`mcp::Endpoint`] reads the body ([`http::body`]), parses it ([`wire::jsonrpc`]) and picks the era.
-//! 5. `mcp::sessioned` loads the session that the header names; `mcp::stateless` holds headers and `_meta` against each other.
+//! 5. `mcp::sessioned` loads the session that the header names; `mcp::stateless` compares headers with `_meta`.
 //! 6. `mcp::call` finds the tool, reads its arguments, finds the session of a handle and runs the tool.
 //! 7. The tool ([`tools`]) looks at the session's record. What it changes is one [`session::record::Change`], in which
 //!    the call is counted; [`session::store`] commits it, and the answer is made of the record that comes back.
@@ -47,7 +47,7 @@
 //!
 //! # A failure, from its depth to the client
 //!
-//! 1. Each room has an error of its own, in its own words: [`session::store::NotLoaded`], [`tools::arguments::BadArguments`].
+//! 1. Each room has errors of its own, such as [`session::store::NotLoaded`] and [`tools::arguments::BadArguments`].
 //! 2. Where MCP begins it becomes a [`failure::Failure`]: one row, with code and status for each era, and a text that
 //!    says what to do.
 //! 3. The era tells it in the answer, in a batch, in a task or as the last event of a stream; alone it has its own HTTP

@@ -4,11 +4,11 @@
 //!
 //! | layer | why it stands there |
 //! |---|---|
-//! | [`access_log`](crate::http::access_log) | outermost, so that every answer is logged and carries the identity headers, whoever made it |
+//! | [`access_log`](crate::http::access_log) | outermost: logs every answer, and adds the identity headers |
 //! | catch-panic | a panic costs one request; inside the log, so that it is logged as one |
 //! | [`hosts`](super::hosts) | selects the instance before any routing: no router can see another tenant's |
 //! | *then, per instance:* | |
-//! | [`origin`](crate::http::origin) | 403 before anything is done for a foreign page (DNS rebinding); CORS headers for any other, outside the bearer check, so that a page can read a 401 and a preflight needs no token |
+//! | [`origin`](crate::http::origin) | first, since a foreign page gets nothing but 403; outside the bearer check, so that other pages can read a 401 |
 //! | [`bearer`](crate::http::bearer) | on `/mcp` alone: unknown paths stay 404, metadata stays public |
 //! | [`body`](crate::http::body) | called by the endpoint itself: only it knows whether a body is wanted |
 //!

@@ -10,11 +10,11 @@
 //! | lock | guards | taken by |
 //! |---|---|---|
 //! | `Entry::state` | what changes in one session, and whether it has ended | load, commit, end, every listing |
-//! | `MemoryStore::held` | which sessions have a call or a stream under way | hold, release, tick; and to tell whether a session whose time is up has expired |
+//! | `MemoryStore::held` | which sessions have a call or a stream under way | hold, release, tick, and whatever asks if a session has expired |
 //! | `MemoryStore::queue` | when sessions expire | create, tick; create again where the store is full |
 //! | `Ledger::counts` | the counts, and with them who is admitted | create, end, tick, counts |
 //! | `Ledger::ended` | how sessions ended | end; load and commit of a session that is not there |
-//! | `Conversations::open` | which sessions have a conversation | end, and whatever opens a stream or runs a call that takes time |
+//! | `Conversations::open` | which sessions have a conversation | end, streams, and calls that take time |
 //!
 //! `Entry::touched`, `Ledger::data_bytes` and the capacity are atomics. Ending a session removes its entry first, then
 //! marks it as ended, then counts and remembers the end, then ends the conversation. A commit that found the entry
