@@ -70,6 +70,10 @@ tree! {
             max_body_bytes: usize => Live,
             trusted_proxies: Vec<Network> => Live,
         }
+        memory: MemoryConfig {
+            max_bytes: usize => Pushed,
+            max_instance_bytes: usize => Pushed,
+        }
         log: LogConfig {
             level: LogLevel => Pushed,
             format: LogFormat => Restart("the log has begun"),
@@ -100,6 +104,7 @@ tree! {
             max_data_bytes: usize => Live,
             max_data_keys: usize => Live,
             max_streams: usize => Live,
+            max_calls: usize => Live,
             answer_timeout_seconds: Seconds => Live,
         }
         stream: StreamConfig {
@@ -122,6 +127,7 @@ tree! {
             sets: Vec<ToolSet> => Live,
             max_delay_seconds: Seconds => Live,
             max_response_bytes: u64 => Live,
+            max_calls: u64 => Live,
         }
         tasks: TasksConfig {
             ttl_seconds: Seconds => Pushed,

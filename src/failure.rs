@@ -12,6 +12,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::{
+    budget::NoRoom,
     id::MintedBy,
     observe::RequestOutcome,
     session::{Gone, NotCreated, Unavailable},
@@ -140,9 +141,9 @@ failures! {
     UnsupportedRevision { requested: String, served: Vec<&'static str> }
         = &[Outcome::UnsupportedRevision], STATELESS, [400; 2], [UNSUPPORTED_VERSION; 2], Nothing,
           format!("protocol version {requested:?} is not served; served are {}", served.join(", "));
-    TooManySubscriptions { limit: usize }
+    TooManySubscriptions { limit: usize, of: &'static str }
         = &[Outcome::TooManySubscriptions], STATELESS, [503; 2], NO_ROOM, Retry(5),
-          format!("{limit} subscriptions are open, the most there may be (stream.max_subscriptions)");
+          format!("{limit} subscriptions are open, the most there may be ({of})");
     TooManyTasks
         = &[Outcome::TooManyTasks], STATELESS, [503; 2], NO_ROOM, Retry(5),
           "there are as many tasks as may be (tasks.capacity)";
@@ -157,6 +158,11 @@ failures! {
     Full { capacity: u64, retry_after_seconds: u64 }
         = &[Outcome::Full], SESSIONED, [503; 2], NO_ROOM, Retry(*retry_after_seconds),
           NotCreated::Full { capacity: *capacity, retry_after_seconds: *retry_after_seconds }.to_string();
+    NoMemory
+        = &[Outcome::NoMemory], BOTH, [503; 2], NO_ROOM, Retry(1), format!("{NoRoom}; try again later");
+    TooManyCalls { limit: u64, key: &'static str }
+        = &[Outcome::TooManyCalls], BOTH, [503; 2], NO_ROOM, Retry(1),
+          format!("{limit} calls are under way, the most there may be ({key}); try again when one has ended");
     Draining
         = &[Outcome::Draining], SESSIONED, [503; 2], NO_ROOM, Retry(5), NotCreated::Draining.to_string();
     StoreUnavailable
@@ -215,6 +221,12 @@ impl From<Unavailable> for Failure {
     }
 }
 
+impl From<NoRoom> for Failure {
+    fn from(NoRoom: NoRoom) -> Self {
+        Self::NoMemory
+    }
+}
+
 impl From<NotCreated> for Failure {
     fn from(refused: NotCreated) -> Self {
         match refused {
@@ -222,6 +234,7 @@ impl From<NotCreated> for Failure {
                 Self::Full { capacity, retry_after_seconds }
             }
             NotCreated::Draining => Self::Draining,
+            NotCreated::NoRoom(full) => full.into(),
             NotCreated::NoEntropy => Self::Internal,
             NotCreated::Unavailable(unavailable) => unavailable.into(),
         }

@@ -21,6 +21,7 @@
 //! | [`wire`] | MCP as bytes: messages, headers, events, revisions; knows nothing of ours |
 //! | [`id`] | instance, replica, boot, session id, caller |
 //! | [`paths`] | the paths that are served |
+//! | [`budget`] | how many bytes clients can make the process hold |
 //! | [`lifecycle`] | no task is forgotten; stopping in two stages |
 //! | [`clock`] | times that never jump |
 //!
@@ -55,6 +56,7 @@
 //! 4. What fails before MCP is a [`http::problem`]; a panic is a [`http::PanicResponse`].
 
 pub mod admin;
+pub mod budget;
 pub mod clock;
 pub mod config;
 pub mod failure;

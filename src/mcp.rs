@@ -17,11 +17,11 @@ use std::{convert::Infallible, sync::Arc};
 
 use axum::response::Response;
 use bytes::Bytes;
-use http::{Method, request::Parts};
+use http::{HeaderValue, Method, request::Parts};
 
 use self::{
     catalogue::Catalogue,
-    exchange::{Exchange, refuse},
+    exchange::{BODY_TIMES, Exchange, REQUEST_BYTES, refuse},
     sessioned::Sessioned,
     stateless::Stateless,
 };
@@ -32,6 +32,7 @@ use crate::{
         bearer::Called,
         body::{self, AnswerForms},
     },
+    observe::RequestRecord,
     tenant::{Inbound, Instance, Update},
     wire::{Body, EnvelopeError, Era, Id, Message, VERSION_HEADER},
 };
@@ -68,7 +69,7 @@ impl Endpoint {
     /// whose lists have changed.
     pub(crate) fn supersede(&self, before: &Self) {
         let state = &self.instance.state;
-        state.keep_to(&self.instance.policy.config);
+        state.keep_to(&self.instance.policy);
         if !Arc::ptr_eq(&self.catalogue, &before.catalogue) {
             state.subscriptions.publish(&Update::Tools);
             state.subscriptions.publish(&Update::Prompts);
@@ -79,11 +80,16 @@ impl Endpoint {
     pub(crate) async fn answer(self: Arc<Self>, called: Called) -> Result<Response, Infallible> {
         let Called { caller, trusted_peer, request } = called;
         let (parts, Recorded { record, body }) = request.into_parts();
+        if let Err(full) =
+            record.book(&self.instance.state.share, REQUEST_BYTES + head_bytes(&parts))
+        {
+            return Ok(refuse(&record, full.into(), None, self.era_of_headers(&parts)));
+        }
         if parts.method != Method::POST {
             let inbound = Inbound { parts, trusted_peer, caller, body: Bytes::new(), record };
             return Ok(Box::pin(self.other_method(Arc::new(inbound))).await);
         }
-        let (bytes, forms) = match self.read(&parts, body).await {
+        let (bytes, forms) = match self.read(&parts, body, &record).await {
             Ok(read) => read,
             Err(failure) => return Ok(refuse(&record, failure, None, self.era_of_headers(&parts))),
         };
@@ -121,6 +127,7 @@ impl Endpoint {
         &self,
         parts: &Parts,
         body: axum::body::Body,
+        record: &RequestRecord,
     ) -> Result<(Bytes, AnswerForms), Failure> {
         body::check_content_type(&parts.headers)?;
         let forms = AnswerForms::of(&parts.headers);
@@ -129,7 +136,9 @@ impl Endpoint {
         }
         let (limit, deadline) =
             (self.instance.policy.max_body_bytes, self.instance.policy.body_timeout);
-        Ok((body::read(&parts.headers, body, limit, deadline).await?, forms))
+        let share = &self.instance.state.share;
+        let book = |bytes| record.book(share, bytes * BODY_TIMES);
+        Ok((body::read(&parts.headers, body, limit, deadline, book).await?, forms))
     }
 
     /// Answers a POST whose body has been read.
@@ -177,6 +186,13 @@ impl Endpoint {
             }
         }
     }
+}
+
+/// What a head takes, roughly.
+fn head_bytes(parts: &Parts) -> usize {
+    let values: usize = parts.headers.values().map(HeaderValue::len).sum();
+    let query = parts.uri.query().map_or(0, str::len);
+    values + query + parts.headers.len() * 32
 }
 
 fn version_header(parts: &Parts) -> Option<&str> {

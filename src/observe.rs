@@ -19,7 +19,9 @@ pub(crate) use self::{
     events::{Event, EventKind, Events, Subject, Unread},
     exposition::{CONTENT_TYPE, Page, Type},
     log::LogControl,
-    metrics::{Counters, ERAS, Histogram, Kind, Open, ProcessCounters, STATUSES, StreamKind},
+    metrics::{
+        Counters, ERAS, Gauge, Histogram, Kind, Open, ProcessCounters, STATUSES, StreamKind,
+    },
     outcome::RequestOutcome,
     recent::{CompletedRequest, RequestLog, Totals},
     record::{OwnId, RequestId, RequestRecord, RpcMethod},

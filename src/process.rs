@@ -3,7 +3,10 @@
 //! Owns [`Process`]: who this replica is, its clock, its life cycle, and where it logs and counts.
 //! Trap: it is built before the instances and knows none of them.
 
+use std::sync::Arc;
+
 use crate::{
+    budget::Budget,
     clock::Clock,
     config::Config,
     id::{Boot, InstanceId, MintedBy, ReplicaTag},
@@ -24,6 +27,8 @@ pub struct Process {
     pub boot: Boot,
     pub(crate) clock: Clock,
     pub(crate) sealer: Sealer,
+    /// What clients can make it hold.
+    pub budget: Arc<Budget>,
     /// Draining, closing, spawned tasks.
     pub lifecycle: Lifecycle,
     pub(crate) events: Events,
@@ -51,6 +56,7 @@ impl Process {
             boot: Boot(u16::from_be_bytes([high, low]) & 0xfff),
             clock,
             sealer: Sealer::new(clock)?,
+            budget: Budget::of(config.memory.max_bytes),
             lifecycle: Lifecycle::default(),
             events: Events::new(clock),
             counters: ProcessCounters::default(),

@@ -9,6 +9,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub mod conversation;
+mod entry;
 mod expiry;
 mod id_hasher;
 mod ledger;
@@ -19,8 +20,8 @@ pub mod store;
 pub mod stream;
 
 pub(crate) use self::{
-    conversation::Conversation,
-    record::{Change, Client, Handshake, Head, Record, Tally, Want},
+    conversation::{Conversation, Followed, MAX_SUBSCRIPTIONS},
+    record::{Change, Client, Handshake, Head, LastEcho, Record, Tally, Want},
     search::Search,
     store::{Counts, Gone, Lease, NotCommitted, NotCreated, NotLoaded, SessionStore, Unavailable},
     stream::{EventLog, EventStream, ReplayBudget},

@@ -18,6 +18,6 @@ pub(crate) use self::{
     inbound::Inbound,
     instance::{OpenStream, State},
     origins::{EXPOSED, METHODS, Verdict},
-    subscriptions::{Subscription, Update},
+    subscriptions::{Subscription, TooMany, Update},
     tasks::{NotCreated, Stage, Task},
 };

@@ -11,6 +11,7 @@ pub mod model;
 pub mod params;
 pub mod seal;
 pub mod sse;
+mod text;
 pub mod version;
 
 pub(crate) use self::{
@@ -23,7 +24,7 @@ pub(crate) use self::{
     json::Raw,
     jsonrpc::{
         Body, EnvelopeError, ErrorObject, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, Id,
-        METHOD_NOT_FOUND, Message, OwnedId, PARSE_ERROR,
+        MAX_ID, METHOD_NOT_FOUND, Message, OwnedId, PARSE_ERROR,
     },
     model::{
         CancelledParams, Capabilities, Common, CompleteParams, Content, Contents, Filter,
@@ -33,5 +34,6 @@ pub(crate) use self::{
     },
     params::{BadMeta, Meta, Params},
     seal::{Binding, Sealer},
+    text::Text,
     version::{Era, Feature, Method, Notification, ProtocolVersion},
 };

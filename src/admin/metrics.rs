@@ -47,7 +47,9 @@ fn page(scope: &Scope) -> String {
     if let Some(first) = whole {
         process(&mut page, &first.process);
     }
-    sessions(&mut page, &named().collect::<Vec<_>>());
+    let instances: Vec<_> = named().collect();
+    sessions(&mut page, &instances);
+    held(&mut page, &instances);
     let mut counters: Vec<_> = named().map(|(name, own)| (name, &own.state.counters)).collect();
     streams(&mut page, &counters);
     if let Some(first) = whole {
@@ -67,6 +69,10 @@ fn process(page: &mut Page, process: &Process) {
     page.single("mcp_echo_connections_open", Gauge, "Open connections.", open);
     let help = "Log lines that were dropped because the writer could not keep up.";
     page.single("mcp_echo_log_lines_dropped_total", Counter, help, process.log.dropped_lines());
+    let help = "What all clients make the process hold, in bytes.";
+    page.single("mcp_echo_process_memory_booked_bytes", Gauge, help, process.budget.booked());
+    let help = "The most that they may make it hold (memory.max_bytes).";
+    page.single("mcp_echo_process_memory_limit_bytes", Gauge, help, process.budget.limit());
     let help = "When the process started, in seconds since 1970.";
     let started = process.clock.time(Moment::from_millis(0)).as_duration().as_secs_f64();
     page.single("process_start_time_seconds", Gauge, help, started);
@@ -122,12 +128,12 @@ fn sessions(page: &mut Page, instances: &[(&'static str, &Instance)]) {
     for (name, counts) in &counts {
         family.sample(&[(INSTANCE, name)], counts.refused);
     }
-    let help = "What live sessions stored, keys and values, in bytes.";
+    let help = "What live sessions hold, keys, values and last echoes, in bytes.";
     let mut family = page.family("mcp_echo_session_data_bytes", Gauge, help);
     for (name, counts) in &counts {
         family.sample(&[(INSTANCE, name)], counts.data_bytes);
     }
-    let help = "What streams keep to be resumed, in bytes.";
+    let help = "Events that are unread or kept to be resumed, in bytes.";
     let mut family = page.family("mcp_echo_replay_bytes", Gauge, help);
     for (name, own) in instances {
         family.sample(&[(INSTANCE, name)], own.state.replay.kept());
@@ -139,6 +145,64 @@ fn sessions(page: &mut Page, instances: &[(&'static str, &Instance)]) {
         for stage in Stage::ALL {
             let labels = [(INSTANCE, *name), ("status", stage.as_str())];
             family.sample(&labels, census[stage.index()]);
+        }
+    }
+}
+
+/// A family with one number an instance.
+type Family = (&'static str, Type, &'static str, fn(&Instance) -> u64);
+
+/// What clients make an instance hold, beside what has a family with more labels.
+const HELD: [Family; 9] = [
+    (
+        "mcp_echo_memory_booked_bytes",
+        Type::Gauge,
+        "What the clients of the instance make it hold, in bytes.",
+        |own| own.state.share.booked() as u64,
+    ),
+    (
+        "mcp_echo_memory_limit_bytes",
+        Type::Gauge,
+        "The most that they may make it hold (memory.max_instance_bytes).",
+        |own| own.state.share.limit() as u64,
+    ),
+    (
+        "mcp_echo_memory_refused_total",
+        Type::Counter,
+        "How often there was no room for what a client wanted.",
+        |own| own.state.share.refused(),
+    ),
+    ("mcp_echo_calls_open", Type::Gauge, "Calls under way that take time.", |own| {
+        own.state.calls.count()
+    }),
+    ("mcp_echo_questions_open", Type::Gauge, "Requests to clients that await a response.", |own| {
+        own.state.sessions.open_questions()
+    }),
+    ("mcp_echo_subscriptions_open", Type::Gauge, "Open subscriptions/listen.", |own| {
+        own.state.subscriptions.open()
+    }),
+    (
+        "mcp_echo_resource_subscriptions",
+        Type::Gauge,
+        "Resources that sessions have subscribed to, each counted for each session.",
+        |own| own.state.subscriptions.followed() as u64,
+    ),
+    (
+        "mcp_echo_ended_sessions_remembered",
+        Type::Gauge,
+        "Ended sessions of which it is remembered how they ended.",
+        |own| own.state.sessions.remembered() as u64,
+    ),
+    ("mcp_echo_recent_requests", Type::Gauge, "Requests that /debug remembers.", |own| {
+        own.state.requests.remembered() as u64
+    }),
+];
+
+fn held(page: &mut Page, instances: &[(&'static str, &Instance)]) {
+    for (name, kind, help, read) in HELD {
+        let mut family = page.family(name, kind, help);
+        for (instance, own) in instances {
+            family.sample(&[(INSTANCE, instance)], read(own));
         }
     }
 }

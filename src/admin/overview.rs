@@ -54,5 +54,8 @@ pub(super) fn counts(instance: &Instance) -> Value {
         "errors": errors,
         "open_streams": open_streams,
         "data_bytes": data_bytes,
+        "open_calls": instance.state.calls.count(),
+        "booked_bytes": instance.state.share.booked(),
+        "limit_bytes": instance.state.share.limit(),
     })
 }

@@ -11,7 +11,7 @@ pub(super) type Rule = (&'static str, bool, &'static str);
 
 /// The rules for what the ten instances share.
 pub(super) fn of_process(config: &Config) -> Vec<Rule> {
-    let Config { server, hosts, replica, http, admin, .. } = config;
+    let Config { server, hosts, replica, http, memory, admin, .. } = config;
     let host_names = |names: &[String]| names.iter().all(|name| is_host_name(name));
     let token = admin.token.expose();
     let tag = replica.tag().err();
@@ -36,6 +36,16 @@ pub(super) fn of_process(config: &Config) -> Vec<Rule> {
             "replica.name",
             replica.name.bytes().all(|byte| byte.is_ascii_graphic()),
             "must be visible ASCII, since it is sent as a header",
+        ),
+        (
+            "memory.max_instance_bytes",
+            memory.max_instance_bytes >= 16 << 20,
+            "must be at least 16777216 (16 MiB)",
+        ),
+        (
+            "memory.max_bytes",
+            memory.max_bytes >= memory.max_instance_bytes,
+            "must be at least memory.max_instance_bytes",
         ),
         ("http.max_connections", http.max_connections >= 1, "must be at least 1"),
         ("http.max_body_bytes", http.max_body_bytes >= 1024, "must be at least 1024"),

@@ -1,7 +1,8 @@
 //! The headers of a POST that say how to read its body and how to answer, and the reading.
 //!
 //! Owns the rules for `Content-Type`, `Accept` and `Content-Length`, the size limit and the deadline.
-//! Trap: a chunked body has no `Content-Length`, so the limit is also checked while reading.
+//! Traps: a chunked body has no `Content-Length`, so the limit is also checked while reading. Only what has come takes
+//! room: a client may announce a body and never send it.
 
 use std::{pin::pin, task::Poll, time::Duration};
 
@@ -12,6 +13,7 @@ use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 
 use crate::{
+    budget::NoRoom,
     failure::Failure,
     wire::{Single, headers::single},
 };
@@ -107,19 +109,23 @@ pub(crate) fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
     (json && utf8).then_some(()).ok_or(Failure::UnsupportedMediaType)
 }
 
-/// Reads at most `limit` bytes within `deadline`.
+/// A body of so many bytes has room in what its request takes anyway.
+const SMALL: usize = 1024;
+
+/// Reads at most `limit` bytes within `deadline`. `book` is asked for room for what has come.
 pub(crate) async fn read(
     headers: &HeaderMap,
     body: Body,
     limit: usize,
     deadline: Duration,
+    book: impl Fn(usize) -> Result<(), NoRoom>,
 ) -> Result<Bytes, Failure> {
     let declared =
         headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if declared.is_some_and(|length: u64| length > limit as u64) {
         return Err(Failure::BodyTooLarge { limit });
     }
-    let mut reading = pin!(gather(body, limit));
+    let mut reading = pin!(gather(body, limit, book));
     // Most bodies have arrived with their head, and need no timer.
     if let Poll::Ready(read) = poll!(reading.as_mut()) {
         return read;
@@ -128,13 +134,20 @@ pub(crate) async fn read(
 }
 
 /// The whole body. It is copied only if it arrived in several frames.
-async fn gather(mut body: Body, limit: usize) -> Result<Bytes, Failure> {
+async fn gather(
+    mut body: Body,
+    limit: usize,
+    book: impl Fn(usize) -> Result<(), NoRoom>,
+) -> Result<Bytes, Failure> {
     let (mut first, mut joined) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = body.frame().await {
         // Trailers are ignored.
         let Ok(data) = frame.map_err(|_| Failure::BodyBroken)?.into_data() else { continue };
         if first.len().max(joined.len()) + data.len() > limit {
             return Err(Failure::BodyTooLarge { limit });
+        }
+        if data.len() > SMALL || !first.is_empty() {
+            book(data.len())?;
         }
         if first.is_empty() {
             first = data;

@@ -13,19 +13,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     dispatch::{no_session, require},
-    exchange::Exchange,
+    exchange::{Exchange, refuse_in_band},
 };
 use crate::{
+    budget::NoRoom,
     failure::Failure,
     lifecycle::outcome_of,
     observe::{RequestOutcome, RequestRecord},
     session::{Change, EventLog, NotCommitted, NotLoaded, Record, Unavailable, Want},
-    tenant::Instance,
+    tenant::{Inbound, Instance},
     tools::{
         Arguments, BadArguments, CallContext, ClientFacts, HANDLE, Operation, Outcome, Prepared,
         Step, Tool,
     },
-    wire::{Inputs, NamedParams, Object, OwnedId, Params, Raw, ToolResult, inputs},
+    wire::{Inputs, NamedParams, Object, OwnedId, Params, Raw, Text, ToolResult, inputs},
 };
 
 /// A call whose tool exists, with its arguments still unread.
@@ -35,15 +36,17 @@ pub(super) struct ToolCall<'a> {
     pub(super) arguments: Option<Raw<'a>>,
 }
 
-/// A [`ToolCall`] that outlives the request body, to be prepared again with the client's answers.
+/// A [`ToolCall`] that outlives its request, to be prepared again with the client's answers.
 pub(super) struct OwnedCall {
     tool: &'static Tool,
-    arguments: Option<Box<str>>,
+    /// A part of the body.
+    arguments: Option<Text>,
 }
 
 impl OwnedCall {
     pub(super) fn get(&self) -> ToolCall<'_> {
-        ToolCall { tool: self.tool, arguments: self.arguments.as_deref().map(Raw::again) }
+        let arguments = self.arguments.as_ref().map(|text| Raw::again(text.as_str()));
+        ToolCall { tool: self.tool, arguments }
     }
 }
 
@@ -62,8 +65,9 @@ impl<'a> ToolCall<'a> {
         }
     }
 
-    pub(super) fn to_owned(self) -> OwnedCall {
-        OwnedCall { tool: self.tool, arguments: self.arguments.map(|raw| raw.get().into()) }
+    pub(super) fn to_owned(self, inbound: &Inbound) -> OwnedCall {
+        let arguments = self.arguments.map(|raw| Text::of(&inbound.body, raw.get().into()));
+        OwnedCall { tool: self.tool, arguments }
     }
 
     /// Reads the arguments. The second value is the session handle among them.
@@ -73,7 +77,8 @@ impl<'a> ToolCall<'a> {
         inputs: &Inputs,
     ) -> Result<(Prepared, Option<String>), BadArguments> {
         let limits = &exchange.policy().tools;
-        let mut arguments = Arguments::read(self.tool.name, self.arguments, limits, inputs)?;
+        let body = &exchange.inbound.body;
+        let mut arguments = Arguments::read(self.tool.name, self.arguments, body, limits, inputs)?;
         let handle = match self.tool.stateful {
             true => arguments.optional_string(HANDLE.0)?.map(Cow::into_owned),
             false => None,
@@ -99,7 +104,7 @@ pub(super) trait Front {
     async fn own_session(&mut self, client: &mut ClientFacts) -> Result<Option<Record>, Failure>;
 
     /// The stream for what is sent before the answer; `None` if the answer is one document.
-    fn stream(&self, tool: &Tool, prepared: &Prepared) -> Option<Arc<EventLog>>;
+    fn stream(&self, tool: &Tool, prepared: &Prepared) -> Result<Option<Arc<EventLog>>, Failure>;
 }
 
 /// A call that is ready to run.
@@ -133,7 +138,7 @@ pub(super) async fn begin<'a>(
             Err(result) => prepared = answered(result),
         }
     }
-    let stream = front.stream(call.tool, &prepared);
+    let stream = front.stream(call.tool, &prepared)?;
     let exchange = front.exchange();
     let (instance, inbound) = (Arc::clone(exchange.instance()), Arc::clone(exchange.inbound));
     Ok(Call { call, prepared, context: CallContext { instance, session, inbound, client, stream } })
@@ -231,6 +236,7 @@ async fn operate(
             let happened = no_session(&context.instance, &id, gone).what_happened();
             ToolResult::error(format!("{happened}, while the call was under way")).into()
         }
+        Err(NotCommitted::NoRoom) => Outcome::Failed(NoRoom.into()),
         Err(NotCommitted::Unavailable) => Outcome::Failed(Unavailable.into()),
     }
 }
@@ -251,7 +257,10 @@ pub(super) async fn commit_if_live(
     change: Change<'_>,
 ) -> Result<(), Unavailable> {
     match commit(instance, session, change).await {
-        Ok(_) | Err(NotCommitted::Gone(_) | NotCommitted::Quota(_)) => Ok(()),
+        // Neither the count of a call nor a handshake takes room.
+        Ok(_) | Err(NotCommitted::Gone(_) | NotCommitted::Quota(_) | NotCommitted::NoRoom) => {
+            Ok(())
+        }
         Err(NotCommitted::Unavailable) => Err(Unavailable),
     }
 }
@@ -278,14 +287,22 @@ pub(super) fn answer_on_stream(
     id: OwnedId,
     work: impl Future<Output = Option<Bytes>> + Send + 'static,
 ) {
-    let (inbound, era) = (Arc::clone(exchange.inbound), exchange.era);
+    let (endpoint, inbound) = (Arc::clone(exchange.endpoint), Arc::clone(exchange.inbound));
+    let (forms, era) = (exchange.forms, exchange.era);
     exchange.instance().process.lifecycle.spawn(async move {
         let message = outcome_of(work).await.unwrap_or_else(|| {
             inbound.record.set_outcome(RequestOutcome::Internal);
             Some(Failure::Internal.to_message(Some(id.get()), era))
         });
         if let Some(message) = message {
-            log.send(&message).await;
+            let exchange = Exchange { endpoint: &endpoint, inbound: &inbound, forms, era };
+            match exchange.room_for(&message) {
+                Ok(()) => log.send(&message).await,
+                Err(failure) => {
+                    let message = refuse_in_band(&inbound.record, &failure, id.get(), era);
+                    log.send(&message).await;
+                }
+            }
         }
         log.finish();
     });

@@ -4,7 +4,7 @@
 //! its session and how the answer is sent is left to the era.
 //! Trap: `params` are parsed again for members that few requests have, so only if the first pass has seen one of them.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -17,8 +17,8 @@ use crate::{
     tenant::Instance,
     tools::{Outcome, resources},
     wire::{
-        Common, CompleteParams, Contents, Inputs, Meta, NamedParams, Nested, Object, Params,
-        PromptResult, Raw, Reference, UriParams,
+        Common, CompleteParams, Contents, Inputs, MAX_ID, Meta, NamedParams, Nested, Object,
+        Params, PromptResult, Raw, Reference, UriParams,
     },
 };
 
@@ -48,7 +48,11 @@ pub(super) fn common(params: &Params<'_>) -> Result<Common, Failure> {
 
 /// `progressToken`: requests progress notifications, and is repeated in each (schema `ProgressToken`).
 pub(super) fn progress_token(meta: Option<&Meta<'_>>) -> Result<Option<Value>, Failure> {
-    let token = meta.and_then(|meta| meta.progress_token).map(Raw::value);
+    let raw = meta.and_then(|meta| meta.progress_token);
+    if raw.is_some_and(|raw| raw.get().len() > MAX_ID) {
+        return invalid(format!("\"progressToken\" must not be longer than {MAX_ID} bytes"));
+    }
+    let token = raw.map(Raw::value);
     let whole = |token: &Value| token.as_f64().is_some_and(|number| number.fract() == 0.0);
     match token.as_ref().is_none_or(|token| token.is_string() || whole(token)) {
         true => Ok(token),
@@ -62,13 +66,31 @@ pub(super) fn no_session(instance: &Instance, id: &str, gone: Gone) -> NoSession
     NoSession { gone, minted_by, served_by: instance.here() }
 }
 
+/// The URI that `params` must name.
+pub(super) fn uri(params: Option<Raw<'_>>) -> Result<Cow<'_, str>, Failure> {
+    let UriParams { uri } = require(params, "\"uri\"")?;
+    check_uri(&uri)?;
+    Ok(uri)
+}
+
+/// A URI has a length that can be kept and repeated.
+pub(super) fn check_uri(uri: &str) -> Result<(), Failure> {
+    match uri.len() > MAX_URI {
+        true => invalid(format!("a URI must not be longer than {MAX_URI} bytes")),
+        false => Ok(()),
+    }
+}
+
+/// The longest URI. Bytes.
+const MAX_URI: usize = 4096;
+
 /// `resources/read`
 pub(super) async fn read_resource(
     instance: &Instance,
     params: Option<Raw<'_>>,
     caller: Caller,
 ) -> Result<Contents, Failure> {
-    let UriParams { uri } = require(params, "\"uri\"")?;
+    let uri = uri(params)?;
     let contents = resources::read(instance, &uri, caller).await?;
     contents.ok_or_else(|| Failure::ResourceNotFound(uri.into_owned()))
 }

@@ -18,11 +18,16 @@ use crate::{
     failure::Failure,
     http::body::AnswerForms,
     id::SessionId,
-    observe::{RequestRecord, StreamKind},
+    observe::{Open, RequestRecord, StreamKind},
     session::{EventLog, EventStream, SessionStore},
     tenant::{Inbound, Instance},
     wire::{ACCEL_BUFFERING_HEADER, Era, Id, SESSION_HEADER, sse},
 };
+
+/// What a request takes while it is under way, beside its head and body. Bytes.
+pub(super) const REQUEST_BYTES: usize = 8 * 1024;
+/// How often a body is there at the most: itself, what a tool keeps of it, and twice in the answer.
+pub(super) const BODY_TIMES: usize = 4;
 
 /// A request, the endpoint that answers it, and the forms of answer that its client accepts.
 #[derive(Clone, Copy, Debug)]
@@ -74,11 +79,28 @@ impl<'a> Exchange<'a> {
     }
 
     /// A complete answer, in the form that the client accepts.
-    pub(super) fn whole(&self, message: Bytes) -> Reply {
-        match self.wants_events() {
+    pub(super) fn whole(&self, message: Bytes) -> Result<Reply, Failure> {
+        self.room_for(&message)?;
+        Ok(match self.wants_events() {
             true => Reply::Events(sse::frame(&message, None)),
             false => Reply::Json(message),
+        })
+    }
+
+    /// Books an answer that is larger than what its request has been given room for.
+    pub(super) fn room_for(&self, answer: &Bytes) -> Result<(), Failure> {
+        let given = REQUEST_BYTES + self.inbound.body.len() * (BODY_TIMES - 1);
+        match answer.len() > given {
+            true => Ok(self.inbound.record.book(&self.instance().state.share, answer.len())?),
+            false => Ok(()),
         }
+    }
+
+    /// Counts a call that takes time as under way until the guard is dropped.
+    pub(super) fn begin_call(&self) -> Result<Open, Failure> {
+        let limit = self.policy().tools.max_calls;
+        let open = self.instance().begin_call();
+        open.ok_or(Failure::TooManyCalls { limit, key: "tools.max_calls" })
     }
 
     /// The stream of a call, from its first event. A draining server closes other streams at once, but lets calls finish.

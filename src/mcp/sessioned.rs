@@ -27,11 +27,11 @@ use super::{
 use crate::{
     failure::Failure,
     observe::RpcMethod,
-    session::{Change, EventLog, Record},
+    session::{Change, EventLog, Followed, MAX_SUBSCRIPTIONS, Record},
     tools::{Outcome, resources},
     wire::{
         CancelledParams, EnvelopeError, Era, Feature, Id, Inputs, LevelParams, ListParams, Message,
-        Method, Notification, Params, ProtocolVersion, Raw, UriParams, jsonrpc,
+        Method, Notification, Params, ProtocolVersion, Raw, jsonrpc,
     },
 };
 
@@ -92,8 +92,12 @@ impl<'a> Sessioned<'a> {
                     other => other?,
                 };
                 Ok(match started {
-                    Started::Done(message) => self.exchange.whole(message),
-                    Started::Later(work) => Reply::Json(self.detach(work).await?),
+                    Started::Done(message) => self.exchange.whole(message)?,
+                    Started::Later(work) => {
+                        let message = self.detach(work).await?;
+                        self.exchange.room_for(&message)?;
+                        Reply::Json(message)
+                    }
                     Started::Streaming(log) => self.exchange.follow(log, ()),
                 })
             }
@@ -166,7 +170,7 @@ impl<'a> Sessioned<'a> {
             return Ok(Reply::Accepted);
         }
         let array = self.detach(Box::pin(array_of(answers))).await?;
-        Ok(self.exchange.whole(array))
+        self.exchange.whole(array)
     }
 
     /// Whether a request may be part of a batch whose answers have this many bytes so far. Without a limit, a hundred
@@ -273,7 +277,7 @@ impl<'a> Sessioned<'a> {
             }
             Method::ResourcesSubscribe => self.subscribe(id, params).await,
             Method::ResourcesUnsubscribe => {
-                let UriParams { uri } = require(params, "\"uri\"")?;
+                let uri = dispatch::uri(params)?;
                 self.session().await?;
                 if let Some(conversation) = self.conversation_if_any() {
                     conversation.unsubscribe(&resources::canonical(&uri));
@@ -317,17 +321,23 @@ impl<'a> Sessioned<'a> {
     }
 
     async fn subscribe(&mut self, id: Id<'_>, params: Option<Raw<'_>>) -> Result<Started, Failure> {
-        let UriParams { uri } = require(params, "\"uri\"")?;
+        let uri = dispatch::uri(params)?;
         let instance = self.exchange.instance();
         if !resources::may_watch(instance, &uri, self.exchange.inbound.caller).await? {
             return Err(Failure::ResourceNotFound(uri.into_owned()));
         }
         let conversation = self.conversation().await?;
-        if !conversation.subscribe(&resources::canonical(&uri)) {
-            return invalid("the session has as many subscriptions as it may");
+        let subscriptions = &instance.state.subscriptions;
+        subscriptions.follow_lists(&conversation);
+        match subscriptions.follow(&conversation, &resources::canonical(&uri))? {
+            Followed::Yes => Ok(done(id, b"{}")),
+            Followed::TooMany => invalid(format!(
+                "the session has {MAX_SUBSCRIPTIONS} subscriptions, the most it may"
+            )),
+            Followed::Crowded => {
+                invalid("the resource has as many subscribers as it may; try again later")
+            }
         }
-        instance.state.subscriptions.add(&conversation);
-        Ok(done(id, b"{}"))
     }
 
     async fn prompt(&mut self, id: Id<'_>, params: Option<Raw<'_>>) -> Result<Started, Failure> {

@@ -102,7 +102,7 @@ impl<'a> Stateless<'a> {
         match method {
             Method::Discover => {
                 let discover = self.exchange.catalogue().discover();
-                Ok(self.exchange.whole(jsonrpc::success(id, discover)))
+                self.exchange.whole(jsonrpc::success(id, discover))
             }
             Method::ToolsList => self.list(id, List::Tools, params.raw),
             Method::PromptsList => self.list(id, List::Prompts, params.raw),
@@ -116,12 +116,12 @@ impl<'a> Stateless<'a> {
                     "ttlMs": RESOURCE_TTL_MS,
                     "cacheScope": "private",
                 });
-                Ok(self.complete(id, result.to_string().as_bytes()))
+                self.complete(id, result.to_string().as_bytes())
             }
             Method::PromptsGet => self.prompt(id, params, &client),
             Method::Complete => {
                 let result = dispatch::complete(&self.exchange, params.raw, None).await?;
-                Ok(self.complete(id, result.to_string().as_bytes()))
+                self.complete(id, result.to_string().as_bytes())
             }
             Method::Listen => {
                 if !self.exchange.forms.events {
@@ -147,10 +147,10 @@ impl<'a> Stateless<'a> {
     fn list(&self, id: Id<'_>, list: List, params: Option<Raw<'_>>) -> Result<Reply, Failure> {
         let ListParams { cursor } = read(params)?.unwrap_or_default();
         let page = self.exchange.catalogue().page(list, VERSION, cursor.as_deref())?;
-        Ok(self.exchange.whole(jsonrpc::success(id, page)))
+        self.exchange.whole(jsonrpc::success(id, page))
     }
 
-    fn complete(&self, id: Id<'_>, result: &[u8]) -> Reply {
+    fn complete(&self, id: Id<'_>, result: &[u8]) -> Result<Reply, Failure> {
         let result = self.exchange.catalogue().complete(result);
         self.exchange.whole(jsonrpc::success(id, &result))
     }

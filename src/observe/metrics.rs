@@ -138,8 +138,9 @@ impl StreamKind {
     }
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Gauge(Arc<AtomicU64>);
+/// How many of something there are now.
+#[derive(Clone, Debug, Default)]
+pub struct Gauge(Arc<AtomicU64>);
 
 /// Lowers its gauge when it is dropped.
 #[derive(Debug)]
@@ -152,7 +153,8 @@ impl Gauge {
         Open(Arc::clone(&self.0))
     }
 
-    pub(crate) fn count(&self) -> u64 {
+    /// How many there are.
+    pub fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -84,6 +84,10 @@ outcomes! {
         Unknown = "unknown";
         /// `session.capacity` sessions are live.
         Full = "full";
+        /// What clients make the server hold is as much as may be.
+        NoMemory = "no_memory";
+        /// As many calls are under way as may be.
+        TooManyCalls = "too_many_calls";
         Draining = "draining";
         StoreUnavailable = "store_unavailable";
         /// The session has `session.max_streams` streams open.

@@ -82,6 +82,11 @@ impl RequestLog {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many are remembered.
+    pub(crate) fn remembered(&self) -> usize {
+        self.last().kept.len()
+    }
+
     pub(crate) fn note(&self, request: CompletedRequest) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         if request.is_error() {

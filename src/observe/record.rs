@@ -2,13 +2,14 @@
 //!
 //! Owns [`RequestRecord`], its [`RequestId`] and its [`TraceId`]. Facts are names from closed sets, numbers and
 //! digests, so that nothing a client chose can grow the log or leak into it.
+//! It also holds what the request has booked of its instance's [`Share`], until the last who works for it is done.
 //! Trap: the layers and work that goes on after the answer share it. Of two values for one fact, the first counts.
 
 use std::{
     fmt,
     net::IpAddr,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -18,6 +19,7 @@ use http::HeaderValue;
 
 use super::outcome::RequestOutcome;
 use crate::{
+    budget::{Booking, NoRoom, Share},
     id::{Boot, InstanceId, ReplicaTag, SessionRef},
     wire::{Era, Method},
 };
@@ -179,6 +181,7 @@ pub struct RequestRecord {
     pub(crate) received: Instant,
     facts: Mutex<Facts>,
     bytes: AtomicU64,
+    booking: OnceLock<Booking>,
 }
 
 impl RequestRecord {
@@ -189,6 +192,7 @@ impl RequestRecord {
             received: Instant::now(),
             facts: Mutex::default(),
             bytes: AtomicU64::new(0),
+            booking: OnceLock::new(),
         }
     }
 
@@ -233,6 +237,11 @@ impl RequestRecord {
         if let Some(trace) = TraceId::parse(traceparent) {
             self.noted().trace.get_or_insert(trace);
         }
+    }
+
+    /// Books so many bytes of a share for as long as anyone works for this request.
+    pub(crate) fn book(&self, share: &Arc<Share>, bytes: usize) -> Result<(), NoRoom> {
+        self.booking.get_or_init(|| Booking::of(share)).add(bytes)
     }
 
     /// Counts bytes of the answer's body.

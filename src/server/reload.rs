@@ -53,6 +53,7 @@ impl Server {
         self.hosts.replace(stack::hosts(&config, &endpoints, &admin, &self.reloads));
         (self.endpoints, self.admin) = (endpoints, admin);
         self.settings = Arc::new(Settings::new(&self.process, &config.http));
+        self.process.budget.set_limit(config.memory.max_bytes);
         self.drain_time = config.shutdown.drain_seconds.get();
         self.limit.change(config.http.max_connections, &self.process.lifecycle);
         if let Some(source) = &mut self.source {

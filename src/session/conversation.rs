@@ -8,7 +8,8 @@
 //! is still live.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    any::Any,
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex},
 };
 
@@ -21,26 +22,39 @@ use super::{
     stream::{EventLog, ReplayBudget},
 };
 use crate::{
+    budget::{Booking, NoRoom, Share},
     id::SessionId,
+    observe::{Gauge, Open},
     wire::{Id, OwnedId},
 };
 
-/// Streams that one session can resume.
-const MAX_LOGS: usize = 16;
+/// Streams that one session can resume, beside those of calls that are under way and those that a GET reads.
+const MAX_ENDED_LOGS: usize = 16;
 /// Resources that one session can subscribe to.
-const MAX_SUBSCRIPTIONS: usize = 1000;
+pub(crate) const MAX_SUBSCRIPTIONS: usize = 1000;
+/// What a conversation takes by itself, and a subscription beside its URI; rounded up.
+const CONVERSATION_BYTES: usize = 512;
+const SUBSCRIPTION_BYTES: usize = 320;
 
 #[derive(Debug)]
 pub(super) struct Conversations {
     /// Cancelled when the process closes its event streams.
     closing: CancellationToken,
+    share: Arc<Share>,
     replay: Arc<ReplayBudget>,
+    questions: Gauge,
     open: Mutex<HashMap<SessionId, Arc<Conversation>>>,
 }
 
 impl Conversations {
-    pub(super) fn new(closing: &CancellationToken, replay: &Arc<ReplayBudget>) -> Self {
-        Self { closing: closing.clone(), replay: Arc::clone(replay), open: Mutex::default() }
+    pub(super) fn new(
+        closing: &CancellationToken,
+        share: &Arc<Share>,
+        replay: &Arc<ReplayBudget>,
+    ) -> Self {
+        let (share, replay) = (Arc::clone(share), Arc::clone(replay));
+        let (questions, open) = (Gauge::default(), Mutex::default());
+        Self { closing: closing.clone(), share, replay, questions, open }
     }
 
     pub(super) fn get(&self, id: SessionId) -> Option<Arc<Conversation>> {
@@ -49,7 +63,11 @@ impl Conversations {
 
     pub(super) fn get_or_begin(&self, id: SessionId) -> Arc<Conversation> {
         let begin = || {
+            let booking = Booking::of(&self.share);
+            booking.add_anyway(CONVERSATION_BYTES);
             Arc::new(Conversation {
+                booking,
+                questions: self.questions.clone(),
                 closed: self.closing.child_token(),
                 replay: Arc::clone(&self.replay),
                 state: Mutex::default(),
@@ -58,11 +76,20 @@ impl Conversations {
         Arc::clone(lock(&self.open).entry(id).or_insert_with(begin))
     }
 
+    /// Requests to clients that await a response.
+    pub(super) fn open_questions(&self) -> u64 {
+        self.questions.count()
+    }
+
     /// The session has ended.
     pub(super) fn end(&self, id: SessionId) {
         let ended = lock(&self.open).remove(&id);
         if let Some(conversation) = ended {
-            lock(&conversation.state).ended = true;
+            let mut state = lock(&conversation.state);
+            state.ended = true;
+            state.lists = None;
+            state.subscriptions.clear();
+            drop(state);
             conversation.closed.cancel();
         }
     }
@@ -71,6 +98,8 @@ impl Conversations {
 /// What is open for one session, shared by all requests that use it.
 #[derive(Debug)]
 pub struct Conversation {
+    booking: Booking,
+    questions: Gauge,
     closed: CancellationToken,
     replay: Arc<ReplayBudget>,
     state: Mutex<State>,
@@ -88,8 +117,23 @@ struct State {
     calls: Vec<(OwnedId, CancellationToken)>,
     next_request: u64,
     /// Requests to the client that await a response.
-    asked: HashMap<u64, oneshot::Sender<Option<Value>>>,
-    subscriptions: BTreeSet<Box<str>>,
+    asked: HashMap<u64, (oneshot::Sender<Option<Value>>, Open)>,
+    /// Resources that it is told of, each with its place among their listeners.
+    subscriptions: BTreeMap<Box<str>, Place>,
+    lists: Option<Place>,
+}
+
+/// A place among listeners, given up when it is dropped.
+type Place = Box<dyn Any + Send>;
+
+/// What came of a wish to be told of a resource's changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Followed {
+    Yes,
+    /// The session has [`MAX_SUBSCRIPTIONS`].
+    TooMany,
+    /// The resource has as many listeners as it may.
+    Crowded,
 }
 
 impl Conversation {
@@ -131,9 +175,10 @@ impl Conversation {
         lock(&self.state).logs.iter().find(|log| log.stream == Some(number)).cloned()
     }
 
-    /// A new stream for one call.
-    pub(crate) fn call_stream(&self) -> Arc<EventLog> {
-        lock(&self.state).new_log(&self.replay)
+    /// A new stream for one call; `None` if `limit` calls are under way.
+    pub(crate) fn call_stream(&self, limit: usize) -> Option<Arc<EventLog>> {
+        let mut state = lock(&self.state);
+        (state.calls.len() < limit).then(|| state.new_log(&self.replay))
     }
 
     /// Sends a message that belongs to no call on one standalone stream, because the same message must not go out on
@@ -145,22 +190,41 @@ impl Conversation {
         log.inspect(|log| log.push(message)).is_some()
     }
 
-    /// False if the session has too many subscriptions.
-    pub(crate) fn subscribe(&self, uri: &str) -> bool {
-        let subscriptions = &mut lock(&self.state).subscriptions;
-        let room = subscriptions.len() < MAX_SUBSCRIPTIONS || subscriptions.contains(uri);
-        if room {
-            subscriptions.insert(uri.into());
+    /// Takes the places among those who listen to lists, unless it has them.
+    pub(crate) fn follow_lists(&self, places: impl FnOnce() -> Place) {
+        let mut state = lock(&self.state);
+        if !state.ended {
+            state.lists.get_or_insert_with(places);
         }
-        room
+    }
+
+    /// Takes the place among those who listen to a resource, unless it has it.
+    pub(crate) fn subscribe(
+        &self,
+        uri: &str,
+        place: impl FnOnce() -> Option<Place>,
+    ) -> Result<Followed, NoRoom> {
+        let mut state = lock(&self.state);
+        if state.ended || state.subscriptions.contains_key(uri) {
+            return Ok(Followed::Yes);
+        }
+        if state.subscriptions.len() >= MAX_SUBSCRIPTIONS {
+            return Ok(Followed::TooMany);
+        }
+        let bytes = uri.len() * 2 + SUBSCRIPTION_BYTES;
+        self.booking.keep(bytes)?;
+        let Some(place) = place() else {
+            self.booking.remove(bytes);
+            return Ok(Followed::Crowded);
+        };
+        state.subscriptions.insert(uri.into(), place);
+        Ok(Followed::Yes)
     }
 
     pub(crate) fn unsubscribe(&self, uri: &str) {
-        lock(&self.state).subscriptions.remove(uri);
-    }
-
-    pub(crate) fn is_subscribed(&self, uri: &str) -> bool {
-        lock(&self.state).subscriptions.contains(uri)
+        if lock(&self.state).subscriptions.remove(uri).is_some() {
+            self.booking.remove(uri.len() * 2 + SUBSCRIPTION_BYTES);
+        }
     }
 
     /// An id for a request to the client, and the receiver of the result; of `None`, if the response is an error.
@@ -170,15 +234,15 @@ impl Conversation {
         state.next_request += 1;
         let id = state.next_request;
         // Forget requests whose sender has given up waiting.
-        state.asked.retain(|_, sender| !sender.is_closed());
-        state.asked.insert(id, sender);
+        state.asked.retain(|_, (sender, _)| !sender.is_closed());
+        state.asked.insert(id, (sender, self.questions.open()));
         (id, receiver)
     }
 
     /// Hands the client's response to whoever asked; one to no open request is ignored.
     pub(crate) fn answer(&self, id: u64, answer: Option<Value>) {
         let asked = lock(&self.state).asked.remove(&id);
-        if let Some(asker) = asked {
+        if let Some((asker, _)) = asked {
             // Fails if the asker has given up waiting.
             let _ = asker.send(answer);
         }
@@ -186,14 +250,23 @@ impl Conversation {
 
     /// Requests to the client that await a response.
     pub fn open_questions(&self) -> usize {
-        lock(&self.state).asked.values().filter(|sender| !sender.is_closed()).count()
+        lock(&self.state).asked.values().filter(|(sender, _)| !sender.is_closed()).count()
     }
 
-    /// Registers a running call, so that its client can cancel it.
-    pub(crate) fn begin_call(&self, id: Id<'_>) -> CancellationToken {
+    /// Registers a running call, so that its client can cancel it; `None` if `limit` are under way.
+    pub(crate) fn begin_call(&self, id: Id<'_>, limit: usize) -> Option<CancellationToken> {
+        let calls = &mut lock(&self.state).calls;
         let cancelled = CancellationToken::new();
-        lock(&self.state).calls.push((id.to_owned(), cancelled.clone()));
-        cancelled
+        let room = calls.len() < limit;
+        room.then(|| {
+            calls.push((id.to_owned(), cancelled.clone()));
+            cancelled
+        })
+    }
+
+    /// How many calls are under way.
+    pub fn open_calls(&self) -> usize {
+        lock(&self.state).calls.len()
     }
 
     pub(crate) fn end_call(&self, id: Id<'_>) {
@@ -208,17 +281,24 @@ impl Conversation {
 }
 
 impl State {
-    /// A new stream. With too many of them, the oldest without a reader is forgotten.
+    /// A new stream. With too many that could be given up, the oldest of the most dispensable is.
     fn new_log(&mut self, replay: &Arc<ReplayBudget>) -> Arc<EventLog> {
         self.next_stream += 1;
         let log = EventLog::resumable(self.next_stream, replay);
-        self.logs.push_back(Arc::clone(&log));
-        if self.logs.len() > MAX_LOGS {
-            let idle = self.logs.iter().position(|log| !log.has_reader()).unwrap_or(0);
-            if let Some(forgotten) = self.logs.remove(idle) {
-                self.standalone.retain(|log| !Arc::ptr_eq(log, &forgotten));
-            }
+        let standalone = |log| self.standalone.iter().any(|known| Arc::ptr_eq(known, log));
+        let ranks = self.logs.iter().enumerate();
+        let ranks =
+            ranks.filter_map(|(place, log)| Some((log.dispensable(standalone(log))?, place)));
+        let (count, first) = ranks.fold((0, None), |(count, first), rank| {
+            (count + 1, Some(first.map_or(rank, |first| rank.min(first))))
+        });
+        if count >= MAX_ENDED_LOGS
+            && let Some((_, place)) = first
+            && let Some(forgotten) = self.logs.remove(place)
+        {
+            self.standalone.retain(|log| !Arc::ptr_eq(log, &forgotten));
         }
+        self.logs.push_back(Arc::clone(&log));
         log
     }
 }

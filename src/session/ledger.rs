@@ -1,7 +1,7 @@
 //! What outlives a session: how many there were, and how the last ones ended.
 //!
 //! Owns the exact counts of one instance's sessions, by which a new one is admitted or refused, and the memory of recent
-//! ends, so that a 404 can say what became of a session.
+//! ends, so that a 404 can say what became of a session. What live sessions hold is booked here.
 //! Trap: the data of a session may be changed and the session ended at the same time, and the two sizes may arrive here
 //! in either order. So the sum of all data can be negative for a moment.
 
@@ -18,15 +18,19 @@ use super::{
     conversation::Conversations,
     id_hasher::BuildIdHasher,
     lock,
-    record::Head,
+    record::{Handshake, Head},
     store::{Counts, Gone},
 };
 use crate::{
+    budget::{NoRoom, Share},
     clock::Moment,
     id::{Caller, EndReason, MintedBy, SessionId},
     observe::{EventKind, Subject},
     process::Process,
 };
+
+/// What a live session takes without its data: its entry, its place in the cache and in the queue.
+const SESSION_BYTES: usize = 576;
 
 /// How many ends are remembered, and for how long.
 const REMEMBERED: usize = 10_000;
@@ -36,6 +40,7 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(3600);
 pub(super) struct Ledger {
     here: MintedBy,
     process: Arc<Process>,
+    share: Arc<Share>,
     conversations: Arc<Conversations>,
     /// All but `data_bytes`, which is counted apart so that a commit need not take this lock.
     counts: Mutex<Counts>,
@@ -61,11 +66,13 @@ impl Ledger {
     pub(super) fn new(
         here: MintedBy,
         process: &Arc<Process>,
+        share: &Arc<Share>,
         conversations: &Arc<Conversations>,
     ) -> Self {
         Self {
             here,
             process: Arc::clone(process),
+            share: Arc::clone(share),
             conversations: Arc::clone(conversations),
             counts: Mutex::default(),
             data_bytes: AtomicI64::new(0),
@@ -89,6 +96,16 @@ impl Ledger {
         room
     }
 
+    /// Books a session that is about to be created, with what its client says of itself.
+    pub(super) fn book(&self, handshake: &Handshake) -> Result<(), NoRoom> {
+        self.share.keep(SESSION_BYTES + handshake.bytes())
+    }
+
+    /// Books what a session is about to hold more.
+    pub(super) fn keep(&self, bytes: usize) -> Result<(), NoRoom> {
+        self.share.keep(bytes)
+    }
+
     /// The session that was admitted has not been created after all.
     pub(super) fn take_back(&self) {
         let mut counts = lock(&self.counts);
@@ -100,10 +117,13 @@ impl Ledger {
         lock(&self.counts).refused += 1;
     }
 
-    /// The data of a live session have grown by so many bytes.
+    /// What a live session holds has grown by so many bytes. More has been [kept](Self::keep) before.
     pub(super) fn add_data(&self, bytes: i64) {
         if bytes != 0 {
             self.data_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        if let Ok(less) = usize::try_from(-bytes) {
+            self.share.give_back(less);
         }
     }
 
@@ -121,6 +141,11 @@ impl Ledger {
         (guard, now)
     }
 
+    /// How many ends are remembered.
+    pub(super) fn remembered(&self) -> usize {
+        lock(&self.ended).order.len()
+    }
+
     /// How a session ended, if it was the caller's.
     pub(super) fn how_it_ended(&self, id: SessionId, caller: Caller) -> Option<Gone> {
         let end = self.ended().0.how.get(&id).copied()?;
@@ -136,6 +161,7 @@ impl Ledger {
     pub(super) fn note_end(&self, session: &Head, data_bytes: i64, reason: EndReason) {
         let Head { id, reference, owner, timeout, .. } = *session;
         self.add_data(-data_bytes);
+        self.share.give_back(SESSION_BYTES + session.handshake.bytes());
         let mut counts = lock(&self.counts);
         counts.live -= 1;
         counts.ended[reason.index()] += 1;

@@ -25,7 +25,6 @@
 use std::{
     cmp::Reverse,
     collections::HashMap,
-    mem,
     sync::{
         Arc, Mutex, Weak,
         atomic::{AtomicU64, Ordering},
@@ -38,21 +37,23 @@ use tokio::task::spawn_blocking;
 
 use super::{
     conversation::Conversations,
+    entry::{Entry, NotApplied},
     expiry::ExpiryQueue,
     id_hasher::BuildIdHasher,
     ledger::Ledger,
     lock,
-    record::{Change, Data, Handshake, Head, More, NO_DATA, QuotaExceeded, Record, Tally, Want},
+    record::{Change, Handshake, Head, Record, Want},
     search::{Found, Search},
     store::{Counts, Gone, NotCommitted, NotCreated},
 };
 use crate::{
+    budget::Share,
     clock::Moment,
     config::SessionConfig,
     id::{Caller, Elsewhere, EndReason, InstanceId, MintedBy, SessionId, SessionRef},
     observe::{EventKind, Subject},
     process::Process,
-    wire::{LogLevel, ProtocolVersion},
+    wire::ProtocolVersion,
 };
 
 /// By how much the cache's own time to idle is longer than the store's.
@@ -73,122 +74,8 @@ pub(super) struct MemoryStore {
     held: Mutex<HashMap<SessionId, (Arc<Entry>, usize)>>,
     ledger: Arc<Ledger>,
     queue: Mutex<ExpiryQueue<Entry>>,
-}
-
-/// A live session.
-#[derive(Debug)]
-struct Entry {
-    head: Arc<Head>,
-    touched: AtomicU64,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    ended: bool,
-    initialized: bool,
-    log_level: Option<LogLevel>,
-    tally: Tally,
-    data: Option<Arc<Data>>,
-    /// UTF-8, as bytes so that it can be overwritten in place.
-    last_echo: Option<Box<[u8]>>,
-}
-
-impl Entry {
-    fn touched(&self) -> Moment {
-        Moment::from_millis(self.touched.load(Ordering::Relaxed))
-    }
-
-    fn touch(&self, now: Moment) {
-        self.touched.store(now.as_millis(), Ordering::Relaxed);
-    }
-
-    fn due(&self) -> Moment {
-        self.head.due(self.touched())
-    }
-
-    fn record(self: &Arc<Self>, want: Want) -> Record {
-        lock(&self.state).record(self, want)
-    }
-
-    /// Ends the session, however many try at the same time; true for the one who did.
-    fn end(&self, ledger: &Ledger, reason: EndReason) -> bool {
-        let data_bytes = {
-            let mut state = lock(&self.state);
-            if mem::replace(&mut state.ended, true) {
-                return false;
-            }
-            state.data.as_ref().map_or(0, |data| signed(data.bytes()))
-        };
-        ledger.note_end(&self.head, data_bytes, reason);
-        true
-    }
-}
-
-impl State {
-    fn record(&self, entry: &Arc<Entry>, want: Want) -> Record {
-        let (data_keys, data_bytes) =
-            self.data.as_ref().map_or((0, 0), |data| (data.values().len(), data.bytes()));
-        Record {
-            head: Arc::clone(&entry.head),
-            touched: entry.touched(),
-            tally: self.tally,
-            initialized: self.initialized,
-            log_level: self.log_level.unwrap_or(LogLevel::Info),
-            data_keys,
-            data_bytes,
-            replaced: false,
-            more: match want {
-                Want::Nothing => More::Nothing,
-                Want::Data => More::Data(self.data.clone().unwrap_or_default()),
-                Want::Echo => More::Echo(self.last_echo()),
-            },
-            hint: Arc::<Entry>::downgrade(entry),
-        }
-    }
-
-    fn last_echo(&self) -> Option<Box<str>> {
-        self.last_echo.as_deref().map(|last| String::from_utf8_lossy(last).into())
-    }
-
-    /// Makes all of the change or none of it. Returns by how many bytes the data have grown, and whether a value was
-    /// replaced.
-    fn apply(
-        &mut self,
-        change: &Change<'_>,
-        quota: &SessionConfig,
-        now: impl FnOnce() -> Moment,
-    ) -> Result<(i64, bool), QuotaExceeded> {
-        let (mut grown, mut replaced) = (0, false);
-        // The data come first, because only they can be refused.
-        if let Some((key, value)) = change.set {
-            let data = self.data.as_deref().unwrap_or(&NO_DATA);
-            let needed = data.admit(key, value, quota)?;
-            grown = signed(needed) - signed(data.bytes());
-            // Copies the data if a record still holds them.
-            let data = Arc::make_mut(self.data.get_or_insert_default());
-            replaced = data.set(key, Arc::clone(value), needed);
-        }
-        if let Some(message) = change.echo {
-            match &mut self.last_echo {
-                // Reuse the buffer: with a million sessions, free and allocate are two more cache misses.
-                Some(last) if last.len() == message.len() => {
-                    last.copy_from_slice(message.as_bytes());
-                }
-                last => *last = Some(message.as_bytes().into()),
-            }
-        }
-        self.initialized |= change.initialized;
-        self.log_level = change.log_level.or(self.log_level);
-        if change.count {
-            self.tally.add(now());
-        }
-        Ok((grown, replaced))
-    }
-}
-
-fn signed(bytes: usize) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
+    /// How many had ended when the cache last released what was removed.
+    released: AtomicU64,
 }
 
 impl MemoryStore {
@@ -196,10 +83,11 @@ impl MemoryStore {
         instance: InstanceId,
         config: &SessionConfig,
         process: &Arc<Process>,
+        share: &Arc<Share>,
         conversations: &Arc<Conversations>,
     ) -> Self {
         let (here, timeout) = (process.minted_by(instance), config.timeout_seconds.get());
-        let ledger = Arc::new(Ledger::new(here, process, conversations));
+        let ledger = Arc::new(Ledger::new(here, process, share, conversations));
         let listener = {
             let ledger = Arc::clone(&ledger);
             move |_, entry: Arc<Entry>, cause| match cause {
@@ -224,6 +112,7 @@ impl MemoryStore {
             held: Mutex::default(),
             ledger,
             queue: Mutex::default(),
+            released: AtomicU64::new(0),
         }
     }
 
@@ -242,19 +131,14 @@ impl MemoryStore {
                 return Err(NotCreated::Full { capacity, retry_after_seconds });
             }
         }
-        let Ok(id) = SessionId::mint(self.here) else {
-            self.ledger.take_back();
-            return Err(NotCreated::NoEntropy);
-        };
+        let minted = SessionId::mint(self.here).map_err(|_| NotCreated::NoEntropy);
+        let booked = minted.and_then(|id| Ok(self.ledger.book(&handshake).map(|()| id)?));
+        let id = booked.inspect_err(|_| self.ledger.take_back())?;
         let now = self.process.clock.now();
         let timeout = handshake.timeout.map_or(self.timeout, |own| own.min(self.timeout));
         let reference = id.reference();
         let head = Arc::new(Head { id, reference, owner, handshake, created: now, timeout });
-        let entry = Arc::new(Entry {
-            head,
-            touched: AtomicU64::new(now.as_millis()),
-            state: Mutex::default(),
-        });
+        let entry = Arc::new(Entry::new(head, now));
         self.live.insert(id, Arc::clone(&entry));
         lock(&self.queue).file(entry.due(), &entry);
         tracing::debug!(
@@ -304,8 +188,12 @@ impl MemoryStore {
             drop(state);
             return Err(gone());
         }
-        let applied = state.apply(&change, quota, || self.process.clock.now());
-        let (grown, replaced) = applied.map_err(NotCommitted::Quota)?;
+        let (keep, now) = (|more| self.ledger.keep(more), || self.process.clock.now());
+        let (grown, replaced) =
+            state.apply(&change, quota, keep, now).map_err(|not| match not {
+                NotApplied::Quota(exceeded) => NotCommitted::Quota(exceeded),
+                NotApplied::NoRoom => NotCommitted::NoRoom,
+            })?;
         let record = Record { replaced, ..state.record(&entry, change.want) };
         drop(state);
         self.ledger.add_data(grown);
@@ -440,17 +328,24 @@ impl MemoryStore {
         self.ledger.counts()
     }
 
+    pub(super) fn remembered(&self) -> usize {
+        self.ledger.remembered()
+    }
+
     pub(super) async fn tick(self: &Arc<Self>) {
         let now = self.process.clock.now();
         for (entry, _) in lock(&self.held).values() {
             entry.touch(now);
         }
-        let live = self.counts().live;
+        let counts = self.counts();
         let (due, stale) = {
             let queue = lock(&self.queue);
-            (queue.has_due(now), queue.is_stale(live))
+            (queue.has_due(now), queue.is_stale(counts.live))
         };
-        if !due && !stale {
+        // The cache keeps what was removed until it is touched again.
+        let ended = counts.ended.iter().sum();
+        let unreleased = self.released.swap(ended, Ordering::Relaxed) != ended;
+        if !due && !stale && !unreleased {
             return;
         }
         let store = Arc::clone(self);
@@ -460,6 +355,7 @@ impl MemoryStore {
             while let Some(from) = bucket {
                 bucket = lock(&store.queue).sweep(from);
             }
+            store.live.run_pending_tasks();
         };
         let _ = spawn_blocking(work).await;
     }

@@ -82,11 +82,12 @@ impl Record {
         }
     }
 
-    /// The last message that was echoed, if [`Want::Echo`] asked for it and there was one.
-    pub fn last_echo(&self) -> Option<&str> {
+    /// The last message that was echoed, if [`Want::Echo`] asked for it.
+    pub fn last_echo(&self) -> LastEcho<&str> {
         match &self.more {
-            More::Echo(last) => last.as_deref(),
-            More::Nothing | More::Data(_) => None,
+            More::Echo(LastEcho::Kept(last)) => LastEcho::Kept(last),
+            More::Echo(LastEcho::TooLarge) => LastEcho::TooLarge,
+            More::Echo(LastEcho::None) | More::Nothing | More::Data(_) => LastEcho::None,
         }
     }
 }
@@ -96,7 +97,19 @@ impl Record {
 pub(super) enum More {
     Nothing,
     Data(Arc<Data>),
-    Echo(Option<Box<str>>),
+    Echo(LastEcho<Box<str>>),
+}
+
+/// The last message that was echoed in a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LastEcho<T> {
+    /// Nothing has been echoed.
+    #[default]
+    None,
+    /// This.
+    Kept(T),
+    /// It was larger than `session.max_data_bytes`, and is not kept.
+    TooLarge,
 }
 
 /// What a record is to hold beside what every record holds.
@@ -165,6 +178,15 @@ impl Handshake {
             label: None,
             timeout: None,
         }
+    }
+}
+
+impl Handshake {
+    /// The texts that the client chose.
+    pub(super) fn bytes(&self) -> usize {
+        let client =
+            self.client.as_ref().map_or(0, |client| client.name.len() + client.version.len());
+        client + self.label.as_ref().map_or(0, |label| label.len())
     }
 }
 

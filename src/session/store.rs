@@ -23,6 +23,7 @@ use super::{
     stream::ReplayBudget,
 };
 use crate::{
+    budget::{NoRoom, Share},
     config::SessionConfig,
     id::{Caller, EndReason, InstanceId, MintedBy, SessionId, SessionRef},
     process::Process,
@@ -87,6 +88,9 @@ pub enum NotCreated {
     /// The process is stopping.
     #[error("the server is shutting down")]
     Draining,
+    /// There is no room for it.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// The operating system gave no random bytes.
     #[error("no random bytes for a session id")]
     NoEntropy,
@@ -116,6 +120,8 @@ pub enum NotCommitted {
     Gone(Gone),
     /// Its data would be too large.
     Quota(QuotaExceeded),
+    /// There is no room for it.
+    NoRoom,
     /// See [`Unavailable`].
     Unavailable,
 }
@@ -131,24 +137,28 @@ pub struct Counts {
     pub ended: [u64; EndReason::ALL.len()],
     /// Not created, because the instance was full or draining.
     pub refused: u64,
-    /// Keys and values that live sessions hold.
+    /// What live sessions hold: keys, values and last echoes.
     pub data_bytes: u64,
 }
 
 impl SessionStore {
-    /// A store in the memory of this process. What its sessions' streams keep to be resumed is limited by `replay`.
+    /// A store in the memory of this process. What its sessions hold is booked on `share`; what their streams keep to be
+    /// resumed is limited by `replay`.
     pub fn in_memory(
         id: InstanceId,
         config: &SessionConfig,
         process: &Arc<Process>,
+        share: &Arc<Share>,
         replay: &Arc<ReplayBudget>,
     ) -> Self {
-        let conversations = Arc::new(Conversations::new(process.lifecycle.closing(), replay));
+        let conversations =
+            Arc::new(Conversations::new(process.lifecycle.closing(), share, replay));
         Self {
             backend: Backend::Memory(Arc::new(MemoryStore::new(
                 id,
                 config,
                 process,
+                share,
                 &conversations,
             ))),
             conversations,
@@ -227,6 +237,11 @@ impl SessionStore {
         self.conversations.get(id)
     }
 
+    /// Requests to clients that await a response, of all sessions.
+    pub fn open_questions(&self) -> u64 {
+        self.conversations.open_questions()
+    }
+
     /// Ends a session; false if it was not live.
     pub async fn end(&self, id: SessionId, reason: EndReason) -> Result<bool, Unavailable> {
         match self.reach()? {
@@ -269,6 +284,13 @@ impl SessionStore {
     pub fn counts(&self) -> Counts {
         match &self.backend {
             Backend::Memory(store) => store.counts(),
+        }
+    }
+
+    /// How many ends are remembered, to say what became of a session.
+    pub fn remembered(&self) -> usize {
+        match &self.backend {
+            Backend::Memory(store) => store.remembered(),
         }
     }
 

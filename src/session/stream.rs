@@ -3,7 +3,8 @@
 //! Owns [`EventLog`], which keeps events as frames that are encoded once, and [`EventStream`], the body with its
 //! keep-alive comments. A log outlives its reader, which is what makes a stream resumable; a log without event ids drops
 //! what was read. Every log is bounded: a writer that can wait waits for a slow reader, one that cannot disconnects it.
-//! Together the logs of an instance keep what their [`ReplayBudget`] allows.
+//! Together the logs of an instance keep what their [`ReplayBudget`] allows, and what they hold is booked on its
+//! [`Share`].
 //! Trap: a client that has gone away is noticed only when its body is dropped. What must happen then is done by a guard
 //! inside the body.
 
@@ -29,26 +30,34 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::lock;
-use crate::wire::sse;
+use crate::{budget::Share, wire::sse};
 
 /// What a log keeps.
 const MAX_FRAMES: usize = 256;
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Unread frames from which on a writer waits.
 const HIGH_WATER: usize = 32;
+/// Unread frames that a reader may be behind where there is no room.
+const LOW_WATER: usize = 8;
+/// What a log takes beside its frames, and a frame beside its bytes; rounded up.
+const LOG_BYTES: usize = 512;
+const FRAME_BYTES: usize = 64;
 
 /// How many bytes the logs of one instance may keep together, so that streams can be resumed. When they keep more, a log
-/// that is written or read drops what was read; while it has no reader, all but its last event.
+/// that is written or read drops what was read; while it has no reader, all but its last event. Where the share itself is
+/// full, a reader that is far behind is disconnected.
 #[derive(Debug)]
 pub struct ReplayBudget {
     limit: AtomicUsize,
     kept: AtomicUsize,
+    share: Arc<Share>,
 }
 
 impl ReplayBudget {
-    /// A budget of `limit` bytes.
-    pub fn of(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit: AtomicUsize::new(limit), kept: AtomicUsize::new(0) })
+    /// A budget of `limit` bytes, which are booked on `share` as well.
+    pub fn of(limit: usize, share: &Arc<Share>) -> Arc<Self> {
+        let share = Arc::clone(share);
+        Arc::new(Self { limit: AtomicUsize::new(limit), kept: AtomicUsize::new(0), share })
     }
 
     pub(crate) fn set_limit(&self, limit: usize) {
@@ -61,7 +70,17 @@ impl ReplayBudget {
     }
 
     fn is_spent(&self) -> bool {
-        self.kept() > self.limit.load(Ordering::Relaxed)
+        self.kept() > self.limit.load(Ordering::Relaxed) || self.share.is_full()
+    }
+
+    /// A log holds `now` bytes and no longer `before`.
+    fn correct(&self, before: usize, now: usize) {
+        self.kept.fetch_add(now, Ordering::Relaxed);
+        self.kept.fetch_sub(before, Ordering::Relaxed);
+        match now.checked_sub(before) {
+            Some(more) => self.share.book_anyway(more),
+            None => self.share.give_back(before - now),
+        }
     }
 }
 
@@ -70,7 +89,7 @@ impl ReplayBudget {
 pub(crate) struct EventLog {
     /// The stream's number in its session; `None` if it cannot be resumed.
     pub(super) stream: Option<u32>,
-    budget: Option<Arc<ReplayBudget>>,
+    budget: Arc<ReplayBudget>,
     state: Mutex<LogState>,
     /// Wakes writers that wait for a reader.
     room: Notify,
@@ -113,9 +132,13 @@ impl LogState {
 
     fn drop_first(&mut self) {
         if let Some(frame) = self.frames.pop_front() {
-            self.bytes -= frame.len();
+            self.bytes -= frame.len() + FRAME_BYTES;
             self.first += 1;
         }
+    }
+
+    fn unread(&self) -> usize {
+        self.frames.len().saturating_sub(self.position())
     }
 
     fn wake(&mut self) {
@@ -127,13 +150,18 @@ impl LogState {
 
 impl EventLog {
     /// A log whose events have no ids.
-    pub(crate) fn passing() -> Arc<Self> {
-        Arc::new(Self { stream: None, budget: None, state: Mutex::default(), room: Notify::new() })
+    pub(crate) fn passing(budget: &Arc<ReplayBudget>) -> Arc<Self> {
+        Self::new(None, budget)
     }
 
     /// A log that can be resumed: the ids of its events begin with `stream`.
     pub(super) fn resumable(stream: u32, budget: &Arc<ReplayBudget>) -> Arc<Self> {
-        let (stream, budget) = (Some(stream), Some(Arc::clone(budget)));
+        Self::new(Some(stream), budget)
+    }
+
+    fn new(stream: Option<u32>, budget: &Arc<ReplayBudget>) -> Arc<Self> {
+        let budget = Arc::clone(budget);
+        budget.share.book_anyway(LOG_BYTES);
         Arc::new(Self { stream, budget, state: Mutex::default(), room: Notify::new() })
     }
 
@@ -160,7 +188,7 @@ impl EventLog {
             return;
         }
         let before = state.bytes;
-        state.bytes += frame.len();
+        state.bytes += frame.len() + FRAME_BYTES;
         state.frames.push_back(frame);
         while state.frames.len() > MAX_FRAMES || (state.bytes > MAX_BYTES && state.frames.len() > 1)
         {
@@ -176,16 +204,18 @@ impl EventLog {
 
     /// Corrects the budget for a log that kept `before` bytes. If the budget is spent, drops what this log may drop.
     fn settle(&self, state: &mut LogState, before: usize) {
-        let Some(budget) = &self.budget else { return };
-        budget.kept.fetch_add(state.bytes, Ordering::Relaxed);
-        budget.kept.fetch_sub(before, Ordering::Relaxed);
+        let budget = &self.budget;
+        budget.correct(before, state.bytes);
+        if budget.share.is_full() && state.unread() > LOW_WATER {
+            state.reader = 0;
+        }
         while budget.is_spent()
             && state.frames.len() > 1
             && (state.first < state.cursor || state.reader == 0)
         {
             let before = state.bytes;
             state.drop_first();
-            budget.kept.fetch_sub(before - state.bytes, Ordering::Relaxed);
+            budget.correct(before, state.bytes);
         }
         state.cursor = state.cursor.max(state.first);
     }
@@ -224,6 +254,18 @@ impl EventLog {
 
     pub(super) fn has_reader(&self) -> bool {
         lock(&self.state).reader != 0
+    }
+
+    /// How readily it can be given up: first what was read to its end, then what has ended unread, then what a GET opened;
+    /// neither what has a reader nor the answer of a call that is still under way.
+    pub(super) fn dispensable(&self, standalone: bool) -> Option<u8> {
+        let state = lock(&self.state);
+        match (state.reader, state.finished, state.unread()) {
+            (0, true, 0) => Some(0),
+            (0, true, _) => Some(1),
+            (0, false, _) if standalone => Some(2),
+            _ => None,
+        }
     }
 
     /// Disconnects the reader, who may resume the stream.
@@ -283,9 +325,8 @@ impl EventLog {
 
 impl Drop for EventLog {
     fn drop(&mut self) {
-        if let Some(budget) = &self.budget {
-            budget.kept.fetch_sub(lock(&self.state).bytes, Ordering::Relaxed);
-        }
+        self.budget.correct(lock(&self.state).bytes, 0);
+        self.budget.share.give_back(LOG_BYTES);
     }
 }
 
@@ -380,6 +421,11 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::budget::Budget;
+
+    fn budget(limit: usize) -> Arc<ReplayBudget> {
+        ReplayBudget::of(limit, &Share::of(&Budget::of(1 << 30), 1 << 30))
+    }
 
     fn read(log: &Arc<EventLog>, after: Option<u64>) -> EventStream {
         let quiet = Duration::from_secs(60);
@@ -393,7 +439,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_of_any_size_waits_for_its_reader() {
-        let log = EventLog::resumable(1, &ReplayBudget::of(usize::MAX));
+        let log = EventLog::resumable(1, &budget(usize::MAX));
         log.prime(Duration::from_secs(1));
         let mut reader = read(&log, None);
         let large = vec![b'x'; MAX_BYTES + 1];
@@ -416,10 +462,10 @@ mod tests {
 
     #[tokio::test]
     async fn all_logs_together_keep_what_the_budget_allows() {
-        let budget = ReplayBudget::of(10_000);
+        let budget = budget(10_000);
         let logs: Vec<_> = (0..10).map(|number| EventLog::resumable(number, &budget)).collect();
         let message = [b'x'; 100];
-        let frame = sse::frame(&message, Some((0, 10))).len();
+        let frame = sse::frame(&message, Some((0, 10))).len() + FRAME_BYTES;
         // Read at once: all of it is kept only so that it can be read again.
         let mut readers: Vec<_> = logs.iter().map(|log| read(log, None)).collect();
         for _ in 0..50 {

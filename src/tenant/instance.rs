@@ -10,9 +10,10 @@ use ipnet::IpNet;
 
 use super::{auth::AuthMode, origins::Origins, subscriptions::Subscriptions, tasks::Tasks};
 use crate::{
+    budget::Share,
     config::{Config, Network, PolicyConfig},
     id::{InstanceId, MintedBy, SessionRef},
-    observe::{Counters, EventKind, Open, RequestLog, StreamKind, Subject},
+    observe::{Counters, EventKind, Gauge, Open, RequestLog, StreamKind, Subject},
     process::Process,
     session::{ReplayBudget, SessionStore},
     wire::Era,
@@ -40,6 +41,7 @@ pub(crate) struct Policy {
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) max_body_bytes: usize,
     pub(crate) body_timeout: Duration,
+    max_bytes: usize,
 }
 
 impl Policy {
@@ -51,6 +53,7 @@ impl Policy {
             trusted_proxies: config.http.trusted_proxies.iter().map(|Network(net)| *net).collect(),
             max_body_bytes: config.http.max_body_bytes,
             body_timeout: config.http.body_timeout_seconds.get(),
+            max_bytes: config.memory.max_instance_bytes,
             config: policy.clone(),
         })
     }
@@ -61,6 +64,8 @@ impl Policy {
 pub struct State {
     /// Its sessions.
     pub sessions: SessionStore,
+    /// What its clients can make it hold.
+    pub share: Arc<Share>,
     /// What its streams keep to be resumed.
     pub replay: Arc<ReplayBudget>,
     /// Who is notified of changes.
@@ -71,24 +76,31 @@ pub struct State {
     pub requests: RequestLog,
     /// Counts of its requests and streams.
     pub counters: Counters,
+    /// Calls under way that take time.
+    pub calls: Gauge,
 }
 
 impl State {
     fn new(id: InstanceId, config: &Config, policy: &PolicyConfig, process: &Arc<Process>) -> Self {
-        let replay = ReplayBudget::of(policy.stream.max_replay_bytes);
+        let share = Share::of(&process.budget, config.memory.max_instance_bytes);
+        let replay = ReplayBudget::of(policy.stream.max_replay_bytes, &share);
         let subscriptions = Arc::<Subscriptions>::default();
         Self {
-            sessions: SessionStore::in_memory(id, &policy.session, process, &replay),
+            sessions: SessionStore::in_memory(id, &policy.session, process, &share, &replay),
             replay,
-            tasks: Tasks::new(id, &policy.tasks, process, &subscriptions),
+            tasks: Tasks::new(id, &policy.tasks, process, &share, &subscriptions),
+            share,
             subscriptions,
             requests: RequestLog::new(config.admin.recent_requests),
             counters: Counters::default(),
+            calls: Gauge::default(),
         }
     }
 
     /// Applies the limits of another policy. What exceeds them already stays.
-    pub(crate) fn keep_to(&self, policy: &PolicyConfig) {
+    pub(crate) fn keep_to(&self, policy: &Policy) {
+        self.share.set_limit(policy.max_bytes);
+        let policy = &policy.config;
         self.sessions.set_capacity(policy.session.capacity);
         self.replay.set_limit(policy.stream.max_replay_bytes);
         self.tasks.set_limits(&policy.tasks);
@@ -127,6 +139,12 @@ impl Instance {
     /// Whether forwarding headers count that this peer sends.
     pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         self.policy.trusted_proxies.iter().any(|net| net.contains(&peer.to_canonical()))
+    }
+
+    /// Counts a call that takes time as under way until the guard is dropped; `None` if `tools.max_calls` are.
+    pub(crate) fn begin_call(&self) -> Option<Open> {
+        let open = self.state.calls.open();
+        (self.state.calls.count() <= self.policy.config.tools.max_calls).then_some(open)
     }
 
     /// Counts a stream as open until the guard is dropped, and notes an event at both ends. A subscription of the

@@ -1,17 +1,26 @@
 //! Who is notified when something changes.
 //!
-//! Owns one instance's list of listeners: open `subscriptions/listen` requests, and conversations of sessions. The
-//! references are weak: a listener ends with its request or its session, and is then forgotten.
+//! Owns one instance's listeners by topic: open `subscriptions/listen` requests, and conversations of sessions. The
+//! references are weak: a listener ends with its request or its session, and gives up its places then.
+//! Locks: a conversation takes a place while it is locked; the listeners are not locked while one is notified.
 //! Trap: publishing must not wait for a slow reader. A stream that is too far behind is disconnected.
 
-use std::sync::{Arc, Mutex, Weak};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, Weak},
+};
 
 use serde_json::{Value, json};
 
 use crate::{
-    session::{Conversation, EventLog, lock},
+    budget::NoRoom,
+    observe::{Gauge, Open},
+    session::{Conversation, EventLog, Followed, lock},
     wire::{Filter, META_SUBSCRIPTION, jsonrpc},
 };
+
+/// Listeners to one resource or task, in each era: a change must not cost more than that.
+const MAX_LISTENERS: usize = 1000;
 
 /// A change that clients can ask to be notified of.
 #[derive(Debug)]
@@ -44,13 +53,26 @@ impl Update {
         }
     }
 
-    fn is_wanted_by(&self, filter: &Filter) -> bool {
+    fn topic(&self) -> Topic {
         match self {
-            Self::Tools => filter.tools_list_changed,
-            Self::Prompts => filter.prompts_list_changed,
-            Self::Resource { uri } => filter.resource_subscriptions.contains(uri),
-            Self::Task { id, .. } => filter.task_ids.contains(id),
+            Self::Tools => Topic::Tools,
+            Self::Prompts => Topic::Prompts,
+            Self::Resource { uri } => Topic::Resource(uri.as_str().into()),
+            Self::Task { id, .. } => Topic::Task(id.as_str().into()),
         }
+    }
+}
+
+impl Filter {
+    fn topics(&self) -> impl Iterator<Item = Topic> {
+        // Of one that is named twice there is one place.
+        let resources: BTreeSet<_> = self.resource_subscriptions.iter().collect();
+        let tasks: BTreeSet<_> = self.task_ids.iter().collect();
+        let tools = self.tools_list_changed.then_some(Topic::Tools);
+        let prompts = self.prompts_list_changed.then_some(Topic::Prompts);
+        let resources = resources.into_iter().map(|uri| Topic::Resource(uri.as_str().into()));
+        let tasks = tasks.into_iter().map(|id| Topic::Task(id.as_str().into()));
+        tools.into_iter().chain(prompts).chain(resources).chain(tasks)
     }
 }
 
@@ -73,63 +95,157 @@ impl Subscription {
 /// Who is notified.
 #[derive(Debug, Default)]
 pub struct Subscriptions {
-    subscriptions: Mutex<Vec<Weak<Subscription>>>,
-    conversations: Mutex<Vec<Weak<Conversation>>>,
+    subscriptions: Arc<Topics<Subscription>>,
+    conversations: Arc<Topics<Conversation>>,
+    open: Gauge,
 }
 
-/// The listeners that are still there. The lock is released before they are notified.
-fn live<T>(listeners: &Mutex<Vec<Weak<T>>>) -> Vec<Arc<T>> {
-    lock(listeners).iter().filter_map(Weak::upgrade).collect()
+/// What someone can listen to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Topic {
+    Tools,
+    Prompts,
+    Resource(Box<str>),
+    Task(Box<str>),
+}
+
+/// Listeners by topic, so that a change costs as much as it has listeners, however many listen to something else.
+#[derive(Debug)]
+struct Topics<T>(Mutex<Listeners<T>>);
+
+#[derive(Debug)]
+struct Listeners<T> {
+    next: u64,
+    by_topic: HashMap<Topic, BTreeMap<u64, Weak<T>>>,
+}
+
+impl<T> Default for Topics<T> {
+    fn default() -> Self {
+        Self(Mutex::new(Listeners { next: 0, by_topic: HashMap::new() }))
+    }
+}
+
+impl<T> Topics<T> {
+    /// Adds a listener until the registration is dropped; `None` if the topic has [`MAX_LISTENERS`].
+    fn add(self: &Arc<Self>, topic: Topic, listener: &Arc<T>) -> Option<Registration<T>> {
+        let mut listeners = lock(&self.0);
+        let number = listeners.next;
+        let known = listeners.by_topic.entry(topic.clone()).or_default();
+        let is_list = matches!(topic, Topic::Tools | Topic::Prompts);
+        if known.len() >= MAX_LISTENERS && !is_list {
+            return None;
+        }
+        known.insert(number, Arc::downgrade(listener));
+        listeners.next += 1;
+        Some(Registration { topics: Arc::clone(self), topic, number })
+    }
+
+    /// Those of a topic. The lock is released before they are notified.
+    fn of(&self, topic: &Topic) -> Vec<Arc<T>> {
+        let listeners = lock(&self.0);
+        let known = listeners.by_topic.get(topic);
+        known.into_iter().flat_map(BTreeMap::values).filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// A listener's place, given up when it is dropped.
+#[derive(Debug)]
+struct Registration<T> {
+    topics: Arc<Topics<T>>,
+    topic: Topic,
+    number: u64,
+}
+
+impl<T> Drop for Registration<T> {
+    fn drop(&mut self) {
+        let by_topic = &mut lock(&self.topics.0).by_topic;
+        if let Some(known) = by_topic.get_mut(&self.topic) {
+            known.remove(&self.number);
+            if known.is_empty() {
+                by_topic.remove(&self.topic);
+            }
+        }
+    }
+}
+
+/// An open subscription's places.
+#[derive(Debug)]
+pub(crate) struct Subscribed {
+    _registrations: Vec<Registration<Subscription>>,
+    _open: Open,
+}
+
+/// Why there is no subscription: so many are open, of all or of one resource.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TooMany {
+    pub(crate) limit: usize,
+    pub(crate) of: &'static str,
 }
 
 impl Subscriptions {
-    /// Adds a subscription; false if `limit` are open. It ends when its last reference is dropped.
-    pub(crate) fn subscribe(&self, subscription: &Arc<Subscription>, limit: usize) -> bool {
-        let mut subscriptions = lock(&self.subscriptions);
-        subscriptions.retain(|known| known.strong_count() > 0);
-        if subscriptions.len() >= limit {
-            return false;
+    /// Adds a subscription until what is returned is dropped. At the most `limit` are open.
+    pub(crate) fn subscribe(
+        &self,
+        subscription: &Arc<Subscription>,
+        limit: usize,
+    ) -> Result<Subscribed, TooMany> {
+        let _open = self.open.open();
+        if self.open.count() > limit as u64 {
+            return Err(TooMany { limit, of: "stream.max_subscriptions" });
         }
-        subscriptions.push(Arc::downgrade(subscription));
-        true
+        let full = TooMany { limit: MAX_LISTENERS, of: "of one resource or task" };
+        let topics = subscription.filter.topics();
+        let registered =
+            topics.map(|topic| self.subscriptions.add(topic, subscription).ok_or(full));
+        Ok(Subscribed { _registrations: registered.collect::<Result<_, _>>()?, _open })
     }
 
-    /// Adds the conversation of a session that can be notified.
-    pub(crate) fn add(&self, conversation: &Arc<Conversation>) {
-        let mut conversations = lock(&self.conversations);
-        conversations.retain(|known| known.strong_count() > 0);
-        if !conversations.iter().any(|known| known.as_ptr() == Arc::as_ptr(conversation)) {
-            conversations.push(Arc::downgrade(conversation));
-        }
+    /// Tells a conversation of changes in the lists, as long as it lasts.
+    pub(crate) fn follow_lists(&self, conversation: &Arc<Conversation>) {
+        let lists = [Topic::Tools, Topic::Prompts];
+        conversation.follow_lists(|| {
+            Box::new(lists.map(|topic| self.conversations.add(topic, conversation)))
+        });
+    }
+
+    /// Tells a conversation of changes of a resource, until it ends or unsubscribes.
+    pub(crate) fn follow(
+        &self,
+        conversation: &Arc<Conversation>,
+        uri: &str,
+    ) -> Result<Followed, NoRoom> {
+        conversation.subscribe(uri, || {
+            let place = self.conversations.add(Topic::Resource(uri.into()), conversation)?;
+            Some(Box::new(place))
+        })
+    }
+
+    /// Resources that sessions have subscribed to, each counted for each session.
+    pub fn followed(&self) -> usize {
+        let listeners = lock(&self.conversations.0);
+        let resources = listeners.by_topic.iter();
+        let resources = resources.filter(|(topic, _)| matches!(topic, Topic::Resource(_)));
+        resources.map(|(_, known)| known.len()).sum()
     }
 
     /// How many subscriptions are open.
-    pub fn open(&self) -> usize {
-        live(&self.subscriptions).len()
+    pub fn open(&self) -> u64 {
+        self.open.count()
     }
 
     /// Notifies everyone who asked for it.
     pub(crate) fn publish(&self, update: &Update) {
-        for subscription in live(&self.subscriptions) {
-            if update.is_wanted_by(&subscription.filter) {
-                subscription.deliver(update.method(), update.params());
-            }
+        let topic = update.topic();
+        for subscription in self.subscriptions.of(&topic) {
+            subscription.deliver(update.method(), update.params());
         }
-        let conversations = live(&self.conversations);
+        let conversations = self.conversations.of(&topic);
         if conversations.is_empty() {
             return;
         }
         let message = jsonrpc::notification(update.method(), &update.params());
         for conversation in conversations {
-            let wanted = match update {
-                Update::Tools | Update::Prompts => true,
-                Update::Resource { uri } => conversation.is_subscribed(uri),
-                // No revision with sessions has tasks.
-                Update::Task { .. } => false,
-            };
-            if wanted {
-                conversation.notify(&message);
-            }
+            conversation.notify(&message);
         }
     }
 }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::subscriptions::{Subscriptions, Update};
 use crate::{
+    budget::{Booking, NoRoom, Share},
     clock::{Clock, Moment},
     config::TasksConfig,
     failure::Failure,
@@ -29,11 +30,15 @@ use crate::{
 /// How often a client should poll, in milliseconds.
 const POLL_INTERVAL_MS: u64 = 500;
 
+/// How much larger a value may be than its text: in a list of digits each takes two bytes, and as a value 32.
+const VALUE_TIMES: usize = 16;
+
 /// One instance's tasks.
 #[derive(Debug)]
 pub struct Tasks {
     instance: InstanceId,
     process: Arc<Process>,
+    share: Arc<Share>,
     subscriptions: Arc<Subscriptions>,
     limits: Mutex<TasksConfig>,
     tasks: Mutex<HashMap<String, Arc<Task>>>,
@@ -59,6 +64,8 @@ pub(crate) struct Task {
     created: Moment,
     ttl: Duration,
     subscriptions: Weak<Subscriptions>,
+    /// The client's answers and the result.
+    booking: Booking,
     state: Mutex<State>,
 }
 
@@ -138,11 +145,13 @@ impl Tasks {
         id: InstanceId,
         config: &TasksConfig,
         process: &Arc<Process>,
+        share: &Arc<Share>,
         subscriptions: &Arc<Subscriptions>,
     ) -> Self {
         Self {
             instance: id,
             process: Arc::clone(process),
+            share: Arc::clone(share),
             subscriptions: Arc::clone(subscriptions),
             limits: Mutex::new(config.clone()),
             tasks: Mutex::default(),
@@ -173,6 +182,7 @@ impl Tasks {
             created: now,
             ttl: ttl_seconds.get(),
             subscriptions: Arc::downgrade(&self.subscriptions),
+            booking: Booking::of(&self.share),
             state: Mutex::new(State {
                 status: Status::Working,
                 updated: now,
@@ -246,9 +256,11 @@ impl Task {
         }
     }
 
-    /// Ends the task with what the request would have returned.
-    pub(crate) fn complete(&self, result: Value) {
+    /// Ends the task with what the request would have returned, a result of so many bytes.
+    pub(crate) fn complete(&self, result: Value, bytes: usize) -> Result<(), NoRoom> {
+        self.booking.keep(bytes)?;
         self.enter(Status::Completed(result));
+        Ok(())
     }
 
     /// Ends the task with a JSON-RPC error.
@@ -334,12 +346,18 @@ impl Task {
         answers.await.unwrap_or_default()
     }
 
-    /// Takes answers, and ignores those to no question. The work goes on when the last question is answered.
-    pub(crate) fn update(&self, answers: &serde_json::Map<String, Value>) {
+    /// Takes answers, which came in a body of so many bytes, and ignores those to no question. The work goes on when the
+    /// last question is answered.
+    pub(crate) fn update(
+        &self,
+        answers: &serde_json::Map<String, Value>,
+        bytes: usize,
+    ) -> Result<(), NoRoom> {
+        self.booking.keep(bytes * VALUE_TIMES)?;
         let done = {
             let mut guard = lock(&self.state);
             let state = &mut *guard;
-            let Status::InputRequired(questions) = &mut state.status else { return };
+            let Status::InputRequired(questions) = &mut state.status else { return Ok(()) };
             questions.retain(|(key, own, _)| match answers.get(key).filter(|a| a.is_object()) {
                 Some(answer) => {
                     state.answers.insert((*own).to_owned(), answer.clone());
@@ -356,5 +374,6 @@ impl Task {
                 let _ = waiter.send(answers);
             }
         }
+        Ok(())
     }
 }

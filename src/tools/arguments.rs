@@ -6,6 +6,7 @@
 
 use std::{borrow::Cow, fmt};
 
+use bytes::Bytes;
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, MapAccess, Visitor},
@@ -13,7 +14,7 @@ use serde::{
 
 use crate::{
     config::ToolsConfig,
-    wire::{Inputs, Raw, json},
+    wire::{Inputs, Raw, Text, json},
 };
 
 /// What is wrong with an argument, and what to send instead.
@@ -27,6 +28,7 @@ pub struct BadArguments {
 pub(crate) struct Arguments<'a> {
     tool: &'static str,
     fields: Vec<(Cow<'a, str>, Raw<'a>)>,
+    body: &'a Bytes,
     pub(super) limits: &'a ToolsConfig,
     /// What the client has answered so far.
     pub(super) inputs: &'a Inputs,
@@ -37,6 +39,7 @@ impl<'a> Arguments<'a> {
     pub(crate) fn read(
         tool: &'static str,
         raw: Option<Raw<'a>>,
+        body: &'a Bytes,
         limits: &'a ToolsConfig,
         inputs: &'a Inputs,
     ) -> Result<Self, BadArguments> {
@@ -47,7 +50,7 @@ impl<'a> Arguments<'a> {
                 return Err(BadArguments { tool, problem });
             }
         };
-        Ok(Self { tool, fields, limits, inputs })
+        Ok(Self { tool, fields, body, limits, inputs })
     }
 
     /// Takes any JSON value.
@@ -58,6 +61,12 @@ impl<'a> Arguments<'a> {
     pub(super) fn string(&mut self, name: &str) -> Result<Cow<'a, str>, BadArguments> {
         let raw = self.any(name)?;
         self.parse(name, raw, "a string", |raw| raw.text())
+    }
+
+    /// Takes a string that may be long, without copying it out of the body.
+    pub(super) fn text(&mut self, name: &str) -> Result<Text, BadArguments> {
+        let text = self.string(name)?;
+        Ok(Text::of(self.body, text))
     }
 
     pub(crate) fn optional_string(
@@ -104,9 +113,17 @@ impl<'a> Arguments<'a> {
         BadArguments { tool: self.tool, problem }
     }
 
+    /// Takes the last of that name, and drops the others.
     fn take(&mut self, name: &str) -> Option<Raw<'a>> {
-        let position = self.fields.iter().position(|(field, _)| field == name)?;
-        Some(self.fields.swap_remove(position).1)
+        let mut taken = None;
+        self.fields.retain(|(field, raw)| {
+            let other = field != name;
+            if !other {
+                taken = Some(*raw);
+            }
+            other
+        });
+        taken
     }
 
     fn optional<T>(
@@ -149,18 +166,18 @@ fn kind(raw: Raw<'_>) -> &'static str {
     }
 }
 
-/// The members of an object in their order. If a name is repeated, the last value counts.
+/// The members of an object in their order. If a name is repeated, the last value counts: whoever looks for a name goes
+/// through all of them, for no name is compared with those before it.
 #[derive(Default)]
 pub(crate) struct Fields<'a>(pub(crate) Vec<(Cow<'a, str>, Raw<'a>)>);
 
 impl<'a> Fields<'a> {
-    /// A single pass over an object without repeated names; otherwise serde reads it again.
+    /// A single pass over an object that is plain; otherwise serde reads it again.
     pub(crate) fn read(object: Raw<'a>) -> Result<Self, serde_json::Error> {
         let mut fields: Vec<(Cow<'a, str>, Raw<'a>)> = Vec::new();
         let plain = json::members(object.get(), |name, raw| {
-            let new = !fields.iter().any(|(known, _)| known == name);
             fields.push((name.into(), raw));
-            new
+            true
         });
         if plain { Ok(Self(fields)) } else { serde_json::from_str(object.get()) }
     }
@@ -179,12 +196,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut fields: Vec<(Cow<'de, str>, Raw<'de>)> = Vec::new();
-                while let Some(Key(name)) = map.next_key()? {
-                    let value = map.next_value()?;
-                    match fields.iter_mut().find(|(known, _)| *known == name) {
-                        Some(field) => field.1 = value,
-                        None => fields.push((name, value)),
-                    }
+                while let Some((Key(name), value)) = map.next_entry()? {
+                    fields.push((name, value));
                 }
                 Ok(Fields(fields))
             }

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     clock::{Moment, Rfc3339},
     config::ToolsConfig,
-    session::{Change, Record, Want},
-    wire::{Json, ToolResult, model::write_string},
+    session::{Change, LastEcho, Record, Want},
+    wire::{Json, Text, ToolResult, model::write_string},
 };
 
 pub(super) const ECHO: Tool = Tool {
@@ -95,7 +95,7 @@ impl Format {
 }
 
 fn echo(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
-    let message = arguments.string("message")?.into_owned();
+    let message = arguments.text("message")?;
     let delay = arguments.optional_number("delay")?.unwrap_or(0.0);
     let format = match arguments.optional_string("format")?.as_deref() {
         None | Some("plain") => Format::Plain,
@@ -124,18 +124,19 @@ fn echo(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
 }
 
 struct Echo {
-    message: String,
+    message: Text,
     format: Format,
 }
 
 impl Operation for Echo {
     fn change(&self) -> Change<'_> {
-        Change { echo: Some(&self.message), ..Change::default() }
+        Change { echo: Some(self.message.as_str()), ..Change::default() }
     }
 
     fn answer(self: Box<Self>, context: &CallContext, session: Option<&Record>) -> ToolResult {
         let Self { message, format } = *self;
-        let structured = tracking(context, &message, format, session);
+        let message = message.as_str();
+        let structured = tracking(context, message, format, session);
         let text = match format {
             Format::Json => structured.get().to_owned(),
             Format::Markdown => match session {
@@ -145,7 +146,7 @@ impl Operation for Echo {
                 ),
                 None => format!("## Echo\n\n{message}\n"),
             },
-            Format::Plain => message,
+            Format::Plain => message.to_owned(),
         };
         ToolResult::new(text, structured)
     }
@@ -197,15 +198,20 @@ fn replay_last_echo(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArgume
     arguments.finish()?;
     Ok(Prepared::reading(Want::Echo, |_, session| {
         let Some(session) = session else { return needs_session() };
-        let message = session.last_echo();
-        let text = message
-            .unwrap_or("Nothing has been echoed in this session yet; call echo first.")
-            .to_owned();
+        let (message, text) = match session.last_echo() {
+            LastEcho::Kept(message) => (Some(message), message),
+            LastEcho::None => {
+                (None, "Nothing has been echoed in this session yet; call echo first.")
+            }
+            LastEcho::TooLarge => {
+                (None, "The last echo was larger than session.max_data_bytes, so it was not kept.")
+            }
+        };
         let structured = json!({
             "found": message.is_some(),
             "message": message,
             "session_id": session.head.id.to_string(),
         });
-        ToolResult::new(text, Json::composed(structured.to_string()))
+        ToolResult::new(text.to_owned(), Json::composed(structured.to_string()))
     }))
 }

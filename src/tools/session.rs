@@ -162,12 +162,16 @@ pub(super) const TOOLS: &[Tool] = &[
     },
 ];
 
+/// The longest key, in bytes. A resource's URI holds it, three times as long where it must be encoded.
+const MAX_KEY: usize = 1024;
+
 fn set_session_data(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
     let key = arguments.string("key")?.into_owned();
     let value = arguments.any("value")?;
     arguments.finish()?;
-    if key.is_empty() {
-        return Err(arguments.bad("the argument \"key\" must not be empty".to_owned()));
+    if !(1..=MAX_KEY).contains(&key.len()) {
+        let problem = format!("the argument \"key\" must have 1 to {MAX_KEY} bytes");
+        return Err(arguments.bad(problem));
     }
     // Parsing finds what the scan of the body lets pass and some client could not read: half a surrogate pair, a number
     // that is too large, nesting that is too deep.
@@ -258,6 +262,7 @@ fn create_session(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArgument
         let session = match created {
             Ok(session) => session,
             Err(NotCreated::Unavailable(error)) => return Outcome::Failed(error.into()),
+            Err(NotCreated::NoRoom(full)) => return Outcome::Failed(full.into()),
             Err(refused) => {
                 return ToolResult::error(format!("no session was created: {refused}")).into();
             }

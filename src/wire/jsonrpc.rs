@@ -21,6 +21,9 @@ pub(crate) const METHOD_NOT_FOUND: i32 = -32601;
 pub(crate) const INVALID_PARAMS: i32 = -32602;
 pub(crate) const INTERNAL_ERROR: i32 = -32603;
 
+/// The longest id of a request and the longest progress token, as JSON text. Each message of a stream repeats one. Bytes.
+pub(crate) const MAX_ID: usize = 1024;
+
 /// Most messages of a batch, which is held in memory whole.
 const MAX_BATCH: usize = 100;
 
@@ -221,6 +224,11 @@ impl<'a> Message<'a> {
 
         if jsonrpc.is_none_or(|raw| raw.get() != "\"2.0\"") {
             return refuse("the member \"jsonrpc\" must be \"2.0\"");
+        }
+        if raw_id.is_some_and(|raw| raw.get().len() > MAX_ID) {
+            let problem =
+                format!("the member \"id\" must not be longer than {MAX_ID} bytes").into();
+            return Err(EnvelopeError::NotAMessage { id: None, problem });
         }
         if raw_id.is_some() && id.is_none() {
             return refuse("the member \"id\" must be a string or an integer");

@@ -287,6 +287,9 @@ pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
     }
 }
 
+/// The longest structure that is shown indented as well. Bytes.
+const MAX_INDENTED: usize = 16 * 1024;
+
 /// One item of a result or a prompt. `data` is base64.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
@@ -363,12 +366,8 @@ impl ToolResult {
     /// content do not go through serde.
     pub(crate) fn write_members(&self, out: &mut Vec<u8>) {
         let Self { content, structured_content, is_error } = self;
-        let texts = content.iter().map(|item| match item {
-            Content::Text { text } => text.len(),
-            Content::Image { .. } | Content::Audio { .. } | Content::Resource { .. } => 0,
-        });
         // A large result is allocated once.
-        out.reserve(texts.sum::<usize>() + structured_content.as_ref().map_or(0, Json::len) + 128);
+        out.reserve(self.bytes() + 128);
         out.extend_from_slice(b"\"content\":[");
         for (position, item) in content.iter().enumerate() {
             if position > 0 {
@@ -416,11 +415,45 @@ impl ToolResult {
         }
     }
 
-    /// The same with indented JSON as its text.
+    /// The same with indented JSON as its text, if there is little of it.
     pub(crate) fn readable(structured: &impl Serialize) -> Self {
+        let result = Self::json(structured);
+        // Indenting what is deep would make it many times as long.
+        if result.structured_content.as_ref().is_none_or(|json| json.len() > MAX_INDENTED) {
+            return result;
+        }
         match serde_json::to_string_pretty(structured) {
-            Ok(text) => Self { content: vec![Content::text(text)], ..Self::json(structured) },
+            Ok(text) => Self { content: vec![Content::text(text)], ..result },
             Err(error) => Self::error(error.to_string()),
+        }
+    }
+
+    /// The length of all texts.
+    fn text_bytes(&self) -> usize {
+        let text = |item: &Content| match item {
+            Content::Text { text } => text.len(),
+            Content::Image { .. } | Content::Audio { .. } | Content::Resource { .. } => 0,
+        };
+        self.content.iter().map(text).sum()
+    }
+
+    fn structure_bytes(&self) -> usize {
+        self.structured_content.as_ref().map_or(0, Json::len)
+    }
+
+    /// What its texts and its structure take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.text_bytes() + self.structure_bytes()
+    }
+
+    /// This result, or an error if its text or its structure has more than so many bytes.
+    pub(crate) fn within(self, most: u64) -> Self {
+        let bytes = self.text_bytes().max(self.structure_bytes()) as u64;
+        match bytes > most {
+            false => self,
+            true => Self::error(format!(
+                "the answer would have {bytes} bytes, more than {most} (tools.max_response_bytes)"
+            )),
         }
     }
 

@@ -126,7 +126,7 @@ mod effect {
     use tokio::time::{sleep, timeout};
 
     use super::*;
-    use crate::support::{Connection, Request, TestServer, instance_host};
+    use crate::support::{Answer, Connection, Request, TestServer, instance_host};
 
     async fn with(name: &str, value: &str) -> TestServer {
         TestServer::start(&[(name, value)]).await
@@ -481,6 +481,41 @@ mod effect {
         let mut first = talk.request("GET").begin().await;
         first.head().await.expect_status(200);
         talk.request("GET").send().await.expect_error(409, -32000);
+    }
+
+    /// A call that is under way until its connection is closed, and the answer to another one.
+    async fn second_call(server: &TestServer) -> Answer {
+        let talk = server.session(0).await;
+        let slow = || talk.call("echo", json!({"message": "x", "delay": 30}));
+        let _first = slow().begin().await;
+        crate::support::eventually(|| server.instances[0].state.calls.count() == 1).await;
+        slow().send().await
+    }
+
+    #[tokio::test]
+    async fn session_max_calls() {
+        let server = with("MCP_ECHO_SESSION__MAX_CALLS", "1").await;
+        second_call(&server).await.expect_error(503, -32000);
+    }
+
+    #[tokio::test]
+    async fn tools_max_calls() {
+        let server = with("MCP_ECHO_TOOLS__MAX_CALLS", "1").await;
+        second_call(&server).await.expect_error(503, -32000);
+    }
+
+    #[tokio::test]
+    async fn memory_max_instance_bytes() {
+        let server = with("MCP_ECHO_MEMORY__MAX_INSTANCE_BYTES", "16777216").await;
+        let page = server.operate("GET", "/metrics").send().await.text();
+        assert!(page.contains("mcp_echo_memory_limit_bytes{mcp_instance=\"0\"} 16777216\n"));
+    }
+
+    #[tokio::test]
+    async fn memory_max_bytes() {
+        let server = with("MCP_ECHO_MEMORY__MAX_BYTES", "268435456").await;
+        let page = server.operate("GET", "/metrics").send().await.text();
+        assert!(page.contains("mcp_echo_process_memory_limit_bytes 268435456\n"));
     }
 
     #[tokio::test]

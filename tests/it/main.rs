@@ -22,6 +22,7 @@ mod ids;
 mod input_required;
 mod isolation;
 mod lifecycle;
+mod limits;
 mod logging;
 mod metrics;
 mod mirrored_headers;

@@ -200,7 +200,7 @@ async fn a_known_conversation_gives_known_numbers() {
     }
     assert_eq!(page.sum("mcp_echo_refusals_total"), 9.0);
     assert_eq!(page.get("mcp_echo_sessions_live{mcp_instance=\"3\"}"), 1.0);
-    assert_eq!(page.get("mcp_echo_session_data_bytes{mcp_instance=\"3\"}"), 10.0);
+    assert_eq!(page.get("mcp_echo_session_data_bytes{mcp_instance=\"3\"}"), 11.0);
     assert_eq!(page.sum("mcp_echo_sessions_created_total"), 1.0);
     assert_eq!(page.get("mcp_echo_sessions_capacity{mcp_instance=\"0\"}"), 100_000.0);
 }
@@ -610,7 +610,7 @@ async fn counts_go_on_when_the_configuration_is_another() {
     for (name, value) in [
         ("mcp_echo_sessions_live", 1.0),
         ("mcp_echo_sessions_created_total", 1.0),
-        ("mcp_echo_session_data_bytes", 2.0),
+        ("mcp_echo_session_data_bytes", 3.0),
         ("mcp_echo_streams_open", 1.0),
     ] {
         assert_eq!(page.sum(name), value, "{name}");

@@ -6,11 +6,12 @@ use std::{
 };
 
 use mcp_echo_stateful::{
+    budget::Share,
     config::{Flags, Layers, SessionConfig},
     id::{Caller, EndReason, InstanceId, SessionId},
     process::Process,
     session::{
-        record::{Change, Handshake, QuotaExceeded, Record, Want},
+        record::{Change, Handshake, LastEcho, QuotaExceeded, Record, Want},
         store::{Gone, NotCommitted, NotCreated, NotLoaded, SessionStore, Unavailable},
         stream::ReplayBudget,
     },
@@ -33,7 +34,9 @@ pub(crate) fn every_kind(capacity: u64) -> Vec<SessionStore> {
     let process = Arc::new(Process::build(&config).expect("builds"));
     let session: &SessionConfig = &config.instances[4].session;
     let id = InstanceId::new(4).expect("exists");
-    vec![SessionStore::in_memory(id, session, &process, &ReplayBudget::of(0))]
+    let share = Share::of(&process.budget, config.memory.max_instance_bytes);
+    let replay = ReplayBudget::of(0, &share);
+    vec![SessionStore::in_memory(id, session, &process, &share, &replay)]
 }
 
 pub(crate) fn handshake() -> Handshake {
@@ -283,10 +286,10 @@ async fn a_change_is_made_as_a_whole_or_not_at_all() {
         let echo = read(Want::Echo).await;
         assert_eq!(
             (echo.last_echo(), echo.tally.requests, echo.initialized),
-            (Some("hello"), 3, false)
+            (LastEcho::Kept("hello"), 3, false)
         );
         assert_eq!(read(Want::Data).await.data().keys(), ["a".into(), "b".into()]);
-        assert_eq!(store.counts().data_bytes, 6);
+        assert_eq!(store.counts().data_bytes, 6 + "hello".len() as u64);
 
         let level = Some(LogLevel::Error);
         let change = Change { initialized: true, log_level: level, ..Change::default() };

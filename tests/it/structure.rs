@@ -203,7 +203,7 @@ fn http_stays_at_the_edge() {
 fn the_cache_stays_behind_the_door() {
     only_in("moka::", &["session/memory.rs"]);
     // What it keeps of a session is seen nowhere else.
-    only_in("Arc<Entry>", &["session/memory.rs"]);
+    only_in("Arc<Entry>", &["session/memory.rs", "session/entry.rs"]);
 }
 
 #[test]

@@ -397,6 +397,14 @@ impl Connection {
         answer
     }
 
+    /// A whole answer, if it begins in that time.
+    pub async fn answer_within(&mut self, time: Duration) -> Option<Answer> {
+        if self.buffer.is_empty() {
+            timeout(time, self.fill()).await.ok()?;
+        }
+        Some(self.answer().await)
+    }
+
     /// What was sent must fit the schema of its revision.
     fn check(&self, body: &[u8]) {
         let text = String::from_utf8_lossy(body);

@@ -22,7 +22,7 @@ use crate::{
         dispatch::{self, invalid},
         exchange::{Exchange, refuse_in_band},
     },
-    observe::{RequestOutcome, RequestRecord},
+    observe::{Open, RequestOutcome, RequestRecord},
     session::{Conversation, EventLog, Lease, Record},
     tools::{BadArguments, CallContext, ClientFacts, Outcome, Prepared, Tool},
     wire::{
@@ -65,16 +65,25 @@ impl Front for Sessioned<'_> {
 
     /// A stream is needed to send anything before the answer, and for an answer that takes time and must be an event, so
     /// that the client can resume if it is disconnected.
-    fn stream(&self, tool: &Tool, prepared: &Prepared) -> Option<Arc<EventLog>> {
+    fn stream(&self, tool: &Tool, prepared: &Prepared) -> Result<Option<Arc<EventLog>>, Failure> {
         let waits = !matches!(prepared, Prepared::Now(_)) && self.exchange.wants_events();
         let speaks = tool.streams && self.exchange.can_stream();
-        let session = self.session.as_ref().filter(|_| self.alone && (speaks || waits))?;
-        let log = self.exchange.sessions().conversation(session.head.id).call_stream();
+        let Some(session) = self.session.as_ref().filter(|_| self.alone && (speaks || waits))
+        else {
+            return Ok(None);
+        };
+        let limit = self.exchange.policy().session.max_calls;
+        let conversation = self.exchange.sessions().conversation(session.head.id);
+        let log = conversation.call_stream(limit).ok_or_else(|| too_many_calls(limit))?;
         if self.version.has(Feature::PrimingEvent) {
             log.prime(self.exchange.policy().stream.retry_seconds.get());
         }
-        Some(log)
+        Ok(Some(log))
     }
+}
+
+fn too_many_calls(limit: usize) -> Failure {
+    Failure::TooManyCalls { limit: limit as u64, key: "session.max_calls" }
 }
 
 impl Sessioned<'_> {
@@ -91,7 +100,11 @@ impl Sessioned<'_> {
             ..ClientFacts::default()
         };
         let call = call::begin(self, params, client).await?;
-        let answer = Answer { tool: call.call.tool, audio: self.version.has(Feature::Audio) };
+        let answer = Answer {
+            tool: call.call.tool,
+            audio: self.version.has(Feature::Audio),
+            most: self.exchange.policy().tools.max_response_bytes,
+        };
         match (call.prepared, &call.context.stream) {
             (Prepared::Now(step), None) => {
                 let outcome = call::step(answer.tool, &call.context, step, settle).await;
@@ -108,19 +121,27 @@ impl Sessioned<'_> {
         let own = &self.session.as_ref().ok_or(Failure::Internal)?.head;
         let sessions = self.exchange.sessions();
         let conversation = sessions.conversation(own.id);
-        let cancelled = conversation.begin_call(id);
+        let stream = context.stream.clone();
+        let limit = self.exchange.policy().session.max_calls;
+        let begun = self.exchange.begin_call().and_then(|open| {
+            let cancelled = conversation.begin_call(id, limit);
+            Ok((open, cancelled.ok_or_else(|| too_many_calls(limit))?))
+        });
+        // A stream without a call would keep its place for nothing.
+        let (open, cancelled) =
+            begun.inspect_err(|_| stream.iter().for_each(|log| log.finish()))?;
         let worked_on = context.session.as_ref().map_or(own.id, |session| session.head.id);
         let id = id.to_owned();
-        let stream = context.stream.clone();
         let run = Run {
             endpoint: Arc::clone(self.exchange.endpoint),
             forms: self.exchange.forms,
             conversation,
             context: Arc::new(context),
-            call: call.to_owned(),
+            call: call.to_owned(self.exchange.inbound),
             id: id.clone(),
             answer,
             _leases: [own.id, worked_on].map(|id| sessions.hold(id)),
+            _open: open,
         };
         let inbound = Arc::clone(self.exchange.inbound);
         let work = async move {
@@ -144,6 +165,8 @@ struct Answer {
     tool: &'static Tool,
     /// Whether the revision has audio content.
     audio: bool,
+    /// `tools.max_response_bytes`
+    most: u64,
 }
 
 impl Answer {
@@ -154,8 +177,8 @@ impl Answer {
         outcome: Outcome<ToolResult>,
     ) -> Result<Bytes, Failure> {
         let result = match outcome {
-            Outcome::Done(result) if self.audio => result,
-            Outcome::Done(result) => result.without_audio(),
+            Outcome::Done(result) if self.audio => result.within(self.most),
+            Outcome::Done(result) => result.without_audio().within(self.most),
             Outcome::Failed(failure) => return Err(failure),
             // `settle` or `Run` has dealt with questions.
             Outcome::NeedInput { .. } => return Err(Failure::Internal),
@@ -204,6 +227,7 @@ struct Run {
     id: OwnedId,
     answer: Answer,
     _leases: [Lease; 2],
+    _open: Open,
 }
 
 impl Drop for Run {

@@ -49,7 +49,7 @@ pub(in crate::mcp) async fn listen(exchange: Exchange<'_>) -> Result<Response, F
         if request.version.has(Feature::PrimingEvent) {
             log.prime(policy.stream.retry_seconds.get());
         }
-        instance.state.subscriptions.add(&conversation);
+        instance.state.subscriptions.follow_lists(&conversation);
     }
     let closed = conversation.closed().clone();
     let following = Following {

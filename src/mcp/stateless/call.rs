@@ -42,8 +42,10 @@ impl Front for Stateless<'_> {
         Ok(None)
     }
 
-    fn stream(&self, tool: &Tool, _: &Prepared) -> Option<Arc<EventLog>> {
-        (tool.streams && self.exchange.can_stream()).then(EventLog::passing)
+    fn stream(&self, tool: &Tool, _: &Prepared) -> Result<Option<Arc<EventLog>>, Failure> {
+        let replay = &self.exchange.instance().state.replay;
+        let streams = tool.streams && self.exchange.can_stream();
+        Ok(streams.then(|| EventLog::passing(replay)))
     }
 }
 
@@ -64,7 +66,7 @@ impl Stateless<'_> {
         match prepared {
             Prepared::Now(step) => {
                 let outcome = call::step(call.tool, &context, step, settle).await;
-                Ok(self.exchange.whole(self.finish(id, &call, &context, outcome)?))
+                self.exchange.whole(self.finish(id, &call, &context, outcome)?)
             }
             Prepared::Task { run, .. } if context.client.capabilities.tasks => {
                 self.create_task(id, call.tool, Arc::new(context), run)
@@ -78,20 +80,21 @@ impl Stateless<'_> {
     async fn take_time(&self, id: Id<'_>, call: Call<'_>) -> Result<Reply, Failure> {
         let Call { call, prepared, context } = call;
         let context = Arc::new(context);
-        let lease = context.hold();
+        let guard = (context.hold(), self.exchange.begin_call()?);
         let Some(log) = context.stream.clone() else {
             // Dropped with the request if the client disconnects.
             let outcome = call::run(call.tool, &context, prepared, settle).await;
-            drop(lease);
-            return Ok(self.exchange.whole(self.finish(id, &call, &context, outcome)?));
+            drop(guard);
+            return self.exchange.whole(self.finish(id, &call, &context, outcome)?);
         };
         let gone = CancellationToken::new();
         let cancelled = gone.clone();
         let (endpoint, inbound) =
             (Arc::clone(self.exchange.endpoint), Arc::clone(self.exchange.inbound));
-        let (owned, call, forms) = (id.to_owned(), call.to_owned(), self.exchange.forms);
+        let (owned, call, forms) =
+            (id.to_owned(), call.to_owned(self.exchange.inbound), self.exchange.forms);
         let work = async move {
-            let _lease = lease;
+            let _guard = guard;
             let (endpoint, inbound) = (&endpoint, &inbound);
             let exchange = Exchange { endpoint, inbound, forms, era: ERA };
             let request = Stateless { exchange };
@@ -117,6 +120,7 @@ impl Stateless<'_> {
     ) -> Result<Bytes, Failure> {
         match outcome {
             Outcome::Done(result) => {
+                let result = result.within(self.exchange.policy().tools.max_response_bytes);
                 let record = self.exchange.record();
                 record.set_outcome(RequestOutcome::of_tool(result.is_error));
                 Ok(jsonrpc::success_with(id, |message| {

@@ -108,11 +108,11 @@ impl Stateless<'_> {
         match dispatch::get_prompt(self.exchange.catalogue(), &named, &inputs)? {
             Outcome::Done(prompt) => {
                 let result = serde_json::to_vec(&prompt).map_err(|_| Failure::Internal)?;
-                Ok(self.complete(id, &result))
+                self.complete(id, &result)
             }
             Outcome::NeedInput { requests, state } => {
                 let result = self.ask(requests, state, client.capabilities, &binding())?;
-                Ok(self.exchange.whole(jsonrpc::success(id, result.to_string().as_bytes())))
+                self.exchange.whole(jsonrpc::success(id, result.to_string().as_bytes()))
             }
             Outcome::Failed(failure) => Err(failure),
         }

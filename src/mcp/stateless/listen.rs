@@ -15,12 +15,12 @@ use crate::{
     failure::Failure,
     mcp::{
         catalogue::Catalogue,
-        dispatch::{invalid, require},
+        dispatch::{check_uri, invalid, require},
         exchange::Exchange,
     },
     observe::StreamKind,
     session::{EventLog, EventStream},
-    tenant::Subscription,
+    tenant::{Subscription, TooMany},
     tools::resources,
     wire::{Filter, Id, META_SUBSCRIPTION, Nested, Raw, jsonrpc, sse},
 };
@@ -51,6 +51,7 @@ pub(super) async fn open(
     }
     let mut resource_subscriptions = Vec::new();
     for uri in wanted.resource_subscriptions {
+        check_uri(&uri)?;
         if resources::may_watch(instance, &uri, caller).await? {
             resource_subscriptions.push(resources::canonical(&uri).into_owned());
         }
@@ -67,18 +68,18 @@ pub(super) async fn open(
         prompts_list_changed: wanted.prompts_list_changed,
     };
     let acknowledged = json!({ "notifications": filter });
-    let log = EventLog::passing();
+    let log = EventLog::passing(&instance.state.replay);
     let subscription = Arc::new(Subscription { id: id.to_value(), filter, log: Arc::clone(&log) });
     subscription.deliver("notifications/subscriptions/acknowledged", acknowledged);
     let limit = exchange.policy().stream.max_subscriptions;
-    if !instance.state.subscriptions.subscribe(&subscription, limit) {
-        return Err(Failure::TooManySubscriptions { limit });
-    }
+    let subscribed = instance.state.subscriptions.subscribe(&subscription, limit);
+    let places =
+        subscribed.map_err(|TooMany { limit, of }| Failure::TooManySubscriptions { limit, of })?;
     let farewell = farewell(exchange.catalogue(), id);
     let keep_alive = exchange.policy().stream.keep_alive_seconds.get();
     let closing = instance.process.lifecycle.closing().clone();
     let open = instance.open_stream(StreamKind::Subscription, None);
-    let guard = (subscription, open);
+    let guard = (subscription, places, open);
     Ok(EventStream::new(log, None, keep_alive, closing, guard).with_farewell(farewell))
 }
 

@@ -181,7 +181,7 @@ pub(super) fn check_mirrored(headers: &HeaderMap, call: &ToolCall<'_>) -> Result
         Err(error) => return invalid(error.to_string()),
     };
     for (argument, end) in call.tool.mirrored() {
-        let body = arguments.iter().find(|(name, _)| name == argument);
+        let body = arguments.iter().rfind(|(name, _)| name == argument);
         let body = body.map(|(_, raw)| *raw).filter(|raw| !raw.is_null());
         let sent = match (argument, end) == HANDLE {
             true => header(headers, &HANDLE_HEADER)?,

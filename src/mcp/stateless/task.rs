@@ -18,6 +18,7 @@ use crate::{
         dispatch::{self, invalid, require},
         exchange::Reply,
     },
+    observe::Open,
     session::Lease,
     tenant::{NotCreated, Task},
     tools::{CallContext, ClientFacts, Outcome, TaskRun, Tool, Work},
@@ -43,10 +44,10 @@ impl Stateless<'_> {
         let mut result = task.summary();
         result["resultType"] = "task".into();
         result["_meta"] = self.exchange.catalogue().server_meta();
-        let lease = context.hold();
+        let guard = (context.hold(), self.exchange.begin_call()?);
         let work = run(Arc::clone(&context), task.asker());
-        instance.process.lifecycle.spawn(run_task(task, context, tool, work, lease));
-        Ok(self.exchange.whole(jsonrpc::success(id, result.to_string().as_bytes())))
+        instance.process.lifecycle.spawn(run_task(task, context, tool, work, guard));
+        self.exchange.whole(jsonrpc::success(id, result.to_string().as_bytes()))
     }
 
     /// `tasks/get`, `tasks/update`, `tasks/cancel`.
@@ -69,7 +70,9 @@ impl Stateless<'_> {
             Method::TasksUpdate => {
                 let Common { input_responses, .. } = dispatch::common(params)?;
                 match input_responses {
-                    Some(Value::Object(answers)) => task.update(&answers),
+                    Some(Value::Object(answers)) => {
+                        task.update(&answers, self.exchange.inbound.body.len())?;
+                    }
                     _ => return invalid("\"inputResponses\" is required, an object"),
                 }
                 json!({})
@@ -80,7 +83,7 @@ impl Stateless<'_> {
             }
             _ => task.describe(),
         };
-        Ok(self.complete(id, result.to_string().as_bytes()))
+        self.complete(id, result.to_string().as_bytes())
     }
 }
 
@@ -111,7 +114,7 @@ async fn run_task(
     context: Arc<CallContext>,
     tool: &'static Tool,
     work: Work,
-    _lease: Option<Lease>,
+    _guard: (Option<Lease>, Open),
 ) {
     let fail = |failure: &Failure| {
         task.fail(serde_json::to_value(failure.to_object(ERA)).unwrap_or_default());
@@ -120,12 +123,19 @@ async fn run_task(
         outcome = outcome_of(work) => outcome,
         () = task.cancelled.cancelled() => return,
     };
+    let most = context.instance.policy.config.tools.max_response_bytes;
     let Some(outcome) = outcome else { return fail(&Failure::Internal) };
     match call::count(tool, &context, outcome).await {
-        Outcome::Done(result) => match serde_json::to_value(&result) {
-            Ok(result) => task.complete(result),
-            Err(_) => fail(&Failure::Internal),
-        },
+        Outcome::Done(result) => {
+            let result = result.within(most);
+            match serde_json::to_value(&result) {
+                Ok(value) => {
+                    let completed = task.complete(value, result.bytes());
+                    completed.unwrap_or_else(|full| fail(&full.into()));
+                }
+                Err(_) => fail(&Failure::Internal),
+            }
+        }
         // A task's questions go through `tasks/get`, so this is an internal error.
         Outcome::NeedInput { .. } => fail(&Failure::Internal),
         Outcome::Failed(failure) => fail(&failure),
