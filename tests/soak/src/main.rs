@@ -11,12 +11,15 @@
 //! | [`expiry`] | 500,000 sessions expire at once, and no one else waits |
 //! | [`slow`] | readers that do not read, heads and bodies that do not come: memory bounded, deadlines hold, others unaffected |
 //! | [`tenants`] | one instance saturated, nine keep their throughput and their latency |
+//! | [`abuse`] | calls abandoned, windows never opened, bodies that go on, streams cut, sessions deleted in use, reloads, all at once: nothing left behind, a neighbour unharmed |
 //! | [`churn`] | sessions come and go in every way, for long: every one accounted for, nothing left behind, memory flat |
 
+mod abuse;
 mod churn;
 mod expiry;
 mod facts;
 mod flood;
+mod http2;
 mod pour;
 mod probe;
 mod server;
@@ -30,7 +33,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{facts::Facts, server::Place};
 
-const SCENARIOS: [&str; 5] = ["flood", "expiry", "slow", "tenants", "churn"];
+const SCENARIOS: [&str; 6] = ["flood", "expiry", "slow", "tenants", "abuse", "churn"];
 
 fn main() -> ExitCode {
     let done = arguments().and_then(|(place, names)| {
@@ -81,6 +84,7 @@ async fn run(place: &Place, names: &[String]) -> Result<usize> {
             "expiry" => expiry::run(place, &mut facts).await,
             "slow" => slow::run(place, &mut facts).await,
             "tenants" => tenants::run(place, &mut facts).await,
+            "abuse" => abuse::run(place, &mut facts).await,
             "churn" => churn::run(place, &mut facts).await,
             other => bail!("there is no scenario {other}"),
         };

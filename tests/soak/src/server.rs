@@ -56,6 +56,7 @@ pub enum Signal {
     Stop,
     Continue,
     Terminate,
+    Hangup,
 }
 
 impl Server {
@@ -156,6 +157,7 @@ impl Server {
             Signal::Stop => "-STOP",
             Signal::Continue => "-CONT",
             Signal::Terminate => "-TERM",
+            Signal::Hangup => "-HUP",
         };
         let sent = Command::new("kill").arg(name).arg(self.child.id().to_string()).status()?;
         ensure!(sent.success(), "kill {name} failed");
