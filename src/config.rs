@@ -6,15 +6,17 @@
 //! Trap: a running server reads all of it again when it is asked to, so it must depend on the file, the environment and
 //! the flags alone.
 
+mod address;
 mod checks;
 mod describe;
 mod layers;
+mod nearest;
 mod reloaded;
 mod source;
 mod tree;
 mod value;
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use figment::value::Dict;
 use serde::Deserialize;
@@ -24,14 +26,15 @@ use self::{
     tree::{section, tree},
 };
 pub use self::{
+    address::{BindAddress, HostName, Listen, Network, Origin, is_host_name},
     describe::ConfigError,
-    layers::{Flags, Layers},
+    layers::{Flags, Layers, log_format},
     reloaded::{Held, Reloaded},
     source::{CONFIG_VARIABLE, PLAIN_NAMES},
     tree::{Key, Reload},
     value::{
-        AuthModeName, FrontDoor, Listen, LogFormat, LogLevel, Network, ResponseForm, Seconds,
-        Secret, ToolSet, is_host_name, is_token, split_pair,
+        AuthModeName, FrontDoor, LogFormat, LogLevel, ResponseForm, Seconds, Secret, ToolSet,
+        is_token, split_pair,
     },
 };
 use crate::{
@@ -48,14 +51,14 @@ tree! {
 
     process {
         server: ServerConfig {
-            host: IpAddr => Restart("the port is bound"),
+            host: BindAddress => Restart("the port is bound"),
             port: u16 => Restart("the port is bound"),
             name: String => Restart("clients have been told the name"),
             version: String => Restart("clients have been told the version"),
         }
         hosts: HostsConfig {
-            base_domains: Vec<String> => Live,
-            front_door_names: Vec<String> => Live,
+            base_domains: Vec<HostName> => Live,
+            front_door_names: Vec<HostName> => Live,
             front_door: FrontDoor => Live,
         }
         replica: ReplicaConfig {
@@ -121,7 +124,7 @@ tree! {
             scopes: Vec<String> => Live,
         }
         origin: OriginConfig {
-            allowed: Vec<String> => Live,
+            allowed: Vec<Origin> => Live,
         }
         tools: ToolsConfig {
             sets: Vec<ToolSet> => Live,

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     budget::NoRoom,
     id::MintedBy,
-    observe::RequestOutcome,
+    observe::{Missing, RequestOutcome, shown},
     session::{Gone, NotCreated, Unavailable},
     wire::{
         EnvelopeError, Era, ErrorObject, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, Id,
@@ -266,6 +266,16 @@ impl Failure {
                 Gone::Unknown => RequestOutcome::Unknown,
             },
             other => other.row().outcomes[0],
+        }
+    }
+
+    /// What was asked for and does not exist, for the log.
+    pub(crate) fn missing(&self) -> Option<Missing> {
+        let text = |name: &str| shown(name, Missing::MAX);
+        match self {
+            Self::MethodNotFound(name) => Some(Missing::Method(text(name))),
+            Self::UnknownTool(name) => Some(Missing::Tool(text(name))),
+            _ => None,
         }
     }
 

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The URL of the server with this configuration, at a loopback address if it binds all.
 pub fn own_url(server: &ServerConfig) -> String {
-    let host = match server.host {
+    let host = match server.host.0 {
         IpAddr::V4(address) if address.is_unspecified() => "127.0.0.1".to_owned(),
         IpAddr::V6(address) if address.is_unspecified() => "[::1]".to_owned(),
         IpAddr::V4(address) => address.to_string(),

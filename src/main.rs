@@ -4,31 +4,36 @@
 //! 2 wrong arguments or configuration.
 
 use std::{
-    io::{IsTerminal as _, Write, stdin},
+    io::{IsTerminal as _, Write, stderr, stdin},
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
 };
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{anyhow, ensure};
 use clap::{Parser, Subcommand};
 use mcp_echo_stateful::{
-    config::{Config, ConfigError, Flags, FrontDoor, Layers, Listen},
+    config::{Config, ConfigError, Flags, Layers, Listen, LogFormat, log_format},
     healthcheck,
-    observe::{access::AccessLog, log::Log},
+    observe::{access::AccessLog, json::json_line, log::Log},
     probe::{
         self,
         arguments::{self, Plan},
         progress::Teller,
     },
     reload::Source,
-    server::{Listeners, Server},
+    server::{
+        Listeners, Server,
+        bind::{ChosenBy, bind},
+        greeting::Greeting,
+    },
 };
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::Notify,
 };
+use tracing::Level;
 
 /// Chosen by measurement: see tests/bench/README.md.
 #[global_allocator]
@@ -82,9 +87,20 @@ enum ConfigCommand {
 struct AskedWrongly(anyhow::Error);
 
 fn main() -> ExitCode {
-    let Arguments { config: file, host, port, command } = Arguments::parse();
+    let Arguments { config: file, host, port, command } = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // Help and the version are asked for, and no error.
+        Err(told) if !told.use_stderr() => told.exit(),
+        Err(error) => match log_format(&Flags::default()) {
+            LogFormat::Json => return fail(&anyhow!(error), 2, LogFormat::Json),
+            LogFormat::Pretty | LogFormat::Compact => error.exit(),
+        },
+    };
     let flags = Flags { file, host, port };
-    let done = match command.unwrap_or(Command::Serve) {
+    let command = command.unwrap_or(Command::Serve);
+    // Who asks something is a person or a script; what a server says goes where its log goes.
+    let serves = matches!(command, Command::Serve);
+    let done = match command {
         Command::Serve => serve(&flags),
         Command::Healthcheck { url } => check_health(&flags, url),
         Command::Probe(asked) => probe(&flags, asked),
@@ -102,8 +118,19 @@ fn main() -> ExitCode {
         Ok(Err(error)) => (error, 1),
         Err(AskedWrongly(error)) => (error, 2),
     };
-    // One line, whatever caused it.
-    let _ = writeln!(std::io::stderr(), "mcp-echo-stateful: {error:#}");
+    fail(&error, code, if serves { log_format(&flags) } else { LogFormat::Compact })
+}
+
+/// Says in one line why the program ends.
+fn fail(error: &anyhow::Error, code: u8, format: LogFormat) -> ExitCode {
+    let text = format!("{error:#}");
+    let line = match format {
+        LogFormat::Json => json_line(Level::ERROR, text.trim_end(), &[]),
+        LogFormat::Pretty | LogFormat::Compact => {
+            format!("mcp-echo-stateful: {text}\n").into_bytes()
+        }
+    };
+    let _ = stderr().write_all(&line);
     ExitCode::from(code)
 }
 
@@ -177,9 +204,10 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 async fn run(config: &Config, server: Server) -> anyhow::Result<()> {
-    let listener = bind(SocketAddr::new(config.server.host, config.server.port)).await?;
+    let address = SocketAddr::new(config.server.host.0, config.server.port);
+    let listener = bind(address, ChosenBy::MAIN).await?;
     let admin = match config.admin.listen {
-        Listen(Some(address)) => Some(bind(address).await?),
+        Listen(Some(address)) => Some(bind(address, ChosenBy::ADMIN).await?),
         Listen(None) => None,
     };
     let mut signals = Signals::install()?;
@@ -188,8 +216,10 @@ async fn run(config: &Config, server: Server) -> anyhow::Result<()> {
     let admin_bound = admin.as_ref().map(TcpListener::local_addr).transpose()?;
     // Before anyone is told that it serves: the terminal may be closed from then on.
     let interactive = stdin().is_terminal();
-    greet(config, &server, bound, admin_bound)?;
-    tracing::info!(address = %bound, version = env!("CARGO_PKG_VERSION"), "listening");
+    let greeting = Greeting::of(config, &server, bound, admin_bound).render(config.log.format);
+    // It serves, whether or not anyone reads this.
+    let _ = stderr().write_all(&greeting);
+    tracing::info!(address = %bound, release = env!("CARGO_PKG_VERSION"), "listening");
     let reloads = server.reloads();
     let abandoned = Notify::new();
     let hearing = async {
@@ -223,10 +253,6 @@ async fn run(config: &Config, server: Server) -> anyhow::Result<()> {
     }
 }
 
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot bind {address}"))
-}
-
 /// SIGTERM and SIGINT.
 struct Signals {
     terminate: Signal,
@@ -247,47 +273,4 @@ impl Signals {
             _ = self.interrupt.recv() => {}
         }
     }
-}
-
-/// Prints the URLs. On standard error, so that standard output holds only the log.
-fn greet(
-    config: &Config,
-    server: &Server,
-    bound: SocketAddr,
-    admin: Option<SocketAddr>,
-) -> anyhow::Result<()> {
-    let port = bound.port();
-    let base = config.hosts.base_domains.first().map_or("localhost", String::as_str);
-    let picks = match config.hosts.front_door {
-        FrontDoor::Fixed(instance) => format!("instance {instance} answers"),
-        FrontDoor::Sticky => "the session's own instance answers".to_owned(),
-        FrontDoor::RoundRobin => "each in turn, whatever the session".to_owned(),
-        FrontDoor::Random => "any, whatever the session".to_owned(),
-    };
-    let mut err = std::io::stderr().lock();
-    writeln!(err, "mcp-echo-stateful {} on {bound}", env!("CARGO_PKG_VERSION"))?;
-    for instance in server.instances() {
-        writeln!(
-            err,
-            "  instance {}  http://echo-stateful{}.{base}:{port}/mcp",
-            instance.id, instance.id
-        )?;
-    }
-    writeln!(err, "  front door  http://localhost:{port}/mcp ({picks})")?;
-    let operators = match admin {
-        Some(address) => address.to_string(),
-        None => format!("localhost:{port}"),
-    };
-    let page = format!("  admin       http://{operators}/debug");
-    match server.generated_admin_token() {
-        // The browser does not send what follows the #.
-        Some(token) => writeln!(err, "{page}#token={}", token.expose())?,
-        None if server.has_admin() => writeln!(err, "{page}")?,
-        None => {}
-    }
-    writeln!(
-        err,
-        "Try it:\n  curl -s http://localhost:{port}/mcp -H 'Content-Type: application/json' \\\n    -d '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{{\"name\":\"echo\",\"arguments\":{{\"message\":\"hello\"}}}}}}'"
-    )?;
-    Ok(())
 }

@@ -6,16 +6,19 @@
 pub mod access;
 pub mod events;
 pub mod exposition;
+pub mod fields;
+pub mod json;
 pub mod lines;
 pub mod log;
 pub mod metrics;
 pub mod outcome;
 pub mod recent;
 pub mod record;
+pub(crate) mod shown;
 pub mod usage;
 
 pub(crate) use self::{
-    access::{AccessLog, Ending},
+    access::{AccessLog, Ending, Weight},
     events::{Event, EventKind, Events, Subject, Unread},
     exposition::{CONTENT_TYPE, Page, Type},
     log::LogControl,
@@ -24,6 +27,7 @@ pub(crate) use self::{
     },
     outcome::RequestOutcome,
     recent::{CompletedRequest, RequestLog, Totals},
-    record::{OwnId, RequestId, RequestRecord, RpcMethod},
+    record::{Missing, OwnId, RequestId, RequestRecord, RpcMethod},
+    shown::shown,
     usage::Usage,
 };

@@ -21,6 +21,9 @@ pub(crate) enum Path {
     Session,
     /// Metrics, and everything else below `/debug`.
     Admin,
+    /// Below `/.well-known/`, where clients look for metadata, whether it is there or not.
+    WellKnown,
+    /// Nothing that an MCP client, an operator or a probe asks for.
     Other,
 }
 
@@ -33,6 +36,7 @@ impl Path {
             _ => match path.strip_prefix(DEBUG) {
                 Some(rest) if rest.starts_with("/sessions/") => Self::Session,
                 Some(rest) if rest.is_empty() || rest.starts_with('/') => Self::Admin,
+                Some(_) | None if path.starts_with("/.well-known/") => Self::WellKnown,
                 Some(_) | None => Self::Other,
             },
         }

@@ -6,7 +6,9 @@
 //! Trap: connections are accepted while draining too, or a readiness probe would find a closed port and not a 503.
 
 mod accept;
+pub mod bind;
 mod connection;
+pub mod greeting;
 pub mod hosts;
 mod protocols;
 mod reload;

@@ -1,9 +1,12 @@
 //! What must hold of values beyond their type.
 //!
 //! Owns the rules, each in one row with the text for the operator. They are looked at in this order, and the first that
-//! is broken ends the start.
+//! is broken ends the start. The question behind them: which value could be accepted and never do anything?
 
-use super::{AuthModeName, Config, PolicyConfig, is_host_name, is_token, split_pair};
+use super::{
+    AuthConfig, AuthModeName, Config, HostName, Listen, PolicyConfig, Secret, address::is_issuer,
+    is_token, split_pair, value::is_scope,
+};
 use crate::wire::{Era, ProtocolVersion};
 
 /// A key, whether its value can work, and what is wrong if it cannot.
@@ -12,14 +15,30 @@ pub(super) type Rule = (&'static str, bool, &'static str);
 /// The rules for what the ten instances share.
 pub(super) fn of_process(config: &Config) -> Vec<Rule> {
     let Config { server, hosts, replica, http, memory, admin, .. } = config;
-    let host_names = |names: &[String]| names.iter().all(|name| is_host_name(name));
+    // What stands before a base domain is part of a name of at most 253 characters.
+    let is_base = |name: &HostName| {
+        !name.is_address() && name.as_str().len() + "echo-stateful0.".len() <= 253
+    };
+    let main = (server.host.0, server.port);
+    let is_taken = |Listen(own): &Listen| {
+        own.is_some_and(|own| {
+            let same = main.0 == own.ip() || main.0.is_unspecified() || own.ip().is_unspecified();
+            same && own.port() == main.1 && main.1 != 0
+        })
+    };
     let token = admin.token.expose();
     let tag = replica.tag().err();
     vec![
         ("server.name", !server.name.is_empty(), "must not be empty"),
         ("hosts.base_domains", !hosts.base_domains.is_empty(), "must not be empty"),
-        ("hosts.base_domains", host_names(&hosts.base_domains), HOST_NAMES),
-        ("hosts.front_door_names", host_names(&hosts.front_door_names), HOST_NAMES),
+        (
+            "hosts.base_domains",
+            hosts.base_domains.iter().all(is_base),
+            "must be domains below which the ten names can stand: no addresses, at most 238 characters",
+        ),
+        ("hosts.base_domains", each_once(&hosts.base_domains), TWICE),
+        ("hosts.front_door_names", each_once(&hosts.front_door_names), TWICE),
+        ("http.trusted_proxies", each_once(&http.trusted_proxies), TWICE),
         (
             "admin.token",
             token.is_empty() || is_token(token),
@@ -29,6 +48,11 @@ pub(super) fn of_process(config: &Config) -> Vec<Rule> {
             "admin.token_file",
             token.is_empty() || admin.token_file.as_os_str().is_empty(),
             "stands beside admin.token: set one of them",
+        ),
+        (
+            "admin.listen",
+            !is_taken(&admin.listen),
+            "is where server.host and server.port are: take another port",
         ),
         ("admin.recent_requests", admin.recent_requests <= 100_000, "must be at most 100000"),
         ("replica.tag", tag.is_none(), tag.unwrap_or_default()),
@@ -55,19 +79,18 @@ pub(super) fn of_process(config: &Config) -> Vec<Rule> {
     ]
 }
 
-const HOST_NAMES: &str = "must be host names without scheme, port or path";
+const TWICE: &str = "holds an entry twice";
 const MORE_THAN_0: &str = "must be more than 0";
 
 /// The rules for one instance.
 pub(super) fn of_policy(policy: &PolicyConfig) -> Vec<Rule> {
-    let PolicyConfig { protocol, session, stream, auth, origin, tools: _, tasks: _ } = policy;
+    let PolicyConfig { protocol, session, stream, auth, origin, tools, tasks } = policy;
     // The default answers an initialize, so it matters where there are revisions that have one.
     let sessioned = |version: &ProtocolVersion| version.era() == Era::Sessioned;
     let listed = protocol.versions.contains(&protocol.version) && sessioned(&protocol.version);
-    let origins = |text: &String| matches!(text.as_str(), "*" | "null") || text.contains("://");
-    let has_tokens = !auth.tokens.is_empty() || !auth.tokens_file.as_os_str().is_empty();
-    vec![
+    let mut rules = vec![
         ("protocol.versions", !protocol.versions.is_empty(), "must name at least one version"),
+        ("protocol.versions", each_once(&protocol.versions), TWICE),
         (
             "protocol.version",
             listed || !protocol.versions.iter().any(sessioned),
@@ -82,24 +105,61 @@ pub(super) fn of_policy(policy: &PolicyConfig) -> Vec<Rule> {
         ("session.capacity", session.capacity >= 1, "must be at least 1"),
         ("session.max_streams", session.max_streams >= 1, "must be at least 1"),
         (
-            "origin.allowed",
-            origin.allowed.iter().all(origins),
-            "must be origins such as https://app.example.com, or *",
+            "session.answer_timeout_seconds",
+            !session.answer_timeout_seconds.get().is_zero(),
+            MORE_THAN_0,
         ),
+        ("origin.allowed", each_once(&origin.allowed), TWICE),
+        ("tools.sets", each_once(&tools.sets), TWICE),
+        ("tasks.ttl_seconds", !tasks.ttl_seconds.get().is_zero(), MORE_THAN_0),
         (
             "stream.keep_alive_seconds",
             stream.keep_alive_seconds.get().as_millis() >= 100,
             "must be at least 0.1",
         ),
+    ];
+    rules.extend(of_auth(auth));
+    rules
+}
+
+fn of_auth(auth: &AuthConfig) -> Vec<Rule> {
+    let has_tokens = !auth.tokens.is_empty() || !auth.tokens_file.as_os_str().is_empty();
+    let tokens: Vec<_> = auth.tokens.iter().filter_map(token_of).collect();
+    vec![
         (
             "auth.tokens",
             auth.tokens.iter().all(|pair| split_pair(pair.expose()).is_some()),
             "must be name=token pairs, both parts not empty",
         ),
         (
+            "auth.tokens",
+            each_once(&tokens),
+            "holds a token twice: only one of its names could ever be meant",
+        ),
+        (
+            "auth.authorization_servers",
+            auth.authorization_servers.iter().all(|text| is_issuer(text)),
+            "must be issuers such as https://id.example.com, without ? and #",
+        ),
+        ("auth.authorization_servers", each_once(&auth.authorization_servers), TWICE),
+        (
+            "auth.scopes",
+            auth.scopes.iter().all(|text| is_scope(text)),
+            "must be scopes without spaces, quotes and backslashes, one an entry",
+        ),
+        ("auth.scopes", each_once(&auth.scopes), TWICE),
+        (
             "auth.mode",
             auth.mode != AuthModeName::Tokens || has_tokens,
             "needs auth.tokens or auth.tokens_file",
         ),
     ]
+}
+
+fn each_once<T: PartialEq>(entries: &[T]) -> bool {
+    entries.iter().enumerate().all(|(place, entry)| !entries[..place].contains(entry))
+}
+
+fn token_of(pair: &Secret) -> Option<&str> {
+    split_pair(pair.expose()).map(|(_, token)| token)
 }

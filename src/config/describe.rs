@@ -12,6 +12,8 @@ use figment::{
 };
 use serde_json::json;
 
+use super::{Key, nearest::nearest, source::remedy};
+
 /// Why a configuration cannot be used: one line for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
@@ -29,9 +31,13 @@ impl ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, origin, problem } = self;
-        match key.is_empty() {
-            true => write!(f, "{problem} (from {origin})"),
-            false => write!(f, "{key}: {problem} (from {origin})"),
+        if !key.is_empty() {
+            write!(f, "{key}: ")?;
+        }
+        write!(f, "{problem} (from {origin})")?;
+        match remedy(origin) {
+            Some(remedy) => write!(f, "; {remedy}"),
+            None => Ok(()),
         }
     }
 }
@@ -52,7 +58,8 @@ pub(super) fn key_of(path: &[String]) -> String {
     path[..end].join(".")
 }
 
-/// figment's error in one line: the key, its value, what is wrong, where it was written.
+/// figment's error in one line: the key, its value, what is wrong, where it was written. Each is told once, and in the
+/// words of the file, not in those of the program.
 pub(super) fn describe(
     error: &figment::Error,
     at: Option<(String, Option<String>)>,
@@ -66,19 +73,55 @@ pub(super) fn describe(
             if error.path.iter().all(|part| part != name) {
                 key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
             }
-            format!("there is no such key; here are: {}", known.join(", "))
+            no_such(&key, name, known)
         }
         Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) => {
-            format!("{value} is not {expected}")
+            format!("{value} is not {}", in_plain_words(expected))
         }
+        Kind::UnknownVariant(_, known) => format!("{value} is none of {}", known.join(", ")),
+        Kind::ISizeOutOfRange(_) | Kind::USizeOutOfRange(_) => format!("{value} is too large"),
         // The lines between the first and the text show the file, which may hold secrets.
         Kind::Message(text) if key.is_empty() => {
             text.lines().filter(|line| !line.contains('|')).collect::<Vec<_>>().join(": ")
         }
-        kind => format!("{value} {}", kind.to_string().replace('\n', " ")),
+        // A text of ours that names what is wrong by itself.
+        Kind::Message(text) if value.is_empty() || value == A_TABLE => text.clone(),
+        Kind::Message(text) => format!("{value} {text}"),
+        kind => format!("{value}: {}", kind.to_string().replace('\n', " ")),
     };
     ConfigError::new(&key, &origin, problem)
 }
+
+/// Says what was most likely meant by a key that does not exist: one beside it, or one of another section.
+fn no_such(key: &str, name: &str, known: &[&str]) -> String {
+    let above = key.strip_suffix(name).unwrap_or_default();
+    let beside = nearest(name, known.iter().map(|known| (*known).to_owned()));
+    let beside = beside.map(|meant| format!("{above}{meant}"));
+    let all = || Key::all().map(|key| key.path.to_owned());
+    // The right name in the wrong section.
+    let elsewhere = || all().find(|path| path.rsplit('.').next() == Some(name));
+    match beside.or_else(elsewhere).or_else(|| nearest(key, all())) {
+        Some(meant) => format!("there is no such key; did you mean {meant}?"),
+        None => format!("there is no such key; here are: {}", known.join(", ")),
+    }
+}
+
+/// What serde expects, as one would say it of a TOML file.
+fn in_plain_words(expected: &str) -> &str {
+    match expected {
+        "a boolean" => "true or false",
+        "a string" | "path string" => "a text in quotes",
+        "a sequence" => "a list, such as [\"a\", \"b\"]",
+        "u16" => "a whole number from 0 to 65535",
+        "u64" | "usize" => "a whole number, 0 or more",
+        "f64" => "a number",
+        table if table == "a map" || table.starts_with("struct ") => "a table of keys",
+        other => other,
+    }
+}
+
+/// In the place of a value that is a whole section.
+const A_TABLE: &str = "a table";
 
 fn is_secret(key: &str) -> bool {
     key.ends_with("admin.token") || key.contains("auth.tokens") && !key.ends_with("tokens_file")
@@ -120,7 +163,7 @@ pub(super) fn display(key: &str, value: &Value) -> String {
             let items: Vec<_> = items.iter().map(|item| display(key, item)).collect();
             format!("[{}]", items.join(", "))
         }
-        Value::Dict(..) => "a table".to_owned(),
+        Value::Dict(..) => A_TABLE.to_owned(),
         Value::Empty(..) => "\"\"".to_owned(),
     }
 }

@@ -6,16 +6,16 @@
 use std::path::PathBuf;
 
 use figment::{
-    Figment, Metadata,
+    Figment, Metadata, Provider,
     providers::{Format, Toml},
     value::Dict,
 };
 
 use super::{
-    Config, ConfigError, DEFAULTS, PolicyConfig, Written,
+    Config, ConfigError, DEFAULTS, LogFormat, PolicyConfig, Written,
     checks::{self, Rule},
     describe::{describe, display, key_of, leaves, origin_name},
-    source::{self, CONFIG_VARIABLE},
+    source::{self, Variables},
 };
 use crate::{
     id::InstanceId,
@@ -40,38 +40,31 @@ pub struct Layers(pub(super) Figment);
 impl Layers {
     /// Those of this process: its environment and its flags.
     pub fn of_process(flags: &Flags) -> Result<Self, ConfigError> {
-        let variables = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect::<Vec<_>>();
-        Self::merge(flags, &variables)
+        Self::read(flags, &std::env::vars_os().collect::<Vec<_>>())
     }
 
     /// The same with the environment as an argument.
     pub fn merge(flags: &Flags, variables: &[(String, String)]) -> Result<Self, ConfigError> {
+        let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
+        Self::read(flags, &variables.collect::<Vec<_>>())
+    }
+
+    fn read(flags: &Flags, variables: &Variables) -> Result<Self, ConfigError> {
         let mut figment = Figment::from(Toml::string(DEFAULTS));
         let defaults: Dict = figment.extract().map_err(|error| describe(&error, None))?;
-
-        let from_variable = variables.iter().find(|(name, _)| name == CONFIG_VARIABLE);
-        let file = flags.file.clone().or_else(|| from_variable.map(|(_, path)| path.into()));
-        if let Some(file) = file {
-            let text = std::fs::read_to_string(&file).map_err(|error| {
-                let problem = format!("cannot be read: {error}");
-                ConfigError::new("", &file.display().to_string(), problem)
-            })?;
-            // Parsed once by itself, so that a syntax error is told before any key is looked at.
-            figment = figment.merge(TomlFile { text, path: file });
+        if let Some(file) = TomlFile::read(flags, variables)? {
+            figment = figment.merge(file);
         }
-        for setting in source::environment(variables, &defaults)? {
+        let host = flags.host.as_deref();
+        let host = host.map(|host| source::Setting::flag("--host", "server.host", host));
+        let port = flags.port.map(|port| source::Setting::flag("--port", "server.port", port));
+        let of_flags: Vec<_> = host.into_iter().chain(port).collect();
+        let set: Vec<_> = of_flags.iter().map(source::Setting::path).collect();
+        for setting in source::environment(variables, &defaults, &set)? {
             figment = figment.merge(setting);
         }
         figment = follow_versions(figment);
-        if let Some(host) = &flags.host {
-            figment = figment.merge(source::Setting::flag("--host", "server.host", host.as_str()));
-        }
-        if let Some(port) = flags.port {
-            figment = figment.merge(source::Setting::flag("--port", "server.port", port));
-        }
-        Ok(Self(figment))
+        Ok(Self(of_flags.into_iter().fold(figment, Figment::merge)))
     }
 
     /// Every key in force as a line of TOML with its origin, secrets redacted.
@@ -157,7 +150,40 @@ struct TomlFile {
     path: PathBuf,
 }
 
-impl figment::Provider for TomlFile {
+impl TomlFile {
+    /// The file that a flag names, or else a variable.
+    fn read(flags: &Flags, variables: &Variables) -> Result<Option<Self>, ConfigError> {
+        let (path, origin) = match &flags.file {
+            Some(path) => (path.clone(), "flag --config".to_owned()),
+            None => match source::file_named(variables)? {
+                Some((path, origin)) => (path.into(), origin),
+                None => return Ok(None),
+            },
+        };
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            let problem = format!("{}: cannot be read: {error}", path.display());
+            ConfigError::new("", &origin, problem)
+        })?;
+        Ok(Some(Self { text, path }))
+    }
+}
+
+/// What `log.format` asks for, as far as it can be read: for what is said where there is no configuration.
+pub fn log_format(flags: &Flags) -> LogFormat {
+    let variables: Vec<_> = std::env::vars_os().collect();
+    let mut figment = Figment::from(Toml::string(DEFAULTS));
+    if let Ok(Some(file)) = TomlFile::read(flags, &variables)
+        && file.data().is_ok()
+    {
+        figment = figment.merge(file);
+    }
+    if let Some(text) = source::said_of(&variables, "log.format") {
+        figment = figment.merge(source::Setting::derived("log.format", text));
+    }
+    figment.extract_inner("log.format").unwrap_or(LogFormat::Compact)
+}
+
+impl Provider for TomlFile {
     fn metadata(&self) -> Metadata {
         Metadata::named(self.path.display().to_string())
     }

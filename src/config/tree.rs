@@ -1,7 +1,7 @@
 //! How the tree of keys is declared: by one macro, so that each section and each key stands in one place.
 //!
 //! Owns [`tree`], with all that lists the sections, and the word that each key has: [`Reload`]. A key without one does not
-//! compile. Trap: the names of the types are part of texts for the operator ("4711 is not struct Overrides").
+//! compile. Trap: serde's texts name these types; what the operator reads is worded in `describe`.
 
 /// What a running server does with a changed value when it reads its configuration again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,19 +1,14 @@
-//! The types that configuration values are parsed into.
+//! The types that configuration values are parsed into; names and addresses have a file of their own.
 //!
 //! Owns what each value may look like. Anything else is refused with a text that says what to write.
 //! Trap: a [`Secret`] must never reach a log or an error, so it has no `Display` and its `Debug`
 //! is a constant.
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
-    str::FromStr,
-    time::Duration,
-};
+use std::{fmt, str::FromStr, time::Duration};
 
-use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use super::address::{BindAddress, HostName, Listen, Network, Origin};
 use crate::id::InstanceId;
 
 /// A token or the like: compared, never shown.
@@ -113,35 +108,6 @@ impl FromStr for LogLevel {
     }
 }
 
-/// A range of addresses, or one address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network(pub IpNet);
-
-impl FromStr for Network {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        net.map(Self).map_err(|_| "must be addresses such as 10.0.0.0/8 or 192.0.2.7")
-    }
-}
-
-/// An address and port to listen on, or nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listen(pub Option<SocketAddr>);
-
-impl FromStr for Listen {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.is_empty() {
-            return Ok(Self(None));
-        }
-        let address = text.parse().map(Some).map(Self);
-        address.map_err(|_| "must be an address and a port, such as 127.0.0.1:9090 or [::]:9090")
-    }
-}
-
 /// Shape of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -201,37 +167,7 @@ macro_rules! deserialize_from_str {
         }
     )+};
 }
-deserialize_from_str!(FrontDoor, Listen, LogLevel, Network);
-
-/// Whether a text can be a host: a name, an IPv4 address or a bracketed IPv6 address.
-pub fn is_host_name(text: &str) -> bool {
-    /// Which bytes may stand in a label, by byte: every request's host is looked at here.
-    const LABEL: [bool; 256] = {
-        let mut table = [false; 256];
-        let mut byte = 0u8;
-        while byte < 128 {
-            table[byte as usize] = byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-            byte += 1;
-        }
-        table
-    };
-
-    match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-        None => {
-            let body = text.strip_suffix('.').unwrap_or(text);
-            let mut label = 0;
-            for byte in body.bytes() {
-                match byte {
-                    _ if LABEL[usize::from(byte)] => label += 1,
-                    b'.' if label > 0 => label = 0,
-                    _ => return false,
-                }
-            }
-            label > 0 && body.len() <= 253
-        }
-    }
-}
+deserialize_from_str!(BindAddress, FrontDoor, HostName, Listen, LogLevel, Network, Origin);
 
 /// `name=token`; both parts must be there.
 pub fn split_pair(pair: &str) -> Option<(&str, &str)> {
@@ -245,4 +181,10 @@ pub fn is_token(text: &str) -> bool {
     let body = text.trim_end_matches('=');
     !body.is_empty()
         && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte))
+}
+
+/// RFC 6749's `scope-token`.
+pub(super) fn is_scope(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|byte| matches!(byte, b'!'..=b'~') && byte != b'"' && byte != b'\\')
 }

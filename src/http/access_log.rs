@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header, uri::Authority};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower::Service;
@@ -25,7 +25,9 @@ use tower::Service;
 use super::{Recorded, idle_watch::IdleWatch};
 use crate::{
     id::InstanceId,
-    observe::{CompletedRequest, Ending, Kind, OwnId, RequestId, RequestOutcome, RequestRecord},
+    observe::{
+        CompletedRequest, Ending, Kind, OwnId, RequestId, RequestOutcome, RequestRecord, Weight,
+    },
     paths::{self, Path},
     process::Process,
     tenant::{Instance, State},
@@ -129,6 +131,7 @@ where
             record: Arc::clone(&record),
             method: request.method().clone(),
             path: shown(request.uri().path()),
+            host: Asked::of(&request),
             idle_watch: self.idle_watch.clone(),
             status: 0,
             complete: false,
@@ -143,7 +146,7 @@ fn shown(path: &str) -> Cow<'static, str> {
     match (path, Path::of(path)) {
         (paths::MCP, _) => paths::MCP.into(),
         (_, Path::Session) => "/debug/sessions/{ref}".into(),
-        (_, Path::Mcp | Path::Health | Path::Admin | Path::Other) => {
+        (_, Path::Mcp | Path::Health | Path::Admin | Path::WellKnown | Path::Other) => {
             let end = path.char_indices().nth(MAX_PATH).map_or(path.len(), |(end, _)| end);
             path[..end].to_owned().into()
         }
@@ -161,7 +164,29 @@ fn kind_of(method: &Method, path: &str) -> Kind {
         },
         Path::Health => Kind::Health,
         Path::Session | Path::Admin => Kind::Admin,
+        Path::WellKnown => Kind::WellKnown,
         Path::Other => Kind::Elsewhere,
+    }
+}
+
+/// The host that a request names, in whichever place; not copied, since few are shown.
+#[derive(Debug, Default)]
+struct Asked {
+    header: Option<HeaderValue>,
+    target: Option<Authority>,
+}
+
+impl Asked {
+    fn of<B>(request: &Request<B>) -> Self {
+        Self {
+            header: request.headers().get(header::HOST).cloned(),
+            target: request.uri().authority().cloned(),
+        }
+    }
+
+    fn text(&self) -> Option<&str> {
+        let header = || self.header.as_ref().and_then(|value| value.to_str().ok());
+        self.target.as_ref().map(Authority::as_str).or_else(header)
     }
 }
 
@@ -186,6 +211,10 @@ where
         let mut response = ready!(this.inner.poll(cx))?;
         if let Some(line) = this.line {
             line.status = response.status().as_u16();
+            // A host is shown of what was refused, and keeps the read buffer of the connection alive until then.
+            if line.status < 400 {
+                line.host = Asked::default();
+            }
             line.identity.sign(&line.record, response.headers_mut());
         }
         let line = this.line.take();
@@ -200,6 +229,7 @@ struct Line {
     record: Arc<RequestRecord>,
     method: Method,
     path: Cow<'static, str>,
+    host: Asked,
     idle_watch: Option<Arc<IdleWatch>>,
     /// 0 while there is no response.
     status: u16,
@@ -208,7 +238,7 @@ struct Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let Self { identity, record, method, path, idle_watch, status, complete } = self;
+        let Self { identity, record, method, path, host, idle_watch, status, complete } = self;
         let at = Instant::now();
         if let Some(idle_watch) = idle_watch {
             idle_watch.end(at);
@@ -219,10 +249,15 @@ impl Drop for Line {
         let duration = at.saturating_duration_since(record.received);
         let kind = facts.method.map_or_else(|| kind_of(method, path), Kind::Rpc);
         let Identity { process, tenants, .. } = &**identity;
-        let tenant = facts.instance.and_then(|instance| tenants.get(instance.index()));
+        // What is asked of an instance is below its own paths; a browser that looks for an icon is not its error.
+        let instance = facts.instance.filter(|_| kind != Kind::Elsewhere);
+        let tenant = instance.and_then(|instance| tenants.get(instance.index()));
         let counters = tenant.map_or(&process.counters.nowhere, |state| &state.counters);
         counters.count(kind, &facts, status, outcome, duration);
-        process.log.write(record, &facts, &Ending { method, path, status, outcome, duration });
+        let weight = if kind == Kind::Health { Weight::Probe } else { Weight::Usual };
+        let host = host.text();
+        let ending = Ending { method, path, host, status, outcome, duration, weight };
+        process.log.write(record, &facts, &ending);
         if let Some(state) = tenant
             && kind != Kind::Admin
         {

@@ -158,7 +158,8 @@ async fn by_handle(
     match exchange.sessions().load(handle, caller, Want::Nothing).await {
         Ok(session) => Ok(Ok(session)),
         Err(NotLoaded::Gone(gone)) => {
-            let happened = no_session(exchange.instance(), handle, gone).what_happened();
+            let none = no_session(exchange.instance(), exchange.record(), handle, gone);
+            let happened = none.what_happened();
             let text = format!("{happened}; create_session returns a new handle");
             Ok(Err(ToolResult::error(text)))
         }
@@ -233,7 +234,8 @@ async fn operate(
         }
         Err(NotCommitted::Gone(gone)) => {
             let id = session.head.id.to_string();
-            let happened = no_session(&context.instance, &id, gone).what_happened();
+            let none = no_session(&context.instance, &context.inbound.record, &id, gone);
+            let happened = none.what_happened();
             ToolResult::error(format!("{happened}, while the call was under way")).into()
         }
         Err(NotCommitted::NoRoom) => Outcome::Failed(NoRoom.into()),

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use super::{catalogue::Catalogue, exchange::Exchange};
 use crate::{
     failure::{Failure, NoSession},
-    id::{Caller, SessionId},
+    id::{Caller, MintedBy, SessionId},
+    observe::RequestRecord,
     session::Gone,
     tenant::Instance,
     tools::{Outcome, resources},
@@ -61,8 +62,13 @@ pub(super) fn progress_token(meta: Option<&Meta<'_>>) -> Result<Option<Value>, F
 }
 
 /// What is known of a session that does not exist here, from its id and the store.
-pub(super) fn no_session(instance: &Instance, id: &str, gone: Gone) -> NoSession {
-    let minted_by = SessionId::parse(id).and_then(SessionId::minted_by);
+pub(super) fn no_session(
+    instance: &Instance,
+    record: &RequestRecord,
+    id: &str,
+    gone: Gone,
+) -> NoSession {
+    let minted_by = minted_by(instance, record, id);
     NoSession { gone, minted_by, served_by: instance.here() }
 }
 
@@ -83,6 +89,15 @@ pub(super) fn check_uri(uri: &str) -> Result<(), Failure> {
 
 /// The longest URI. Bytes.
 const MAX_URI: usize = 4096;
+
+/// Who minted an id that is not found here. If that was elsewhere, the request's log line says where.
+pub(super) fn minted_by(instance: &Instance, record: &RequestRecord, id: &str) -> Option<MintedBy> {
+    let minted_by = SessionId::parse(id).and_then(SessionId::minted_by);
+    if let Some(other) = minted_by.filter(|by| by.elsewhere(instance.here()).is_some()) {
+        record.set_minted_by(other);
+    }
+    minted_by
+}
 
 /// `resources/read`
 pub(super) async fn read_resource(

@@ -167,11 +167,19 @@ pub(super) fn refuse(
     era: Era,
 ) -> Response {
     record.set_era(era);
-    record.set_outcome(failure.outcome());
+    note(record, &failure);
     if failure.status(era) == StatusCode::INTERNAL_SERVER_ERROR {
         tracing::error!(request_id = %record.id, ?failure, "request failed");
     }
     failure.into_response(id, era).map(Body::from)
+}
+
+/// Records a failure for the log line, with the name that was asked for where it does not exist.
+fn note(record: &RequestRecord, failure: &Failure) {
+    record.set_outcome(failure.outcome());
+    if let Some(missing) = failure.missing() {
+        record.set_missing(missing);
+    }
 }
 
 /// A failure as a JSON-RPC message within a response whose HTTP status is 200, recorded for the log line.
@@ -181,6 +189,6 @@ pub(super) fn refuse_in_band(
     id: Id<'_>,
     era: Era,
 ) -> Bytes {
-    record.set_outcome(failure.outcome());
+    note(record, failure);
     failure.to_message(Some(id), era)
 }

@@ -2,8 +2,8 @@
 //!
 //! Owns [`AccessLog`], which composes the line itself: every request has one, and to pass it through the tracing
 //! subscriber field by field costs more than answering an `echo`. In each format, time, level, target and fields look
-//! as the subscriber would write them.
-//! Trap: the path and the request id are chosen by the client; they are escaped.
+//! as the subscriber would write them. A line is at level info, or at debug where a machine asks by the clock.
+//! Trap: the path, the host, the request id and names that do not exist are chosen by the client; they are escaped.
 
 use std::{
     borrow::Cow,
@@ -19,13 +19,16 @@ use http::Method;
 use tracing::Level;
 
 use super::{
+    fields::{FIELDS, Field},
     lines::Lines,
     outcome::RequestOutcome,
-    record::{Facts, RequestId, RequestRecord},
+    record::{Facts, Missing, RequestId, RequestRecord, RpcMethod},
+    shown::shown,
 };
-use crate::{clock::Rfc3339, config::LogFormat, wire::model::write_string};
+use crate::{clock::Rfc3339, config::LogFormat, id::MintedBy, wire::model::write_string};
 
-const LEVEL: Level = Level::INFO;
+/// Longest host that is shown. Characters.
+const MAX_HOST: usize = 128;
 
 const TARGET: &str = "mcp_echo_stateful::access";
 const MESSAGE: &str = "request";
@@ -42,8 +45,28 @@ type Out = dyn Fn(&[u8]) + Send + Sync;
 struct Written {
     out: Box<Out>,
     style: Style,
-    /// Whether [`LEVEL`] is logged.
-    on: AtomicBool,
+    /// Whether lines of each [`Weight`] are logged.
+    on: [AtomicBool; 2],
+}
+
+/// How much a line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weight {
+    /// Someone asked for something: info.
+    Usual,
+    /// A probe, of which a pod has tens of thousands a day: debug.
+    Probe,
+}
+
+impl Weight {
+    const ALL: [Self; 2] = [Self::Usual, Self::Probe];
+
+    const fn level(self) -> Level {
+        match self {
+            Self::Usual => Level::INFO,
+            Self::Probe => Level::DEBUG,
+        }
+    }
 }
 
 impl fmt::Debug for AccessLog {
@@ -55,38 +78,14 @@ impl fmt::Debug for AccessLog {
 /// What stands between the values of a line, composed once.
 #[derive(Debug)]
 struct Style {
-    /// Around the time, and before the first field.
+    /// Around the time.
     time: [&'static str; 2],
-    head: String,
+    /// Between the time and the first field, by [`Weight`].
+    heads: [String; 2],
     names: [String; FIELDS.len()],
     /// Around hexadecimal digits.
     quote: &'static str,
     end: String,
-}
-
-macro_rules! fields {
-    ($($field:ident = $name:literal,)+) => {
-        /// The fields of a line, in their order.
-        #[derive(Clone, Copy)]
-        enum Field { $($field,)+ }
-
-        const FIELDS: [&str; [$($name),+].len()] = [$($name),+];
-    };
-}
-
-fields! {
-    Instance = "instance",
-    HttpMethod = "http.method",
-    HttpPath = "http.path",
-    RpcMethod = "rpc.method",
-    Tool = "tool",
-    Session = "session",
-    Status = "status",
-    Bytes = "bytes",
-    Duration = "duration_us",
-    Outcome = "outcome",
-    RequestId = "request_id",
-    TraceId = "trace_id",
 }
 
 impl Style {
@@ -96,26 +95,35 @@ impl Style {
             false => text.to_owned(),
         };
         let (dim, italic) = (|text| styled(2, text), |text| styled(3, text));
-        let head = format!(" {} {}{} {MESSAGE}", styled(32, " INFO"), dim(TARGET), dim(":"));
+        let heads = Weight::ALL.map(|weight| match weight {
+            Weight::Usual => styled(32, " INFO"),
+            Weight::Probe => styled(34, "DEBUG"),
+        });
+        let heads = heads.map(|level| format!(" {level} {}{} {MESSAGE}", dim(TARGET), dim(":")));
+        let people = |between: &'static str, equals: &'static str| {
+            FIELDS.map(|(short, _)| format!("{between}{}{}", italic(short), dim(equals)))
+        };
         match format {
             LogFormat::Json => Self {
                 time: ["{\"timestamp\":\"", "\""],
-                head: format!(",\"level\":\"INFO\",\"message\":\"{MESSAGE}\""),
-                names: FIELDS.map(|name| format!(",\"{name}\":")),
+                heads: Weight::ALL.map(|weight| {
+                    format!(",\"level\":\"{}\",\"message\":\"{MESSAGE}\"", weight.level())
+                }),
+                names: FIELDS.map(|(_, name)| format!(",\"{name}\":")),
                 quote: "\"",
                 end: format!(",\"target\":\"{TARGET}\"}}\n"),
             },
             LogFormat::Compact => Self {
                 time: if ansi { ["\x1b[2m", "\x1b[0m"] } else { ["", ""] },
-                head,
-                names: FIELDS.map(|name| format!(" {}{}", italic(name), dim("="))),
+                heads,
+                names: people(" ", "="),
                 quote: "",
                 end: "\n".to_owned(),
             },
             LogFormat::Pretty => Self {
                 time: if ansi { ["  \x1b[2m", "\x1b[0m"] } else { ["  ", ""] },
-                head,
-                names: FIELDS.map(|name| format!(", {}{}", italic(name), dim(": "))),
+                heads,
+                names: people(", ", ": "),
                 quote: "",
                 end: "\n\n".to_owned(),
             },
@@ -129,9 +137,12 @@ pub(crate) struct Ending<'a> {
     pub(crate) method: &'a Method,
     /// Of the request target; borrowed if it is one of ours.
     pub(crate) path: &'a Cow<'static, str>,
+    /// What the client asked for, where it was refused.
+    pub(crate) host: Option<&'a str>,
     /// 0 if there is no answer.
     pub(crate) status: u16,
     pub(crate) outcome: RequestOutcome,
+    pub(crate) weight: Weight,
     /// From its head to the end of its answer.
     pub(crate) duration: Duration,
 }
@@ -140,7 +151,8 @@ impl AccessLog {
     /// Hands each line to `out`.
     pub fn new(out: impl Fn(&[u8]) + Send + Sync + 'static, format: LogFormat, ansi: bool) -> Self {
         let style = Style::new(format, ansi);
-        let written = Written { out: Box::new(out), style, on: AtomicBool::new(true) };
+        let on = Weight::ALL.map(|weight| AtomicBool::new(weight == Weight::Usual));
+        let written = Written { out: Box::new(out), style, on };
         Self { written: Some(Arc::new(written)), lines: None }
     }
 
@@ -159,16 +171,17 @@ impl AccessLog {
         self.lines.as_ref().map_or(0, Lines::dropped)
     }
 
-    /// From now on, writes lines only if that least severe level lets [`LEVEL`] pass.
+    /// From now on, writes the lines that this least severe level lets pass.
     pub(crate) fn set_level(&self, level: Level) {
-        if let Some(written) = &self.written {
-            written.on.store(level >= LEVEL, Ordering::Relaxed);
+        let on = self.written.iter().flat_map(|written| &written.on);
+        for (on, weight) in on.zip(Weight::ALL) {
+            on.store(level >= weight.level(), Ordering::Relaxed);
         }
     }
 
     pub(crate) fn write(&self, record: &RequestRecord, facts: &Facts, ending: &Ending<'_>) {
         match &self.written {
-            Some(written) if written.on.load(Ordering::Relaxed) => {
+            Some(written) if written.on[ending.weight as usize].load(Ordering::Relaxed) => {
                 let line = Line { text: Vec::with_capacity(512), style: &written.style };
                 (written.out)(&line.compose(record, facts, ending));
             }
@@ -184,35 +197,41 @@ struct Line<'a> {
 
 impl Line<'_> {
     fn compose(mut self, record: &RequestRecord, facts: &Facts, ending: &Ending<'_>) -> Vec<u8> {
-        let Facts { instance, era: _, method, tool, session, outcome: _, trace } = *facts;
+        let Facts { instance, era: _, method, tool, session, minted_by, outcome: _, trace } =
+            *facts;
         let micros = u64::try_from(ending.duration.as_micros()).unwrap_or(u64::MAX);
         let [before, after] = self.style.time;
         self.add(before);
         self.text.extend_from_slice(Rfc3339::now().as_bytes());
         self.add(after);
-        self.add(&self.style.head);
+        self.add(&self.style.heads[ending.weight as usize]);
         if let Some(instance) = instance {
             self.number(Field::Instance, instance.digit().into());
         }
         // An HTTP method has neither quotes nor backslashes.
         self.word(Field::HttpMethod, ending.method.as_str().as_bytes());
         match ending.path {
-            Cow::Borrowed(known) => self.word(Field::HttpPath, known.as_bytes()),
-            Cow::Owned(path) => self.escaped(Field::HttpPath, path),
+            Cow::Borrowed(known) => self.word(Field::Path, known.as_bytes()),
+            Cow::Owned(path) => self.escaped(Field::Path, path),
         }
-        if let Some(method) = method {
-            self.word(Field::RpcMethod, method.as_str().as_bytes());
-        }
-        if let Some(tool) = tool {
-            self.word(Field::Tool, tool.as_bytes());
-        }
+        self.what(method, tool, record.missing());
         if let Some(session) = session {
             self.digits(Field::Session, &session.digits());
+        }
+        if let Some(MintedBy { instance, tag, boot }) = minted_by {
+            self.word(Field::MintedBy, format!("{instance}/{tag}/{boot}").as_bytes());
         }
         self.number(Field::Status, ending.status.into());
         self.number(Field::Bytes, record.bytes());
         self.number(Field::Duration, micros);
         self.word(Field::Outcome, ending.outcome.as_str().as_bytes());
+        if ending.status >= 400 {
+            if let Some(host) = ending.host {
+                self.escaped(Field::Host, &shown(host, MAX_HOST));
+            }
+            let peer = record.peer.to_canonical().to_string();
+            self.word(Field::Peer, peer.as_bytes());
+        }
         match &record.id {
             RequestId::Ours(id) => self.word(Field::RequestId, id.as_bytes()),
             id @ RequestId::Callers(_) => self.escaped(Field::RequestId, id.as_str()),
@@ -222,6 +241,25 @@ impl Line<'_> {
         }
         self.add(&self.style.end);
         self.text
+    }
+
+    /// What was asked for. A name that does not exist stands in the place of the one that would.
+    fn what(
+        &mut self,
+        method: Option<RpcMethod>,
+        tool: Option<&'static str>,
+        missing: Option<&Missing>,
+    ) {
+        match (method, missing) {
+            (_, Some(Missing::Method(name))) => self.escaped(Field::Method, name),
+            (Some(method), _) => self.word(Field::Method, method.as_str().as_bytes()),
+            (None, _) => {}
+        }
+        match (tool, missing) {
+            (_, Some(Missing::Tool(name))) => self.escaped(Field::Tool, name),
+            (Some(tool), _) => self.word(Field::Tool, tool.as_bytes()),
+            (None, _) => {}
+        }
     }
 
     fn add(&mut self, text: &str) {

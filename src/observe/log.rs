@@ -8,6 +8,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, IsTerminal, Write},
+    panic,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -19,7 +20,7 @@ use std::{
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Registry, fmt, layer::SubscriberExt as _, registry, reload};
 
-use super::{access::AccessLog, lines::Lines};
+use super::{access::AccessLog, json::JsonEvents, lines::Lines};
 use crate::config::{LogConfig, LogFormat, LogLevel};
 
 /// Runs the log; dropping it writes what is still buffered.
@@ -55,9 +56,13 @@ impl Log {
             ),
             LogFormat::Compact => tracing::subscriber::set_global_default(subscriber.with(events)),
             LogFormat::Json => tracing::subscriber::set_global_default(
-                subscriber.with(events.json().flatten_event(true).with_current_span(false)),
+                subscriber.with(events.event_format(JsonEvents)),
             ),
         }?;
+        if config.format == LogFormat::Json {
+            // Rust's own hook writes plain text, which who reads the log could not read.
+            panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+        }
         let pushing = lines.clone();
         let access = AccessLog::new(move |line| pushing.push(line), config.format, ansi)
             .beside(lines.clone());

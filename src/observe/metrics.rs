@@ -36,12 +36,14 @@ pub enum Kind {
     Health,
     /// `/debug` and `/metrics`.
     Admin,
-    /// Any other path.
+    /// `/.well-known/…`
+    WellKnown,
+    /// Any other path, which is no instance's.
     Elsewhere,
 }
 
 impl Kind {
-    const COUNT: usize = Method::ALL.len() + 11;
+    const COUNT: usize = Method::ALL.len() + 12;
 
     /// Every kind, in the order of [`Kind::index`].
     pub fn all() -> impl Iterator<Item = Self> {
@@ -55,6 +57,7 @@ impl Kind {
             Self::OtherHttp,
             Self::Health,
             Self::Admin,
+            Self::WellKnown,
             Self::Elsewhere,
         ];
         known.chain(more).map(Self::Rpc).chain(others)
@@ -74,7 +77,8 @@ impl Kind {
             Self::OtherHttp => 7,
             Self::Health => 8,
             Self::Admin => 9,
-            Self::Elsewhere => 10,
+            Self::WellKnown => 10,
+            Self::Elsewhere => 11,
         };
         Method::ALL.len() + after
     }
@@ -89,6 +93,7 @@ impl Kind {
             Self::OtherHttp => "http_other",
             Self::Health => "health",
             Self::Admin => "admin",
+            Self::WellKnown => "well_known",
             Self::Elsewhere => "elsewhere",
         }
     }
@@ -293,7 +298,7 @@ impl Counters {
 /// The numbers that belong to no instance.
 #[derive(Debug, Default)]
 pub(crate) struct ProcessCounters {
-    /// Requests that reached no instance: probes, `/debug` at the front door, hosts that are not served.
+    /// Requests that reached no instance: probes, `/debug` at the front door, hosts and paths that are not served.
     pub(crate) nowhere: Counters,
     pub(crate) connections: Gauge,
 }

@@ -1,8 +1,7 @@
 //! What is known of one request, collected while it is handled.
 //!
 //! Owns [`RequestRecord`], its [`RequestId`] and its [`TraceId`]. Facts are names from closed sets, numbers and
-//! digests, so that nothing a client chose can grow the log or leak into it.
-//! It also holds what the request has booked of its instance's [`Share`], until the last who works for it is done.
+//! digests, so that nothing a client chose can grow the log or leak into it; but for a [`Missing`] name, which is bounded.
 //! Trap: the layers and work that goes on after the answer share it. Of two values for one fact, the first counts.
 
 use std::{
@@ -166,9 +165,23 @@ pub(crate) struct Facts {
     pub(crate) tool: Option<&'static str>,
     /// Of whatever session id the caller sent, known or not.
     pub(crate) session: Option<SessionRef>,
+    /// Who minted that id, or that of a handle or a task, if it was not minted here.
+    pub(crate) minted_by: Option<MintedBy>,
     pub(crate) outcome: Option<RequestOutcome>,
     /// From `traceparent`.
     pub(crate) trace: Option<TraceId>,
+}
+
+/// A name that a request asks for and that does not exist, as the log shows it. Metrics keep to closed sets.
+#[derive(Debug)]
+pub(crate) enum Missing {
+    Method(String),
+    Tool(String),
+}
+
+impl Missing {
+    /// Longest name that is shown. Characters.
+    pub(crate) const MAX: usize = 64;
 }
 
 /// One request, from its head to the end of its answer.
@@ -180,6 +193,7 @@ pub struct RequestRecord {
     /// When its head had been read.
     pub(crate) received: Instant,
     facts: Mutex<Facts>,
+    missing: OnceLock<Missing>,
     bytes: AtomicU64,
     booking: OnceLock<Booking>,
 }
@@ -191,6 +205,7 @@ impl RequestRecord {
             peer,
             received: Instant::now(),
             facts: Mutex::default(),
+            missing: OnceLock::new(),
             bytes: AtomicU64::new(0),
             booking: OnceLock::new(),
         }
@@ -226,6 +241,19 @@ impl RequestRecord {
 
     pub(crate) fn set_session(&self, session: SessionRef) {
         self.noted().session.get_or_insert(session);
+    }
+
+    pub(crate) fn set_minted_by(&self, minted_by: MintedBy) {
+        self.noted().minted_by.get_or_insert(minted_by);
+    }
+
+    pub(crate) fn set_missing(&self, missing: Missing) {
+        // Of several in a batch, the first counts.
+        let _ = self.missing.set(missing);
+    }
+
+    pub(crate) fn missing(&self) -> Option<&Missing> {
+        self.missing.get()
     }
 
     pub(crate) fn set_outcome(&self, outcome: RequestOutcome) {

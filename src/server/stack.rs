@@ -119,7 +119,7 @@ impl Service<Request<Recorded>> for Paths {
     fn call(&mut self, request: Request<Recorded>) -> Self::Future {
         match Path::of(request.uri().path()) {
             Path::Mcp => Either::Left(self.mcp.call(request)),
-            Path::Health | Path::Session | Path::Admin | Path::Other => {
+            Path::Health | Path::Session | Path::Admin | Path::WellKnown | Path::Other => {
                 Either::Right(Box::pin(self.others.call(for_router(request))))
             }
         }

@@ -72,10 +72,23 @@ impl AuthMode {
                 pairs.push(line.to_owned());
             }
         }
-        let table = pairs.iter().filter_map(|pair| split_pair(pair)).map(|(name, token)| {
-            (Sha256::digest(token.as_bytes()).into(), Caller::known("token", name))
-        });
-        Ok(Self::Tokens(TokenTable(table.collect())))
+        let mut table: Vec<([u8; 32], Caller)> = Vec::with_capacity(pairs.len());
+        for (name, token) in pairs.iter().filter_map(|pair| split_pair(pair)) {
+            let digest = Sha256::digest(token.as_bytes()).into();
+            // Only one of two names could ever be meant.
+            anyhow::ensure!(
+                table.iter().all(|(other, _)| *other != digest),
+                "auth.tokens_file: {}: holds a token twice, or one of auth.tokens ({name})",
+                config.tokens_file.display()
+            );
+            table.push((digest, Caller::known("token", name)));
+        }
+        anyhow::ensure!(
+            !table.is_empty(),
+            "auth.tokens_file: {}: holds no token, so nobody could call",
+            config.tokens_file.display()
+        );
+        Ok(Self::Tokens(TokenTable(table)))
     }
 
     pub(crate) const fn as_str(&self) -> &'static str {

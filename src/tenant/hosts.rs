@@ -5,7 +5,7 @@
 //! DNS name gets in, or a request that came through a proxy does not.
 
 use crate::{
-    config::{HostsConfig, is_host_name},
+    config::{HostName, HostsConfig, is_host_name},
     id::InstanceId,
 };
 
@@ -29,11 +29,12 @@ pub struct HostTable {
 
 impl HostTable {
     pub(crate) fn build(config: &HostsConfig) -> Self {
-        let clean = |names: &[String]| {
-            names.iter().map(|name| name.trim_end_matches('.').to_owned()).collect()
-        };
-        let (bases, names) = (clean(&config.base_domains), clean(&config.front_door_names));
-        Self { bases, front_door_names: names }
+        let texts =
+            |names: &[HostName]| names.iter().map(|name| name.as_str().to_owned()).collect();
+        Self {
+            bases: texts(&config.base_domains),
+            front_door_names: texts(&config.front_door_names),
+        }
     }
 
     /// What a host name without port selects; `None` if it is not ours.

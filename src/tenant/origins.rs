@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use super::hosts::{HostTable, without_port};
-use crate::config::{HostsConfig, OriginConfig};
+use crate::config::{HostsConfig, Origin, OriginConfig};
 
 /// The HTTP methods that a page may use (`Access-Control-Allow-Methods`).
 pub(crate) const METHODS: &str = "GET, POST, DELETE, OPTIONS";
@@ -36,10 +36,10 @@ pub(crate) enum Verdict {
 
 impl Origins {
     pub(crate) fn build(config: &OriginConfig, hosts: &HostsConfig) -> Self {
-        let allowed = config.allowed.iter();
+        let allowed = || config.allowed.iter().map(Origin::as_str);
         Self {
-            any: config.allowed.iter().any(|origin| origin == "*"),
-            listed: allowed.map(|origin| origin.trim_end_matches('/').to_owned()).collect(),
+            any: allowed().any(|origin| origin == "*"),
+            listed: allowed().map(str::to_owned).collect(),
             hosts: HostTable::build(hosts),
         }
     }

@@ -368,7 +368,7 @@ mod effect {
         let list = server.operate("GET", "/debug/sessions");
         list.to(server.admin.expect("a port")).send().await.expect_status(200);
         server.operate("GET", "/debug/sessions").send().await.expect_status(404);
-        for wrong in ["9090", "localhost:9090", "127.0.0.1"] {
+        for wrong in ["9090", "localhost", "127.0.0.1"] {
             let message = refusal(&Flags::default(), &[("MCP_ECHO_ADMIN__LISTEN", wrong)]);
             assert_names(
                 &message,

@@ -16,7 +16,7 @@ use mcp_echo_stateful::{
     },
     failure::Failure,
     id::{Boot, EndReason, InstanceId, MintedBy, ReplicaTag},
-    observe::outcome::RequestOutcome,
+    observe::{fields::FIELDS, outcome::RequestOutcome},
     session::store::Gone,
     tenant::origins::EXPOSED,
     wire::version::{Era, Feature, Method, ProtocolVersion, Window},
@@ -579,7 +579,7 @@ fn the_first_sessions_run_and_are_logged_as_the_readme_says() {
     let mut line = String::new();
     log.read_line(&mut line).expect("a line");
     let listening: Value = serde_json::from_str(&line).expect("a line of JSON");
-    let address = listening["address"].as_str().expect("an address").to_owned();
+    let address = listening["mcp_echo.address"].as_str().expect("an address").to_owned();
     let (_, port) = address.rsplit_once(':').expect("a port");
 
     assert!(script.contains("localhost:3000"));
@@ -619,9 +619,16 @@ fn the_first_sessions_run_and_are_logged_as_the_readme_says() {
         .flat_map(|line| line.as_object().expect("an object").keys().cloned().collect::<Vec<_>>())
         .filter(|field| !known.contains(field))
         .collect();
-    let rows = table("### Log", &["field", ""]);
-    let written = set(rows.iter().flat_map(|row| codes(row[0])).map(str::to_owned));
-    assert_eq!(written, logged);
+    let names: BTreeSet<_> = FIELDS.iter().map(|(_, name)| (*name).to_owned()).collect();
+    assert!(logged.is_subset(&names) && logged.len() > 10, "{logged:?}");
+}
+
+#[test]
+fn the_log_table_holds_every_field_with_both_names() {
+    let rows = table("### Log", &["field", "in JSON", ""]);
+    let written: Vec<_> =
+        rows.iter().flat_map(|row| codes(row[0]).into_iter().zip(codes(row[1]))).collect();
+    assert_eq!(written, FIELDS);
 }
 
 #[test]
@@ -683,4 +690,46 @@ fn the_changelog_knows_this_version() {
     let headings: Vec<_> = CHANGELOG.lines().filter(|line| line.starts_with("## [")).collect();
     assert!(!headings.is_empty());
     assert!(CHANGELOG.contains(env!("CARGO_PKG_VERSION")), "{headings:?}");
+}
+
+/// The server believes these headers from a proxy that it trusts.
+#[test]
+fn every_proxy_file_removes_what_a_client_says_of_its_user() {
+    fn collect(directory: &Path, found: &mut Vec<(String, String)>) {
+        for entry in fs::read_dir(directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            match fs::read_to_string(&path) {
+                _ if path.is_dir() => collect(&path, found),
+                Ok(text) => found.push((path.display().to_string(), text)),
+                Err(_) => {}
+            }
+        }
+    }
+    // What each kind of proxy file has where it leads to the server.
+    let ways = [
+        "proxy_pass ",
+        "\tlb_policy ",
+        "default_backend ",
+        "route_config:",
+        "backendRefs:",
+        "middlewares: [clean]",
+        "loadbalancer.server.port:",
+    ];
+    let mut files = Vec::new();
+    collect(&Path::new(ROOT).join("deploy"), &mut files);
+    let mut seen = 0;
+    for (name, text) in files.iter().filter(|(name, _)| !name.ends_with(".md")) {
+        let code: String =
+            text.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
+        let is_way = ways.iter().any(|way| code.contains(way));
+        let code = code.to_ascii_lowercase();
+        for header in ["x-user-id", "x-user-name"].into_iter().filter(|_| is_way) {
+            assert!(code.contains(header), "{name} lets clients set {header}");
+        }
+        // Of several routes none may go without.
+        let routes = code.matches("backendrefs:").count();
+        assert_eq!(routes, code.matches("remove: [x-user-id, x-user-name]").count(), "{name}");
+        seen += usize::from(is_way);
+    }
+    assert!(seen >= 11, "the files were found: {seen}");
 }

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use crate::{
     process::{Program, rpc},
-    support::{Answer, eventually},
+    support::{Answer, Connection, eventually},
 };
 
 /// A program that logs to a file in a directory that does not exist yet.
@@ -98,9 +98,9 @@ async fn every_request_is_one_line_with_its_facts() {
     let rows = [
         ("POST", "/mcp", &*own, &*echo("x"), Some("tools/call"), Some("echo"), own_ref, 200, "ok"),
         ("POST", "/mcp", &own, &store, Some("tools/call"), Some("set_session_data"), own_ref, 200, "tool_error"),
-        ("POST", "/mcp", &own, &tool("sing", json!({})), Some("tools/call"), None, own_ref, 200, "unknown_tool"),
+        ("POST", "/mcp", &own, &tool("sing", json!({})), Some("tools/call"), Some("sing"), own_ref, 200, "unknown_tool"),
         ("POST", "/mcp", &own, &tool("echo", json!({})), Some("tools/call"), Some("echo"), own_ref, 200, "invalid_params"),
-        ("POST", "/mcp", &own, &rpc("tools/sing", json!({})), Some("other"), None, own_ref, 200, "method_not_found"),
+        ("POST", "/mcp", &own, &rpc("tools/sing", json!({})), Some("tools/sing"), None, own_ref, 200, "method_not_found"),
         ("POST", "/mcp", &own, &rpc("tools/list", json!({})), Some("tools/list"), None, own_ref, 200, "ok"),
         ("POST", "/mcp", &own, &notification, Some("notification"), None, own_ref, 202, "ok"),
         ("POST", "/mcp", version, &batch, Some("batch"), None, None, 200, "ok"),
@@ -122,26 +122,159 @@ async fn every_request_is_one_line_with_its_facts() {
 
     let lines = requests(&logged.end().await);
     assert_eq!(lines.len(), 1 + rows.len(), "one line a request");
-    assert_eq!(lines[0]["rpc.method"], "initialize");
-    let by_id: HashMap<_, _> =
-        lines.iter().map(|line| (line["request_id"].as_str().expect("an id"), line)).collect();
+    assert_eq!(lines[0]["mcp.method.name"], "initialize");
+    let by_id: HashMap<_, _> = lines
+        .iter()
+        .map(|line| (line["mcp_echo.request_id"].as_str().expect("an id"), line))
+        .collect();
     for (number, row) in rows.into_iter().enumerate() {
         let (method, path, _, _, rpc_method, tool, session, status, outcome) = row;
         let line = by_id[&*format!("row-{number}")];
-        assert_eq!(line["instance"], 3, "{line}");
-        assert_eq!(line["http.method"], method, "{line}");
-        assert_eq!(line["http.path"], path, "{line}");
+        assert_eq!(line["mcp_echo.instance"], 3, "{line}");
+        assert_eq!(line["http.request.method"], method, "{line}");
+        assert_eq!(line["url.path"], path, "{line}");
         // The method of a message that is refused with its session may be told or not.
         if rpc_method.is_some() {
-            assert_eq!(line["rpc.method"].as_str(), rpc_method, "{line}");
+            assert_eq!(line["mcp.method.name"].as_str(), rpc_method, "{line}");
         }
-        assert_eq!(line["tool"].as_str(), tool, "{line}");
-        assert_eq!(line["session"].as_str(), session, "{line}");
-        assert_eq!(line["status"], status, "{line}");
-        assert_eq!(line["outcome"], outcome, "{line}");
-        assert_eq!(line["bytes"], bytes[number], "{line}");
-        assert!(line["duration_us"].as_u64().is_some_and(|duration| duration > 0), "{line}");
+        assert_eq!(line["gen_ai.tool.name"].as_str(), tool, "{line}");
+        assert_eq!(line["mcp.session.id"].as_str(), session, "{line}");
+        assert_eq!(line["http.response.status_code"], status, "{line}");
+        assert_eq!(line["mcp_echo.outcome"], outcome, "{line}");
+        assert_eq!(line["http.response.body.size"], bytes[number], "{line}");
+        assert!(
+            line["mcp_echo.duration_us"].as_u64().is_some_and(|duration| duration > 0),
+            "{line}"
+        );
         assert!(line["timestamp"].is_string() && line["level"] == "INFO", "{line}");
+    }
+}
+
+/// Who was turned away, and where to.
+#[tokio::test]
+async fn a_refusal_says_which_host_was_asked_for_and_by_whom() {
+    let tokens = [("MCP_ECHO_AUTH__MODE", "tokens"), ("MCP_ECHO_AUTH__TOKENS", "alice=s3cret")];
+    let limit = [JSON, ("MCP_ECHO_HTTP__MAX_BODY_BYTES", "1024")];
+    let logged = Logged::start(&[&tokens[..], &limit].concat());
+    let ping = rpc("ping", json!({}));
+    let large = format!("{ping:2000}");
+    let alice = "Authorization: Bearer s3cret\r\n";
+    let raw = |host: &str, path: &str, headers: &str, body: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{headers}\r\n{body}",
+            body.len()
+        )
+    };
+    for (request, status) in [
+        (raw("evil\u{9b}.example.org", "/mcp", "", &ping), 400),
+        (raw("evil.example.org:3000", "/mcp", "", &ping), 421),
+        (raw("localhost", "/mcp", "", &ping), 401),
+        (raw("localhost", "/mcp", "Origin: https://evil.example.org\r\n", &ping), 403),
+        (raw("localhost", "/mcp", alice, &large), 413),
+        (raw("localhost", "/metrics", "", ""), 405),
+        (raw("localhost", "/mcp", alice, &ping), 200),
+    ] {
+        let mut connection = Connection::open(logged.program.address).await;
+        connection.write(request.as_bytes()).await;
+        connection.answer().await.expect_status(status);
+    }
+    let lines = requests(&logged.end().await);
+    let facts: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            let text = |name: &str| line[name].as_str().map(str::to_owned);
+            (
+                line["http.response.status_code"].as_u64(),
+                text("server.address"),
+                text("client.address"),
+            )
+        })
+        .collect();
+    let row = |status, host: Option<&str>, peer: Option<&str>| {
+        (Some(status), host.map(str::to_owned), peer.map(str::to_owned))
+    };
+    let peer = Some("127.0.0.1");
+    assert_eq!(
+        facts,
+        [
+            // A host that is no text cannot be shown.
+            row(400, None, peer),
+            row(421, Some("evil.example.org:3000"), peer),
+            row(401, Some("localhost"), peer),
+            row(403, Some("localhost"), peer),
+            row(413, Some("localhost"), peer),
+            row(405, Some("localhost"), peer),
+            row(200, None, None),
+        ]
+    );
+}
+
+/// What was asked for can be read at night, and can neither fill nor dress up the log.
+#[tokio::test]
+async fn a_name_that_does_not_exist_is_shown_bounded_and_escaped() {
+    let logged = Logged::start(&[]);
+    let id = logged.program.session().await;
+    let header = format!("Mcp-Session-Id: {id}\r\n");
+    let call = |name: &str| rpc("tools/call", json!({"name": name, "arguments": {}}));
+    for body in [
+        rpc("tools/sing", json!({})),
+        call("sing"),
+        call("red\u{9b}31m\u{202e}\n"),
+        call(&"long".repeat(1000)),
+        call(&id),
+    ] {
+        logged.send("POST", "/mcp", &header, &body).await.expect_status(200);
+    }
+    let log = logged.end().await;
+    for part in [
+        "method=\"tools/sing\"",
+        "tool=\"sing\"",
+        r"red\\u{9b}31m\\u{202e}\\u{a}",
+        &format!("{}…\"", "long".repeat(16)),
+    ] {
+        assert!(log.contains(part), "{part} is not in {log}");
+    }
+    assert!(!log.contains(&id) && !log.contains('\u{9b}'), "{log}");
+    assert!(log.lines().all(|line| line.len() < 600), "{log}");
+}
+
+#[tokio::test]
+async fn a_misrouted_request_says_who_minted_its_id() {
+    let tag = ("MCP_ECHO_REPLICA__TAG", "b2");
+    let logged = Logged::start(&[JSON, tag]);
+    let ping = rpc("ping", json!({}));
+    for id in ["3a1f0aaa-0000-8000-8000-00000000cafe", "0b2f0faa-0000-8000-8000-00000000cafe"] {
+        let headers = format!("Mcp-Session-Id: {id}\r\n");
+        logged.send("POST", "/mcp", &headers, &ping).await.expect_status(404);
+    }
+    let call = json!({"name": "get_session_info", "arguments": {"session": "0a1fff00-0000-8000-8000-00000000cafe"}});
+    logged.send("POST", "/mcp", "", &rpc("tools/call", call)).await.expect_status(200);
+    logged.program.session().await;
+    let lines = requests(&logged.end().await);
+    let minted: Vec<_> = lines.iter().map(|line| line["mcp_echo.minted_by"].as_str()).collect();
+    assert_eq!(minted[0], Some("3/a1/f0a"));
+    assert_eq!(minted[1].map(|text| &text[..5]), Some("0/b2/"));
+    assert_eq!(minted[2], Some("0/a1/fff"), "a handle's id as well");
+    assert_eq!(minted[3], None);
+}
+
+#[tokio::test]
+async fn probes_are_logged_at_debug() {
+    for (level, shown) in [("info", false), ("debug", true)] {
+        let logged = Logged::start(&[("LOG_LEVEL", level)]);
+        for (method, path) in [("GET", "/livez"), ("GET", "/readyz"), ("HEAD", "/health")] {
+            let mut connection = logged.program.begin(method, path, "", "").await;
+            connection.head().await.expect_status(200);
+        }
+        logged.send("GET", "/nothing", "", "").await.expect_status(404);
+        let log = logged.end().await;
+        assert!(log.contains(" INFO") && log.contains("path=\"/nothing\""), "{log}");
+        for path in ["/livez", "/readyz", "/health"] {
+            let mut lines = log.lines().filter(|line| line.contains(path));
+            let line = lines.next();
+            assert_eq!(line.is_some(), shown, "{level}: {log}");
+            assert!(line.is_none_or(|line| line.contains("DEBUG")), "{log}");
+        }
     }
 }
 
@@ -164,7 +297,7 @@ async fn lines_can_be_grepped() {
         let between = if format == "compact" { "=" } else { ": " };
         for (name, value) in [
             ("instance", "0"),
-            ("rpc.method", "\"tools/call\""),
+            ("method", "\"tools/call\""),
             ("tool", "\"echo\""),
             ("session", &reference),
             ("status", "200"),
@@ -265,16 +398,21 @@ async fn a_stream_is_logged_when_it_ends() {
     let log = logged.end().await;
     assert_eq!(ended.chunk().await.as_deref(), Some(&b": closing\n\n"[..]));
     let line = |name: &str| {
-        let mut found = requests(&log).into_iter().filter(|line| line["request_id"] == name);
+        let mut found =
+            requests(&log).into_iter().filter(|line| line["mcp_echo.request_id"] == name);
         found.next().unwrap_or_else(|| panic!("no line for {name} in {log}"))
     };
     let facts = |name: &str| {
         let line = line(name);
-        (line["status"].clone(), line["outcome"].clone(), line["bytes"].clone())
+        (
+            line["http.response.status_code"].clone(),
+            line["mcp_echo.outcome"].clone(),
+            line["http.response.body.size"].clone(),
+        )
     };
     assert_eq!(facts("left"), (json!(200), json!("client_gone"), json!(0)));
     assert_eq!(facts("ended"), (json!(200), json!("ok"), json!(": closing\n\n".len())));
-    assert_eq!(line("ended")["session"], SessionRef::of(&id).to_string());
+    assert_eq!(line("ended")["mcp.session.id"], SessionRef::of(&id).to_string());
 }
 
 #[tokio::test]
@@ -286,7 +424,7 @@ async fn a_client_that_leaves_early_is_logged_as_gone() {
     eventually(|| read(&logged.path).contains("client_gone")).await;
     let line = requests(&read(&logged.path)).remove(0);
     assert_eq!(
-        (&line["tool"], &line["outcome"]),
+        (&line["gen_ai.tool.name"], &line["mcp_echo.outcome"]),
         (&json!("echo"), &json!("client_gone")),
         "{line}"
     );

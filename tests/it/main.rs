@@ -11,6 +11,7 @@ mod auth;
 mod bad_input;
 mod between;
 mod config;
+mod config_values;
 mod connections;
 mod debug_page;
 mod documents;

@@ -147,11 +147,16 @@ async fn a_known_conversation_gives_known_numbers() {
     server.post("hello").host(&instance_host(6)).send().await.expect_status(400);
     server.request("PUT", "/mcp").host(&instance_host(6)).send().await.expect_status(405);
     server.request("GET", "/mcp").host(&instance_host(6)).send().await.expect_status(400);
-    server.request("GET", "/nothing").host(&instance_host(6)).send().await.expect_status(404);
+    let metadata = server.request("GET", "/.well-known/oauth-protected-resource");
+    metadata.host(&instance_host(6)).send().await.expect_status(200);
+    // What browsers and scanners look for is no instance's error.
+    for path in ["/", "/favicon.ico", "/mcp/more", "/debugger"] {
+        server.request("GET", path).host(&instance_host(6)).send().await.expect_status(404);
+    }
     server.request("GET", "/livez").send().await.expect_status(200);
     server.post("hello").host("evil.org").send().await.expect_status(421);
 
-    let page = after(&server, 16).await;
+    let page = after(&server, 20).await;
     for (labels, count) in [
         (r#"3",method="initialize",era="sessioned",status="2xx"#, 1.0),
         (r#"3",method="tools/call",era="sessioned",status="2xx"#, 4.0),
@@ -163,21 +168,23 @@ async fn a_known_conversation_gives_known_numbers() {
         (r#"6",method="http_post",era="sessioned",status="4xx"#, 1.0),
         (r#"6",method="http_other",era="sessioned",status="4xx"#, 1.0),
         (r#"6",method="http_get",era="sessioned",status="4xx"#, 1.0),
-        (r#"6",method="elsewhere",era="none",status="4xx"#, 1.0),
+        (r#"6",method="well_known",era="none",status="2xx"#, 1.0),
+        (r#"none",method="elsewhere",era="none",status="4xx"#, 4.0),
         (r#"none",method="health",era="none",status="2xx"#, 1.0),
         (r#"none",method="http_post",era="none",status="4xx"#, 1.0),
     ] {
         let sample = format!("mcp_echo_requests_total{{mcp_instance=\"{labels}\"}}");
         assert_eq!(page.get(&sample), count, "{sample}");
     }
-    assert_eq!(page.ended(), 16.0);
+    assert_eq!(page.ended(), 20.0);
+    assert_eq!(server.instances[6].state.requests.totals().requests, 4);
     for (labels, count) in [
         (r#"3",outcome="ok"#, 5.0),
         (r#"3",outcome="refused"#, 3.0),
         (r#"4",outcome="ok"#, 1.0),
         (r#"5",outcome="refused"#, 1.0),
-        (r#"6",outcome="refused"#, 4.0),
-        (r#"none",outcome="refused"#, 1.0),
+        (r#"6",outcome="refused"#, 3.0),
+        (r#"none",outcome="refused"#, 5.0),
     ] {
         let sample = format!("mcp_echo_outcomes_total{{mcp_instance=\"{labels}\"}}");
         assert_eq!(page.get(&sample), count, "{sample}");
@@ -191,14 +198,14 @@ async fn a_known_conversation_gives_known_numbers() {
         (r#"6",reason="not_json"#, 1.0),
         (r#"6",reason="method_not_allowed"#, 1.0),
         (r#"6",reason="session_required"#, 1.0),
-        (r#"6",reason="refused"#, 1.0),
-        (r#"none",reason="refused"#, 1.0),
+        (r#"6",reason="refused"#, 0.0),
+        (r#"none",reason="refused"#, 5.0),
         (r#"7",reason="internal"#, 0.0),
     ] {
         let sample = format!("mcp_echo_refusals_total{{mcp_instance=\"{labels}\"}}");
         assert_eq!(page.get(&sample), count, "{sample}");
     }
-    assert_eq!(page.sum("mcp_echo_refusals_total"), 9.0);
+    assert_eq!(page.sum("mcp_echo_refusals_total"), 12.0);
     assert_eq!(page.get("mcp_echo_sessions_live{mcp_instance=\"3\"}"), 1.0);
     assert_eq!(page.get("mcp_echo_session_data_bytes{mcp_instance=\"3\"}"), 11.0);
     assert_eq!(page.sum("mcp_echo_sessions_created_total"), 1.0);

@@ -63,7 +63,12 @@ impl Program {
         let mut err = BufReader::new(child.stderr.take().expect("is piped"));
         let mut first = String::new();
         err.read_line(&mut first).expect("is text");
-        let address = first.trim().rsplit(' ').next().and_then(|address| address.parse().ok());
+        let greeting: Option<Value> = serde_json::from_str(&first).ok();
+        let address = match &greeting {
+            Some(json) => json["mcp_echo.address"].as_str(),
+            None => first.trim().rsplit(' ').next(),
+        };
+        let address = address.and_then(|address| address.parse().ok());
         let address = address.unwrap_or_else(|| panic!("no address in {first:?}"));
         Self { child, address, greeting: collect(err), log }
     }
@@ -292,7 +297,148 @@ fn a_taken_port_is_one_line_and_exit_code_1() {
     let port = address.port().to_string();
     let (line, code) = one_line(&run(&[("HOST", "127.0.0.1"), ("PORT", &port)], &[]));
     assert_eq!(code, 1);
-    assert!(line.contains(&address.to_string()), "{line}");
+    for part in [&address.to_string(), "another program has port", "--port or PORT"] {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+    assert!(!line.contains("os error"), "{line}");
+
+    let listen = ("MCP_ECHO_ADMIN__LISTEN", address.to_string());
+    let variables = [("HOST", "127.0.0.1"), ("PORT", "0"), (listen.0, &*listen.1)];
+    let (line, code) = one_line(&run(&variables, &[]));
+    assert_eq!(code, 1);
+    assert!(line.contains("MCP_ECHO_ADMIN__LISTEN"), "{line}");
+}
+
+#[test]
+fn an_address_of_another_machine_is_one_line_and_exit_code_1() {
+    let (line, code) = one_line(&run(&[("HOST", "192.0.2.1"), ("PORT", "0")], &[]));
+    assert_eq!(code, 1);
+    assert!(line.contains("no address 192.0.2.1") && line.contains("--host or HOST"), "{line}");
+}
+
+/// Nothing that is ours is passed over in silence.
+#[test]
+fn a_variable_that_is_not_text_is_refused_by_name() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+    let broken = OsStr::from_bytes(b"\xff\xfe");
+    for name in ["MCP_ECHO_SESSION__CAPACITY", "MCP_ECHO_CONFIG", "LOG_FILE", "HOST", "BASE_DOMAIN"]
+    {
+        let output = command(&[], &["config", "check"]).env(name, broken).output().expect("runs");
+        let (line, code) = one_line(&output);
+        assert_eq!(code, 2);
+        assert!(line.contains(name) && line.contains("not UTF-8"), "{line}");
+    }
+    let name = OsStr::from_bytes(b"MCP_ECHO_\xff");
+    let output = command(&[], &["config", "check"]).env(name, "1").output().expect("runs");
+    assert!(one_line(&output).0.contains("no such key"));
+
+    for (variables, name) in [
+        // Another program's, and one that a name of ours is stronger than.
+        (&[][..], "LS_COLORS"),
+        (&[("MCP_ECHO_HOST", "127.0.0.1")], "HOST"),
+    ] {
+        let output =
+            command(variables, &["config", "check"]).env(name, broken).output().expect("runs");
+        assert_eq!(output.status.code(), Some(0), "{name}: {output:?}");
+    }
+}
+
+/// Each line of what a run has written, on standard output and on standard error.
+#[track_caller]
+fn json_lines(output: &Output) -> Vec<Value> {
+    let text = [&*output.stderr, &*output.stdout].concat();
+    let text = String::from_utf8(text).expect("is text");
+    let lines = text.lines().map(|line| match serde_json::from_str(line) {
+        Ok(line) => line,
+        Err(error) => panic!("{error}: {line}"),
+    });
+    lines.collect()
+}
+
+#[test]
+fn with_json_the_reason_for_an_end_is_json() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let port = taken.local_addr().expect("is bound").port().to_string();
+    let file = NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "log.format = \"json\"\n[session]\ncapacity = 0\n")
+        .expect("is written");
+    let file = file.path().to_str().expect("is text");
+    for (variables, arguments, code) in [
+        (&[("LOG_FORMAT", "json"), ("HOST", "127.0.0.1"), ("PORT", &*port)][..], &[][..], 1),
+        (&[("LOG_FORMAT", "json"), ("PORT", "many")], &["serve"], 2),
+        (&[("MCP_ECHO_LOG__FORMAT", "json"), ("MCP_ECHO_SESION__X", "1")], &[], 2),
+        (&[("LOG_FORMAT", "json"), ("MCP_ECHO_CONFIG", "/no/such.toml")], &[], 2),
+        (&[("LOG_FORMAT", "json")], &["--port", "many"], 2),
+        (&[], &["--config", file], 2),
+    ] {
+        let output = run(variables, arguments);
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        let lines = json_lines(&output);
+        let last = lines.last().expect("a line");
+        assert_eq!(last["level"], "ERROR", "{last}");
+        assert!(last["message"].as_str().is_some_and(|text| !text.is_empty()), "{last}");
+        assert!(last["timestamp"].is_string(), "{last}");
+    }
+    // Who asks for something else than a server reads it himself.
+    let (line, _) =
+        one_line(&run(&[("LOG_FORMAT", "json"), ("PORT", "many")], &["config", "check"]));
+    assert!(line.starts_with("mcp-echo-stateful: server.port"), "{line}");
+}
+
+#[tokio::test]
+async fn with_json_every_line_of_a_server_is_json() {
+    for debug in ["true", "false"] {
+        let mut child = command(
+            &[("LOG_FORMAT", "json"), ("LOG_LEVEL", "debug"), ("DEBUG", debug)],
+            &["--host", "127.0.0.1", "--port", "0"],
+        )
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+        let mut err = BufReader::new(child.stderr.take().expect("is piped"));
+        let mut greeting = String::new();
+        err.read_line(&mut greeting).expect("is text");
+        let line: Value = serde_json::from_str(&greeting).expect("is JSON");
+        let address =
+            line["mcp_echo.address"].as_str().expect("an address").parse().expect("is one");
+        assert_eq!(line["mcp_echo.urls"].as_str().map(|urls| urls.split(' ').count()), Some(10));
+        // The token is for the operator's eyes: here, and in no log.
+        let admin = line["mcp_echo.admin"].as_str();
+        assert_eq!(admin.is_some_and(|admin| admin.contains("#token=")), debug == "true", "{line}");
+        let mut connection = Connection::open(address).await;
+        connection.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        connection.answer().await.expect_status(200);
+        let id = child.id();
+        Command::new("kill").arg(id.to_string()).status().expect("is sent");
+        let mut rest = String::new();
+        err.read_to_string(&mut rest).expect("reads");
+        let output = child.wait_with_output().expect("ends");
+        assert_eq!(rest, "", "nothing else on standard error");
+        let lines = json_lines(&output);
+        let has = |message: &str| lines.iter().any(|line| line["message"] == message);
+        assert!(has("listening") && has("request") && has("stopped"), "{lines:?}");
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("#token="));
+    }
+}
+
+#[tokio::test]
+async fn a_host_may_be_a_name_or_stand_in_brackets() {
+    for (host, expected) in [("localhost", "127.0.0.1:"), ("[::1]", "[::1]:")] {
+        let mut child = command(&[("HOST", host), ("PORT", "0")], &[])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let mut err = BufReader::new(child.stderr.take().expect("is piped"));
+        let mut first = String::new();
+        err.read_line(&mut first).expect("is text");
+        child.kill().expect("is killed");
+        child.wait().expect("ends");
+        // A machine without IPv6 says so.
+        let without = host == "[::1]" && std::net::TcpListener::bind("[::1]:0").is_err();
+        assert!(without || first.contains(expected), "{host}: {first}");
+    }
 }
 
 #[tokio::test]
@@ -435,7 +581,7 @@ async fn a_hangup_reads_the_configuration_again() {
     program.session().await;
     eventually(|| {
         let text = written(&log);
-        ["log.level", "server.name", "\"rpc.method\":\"ping\"", "session created"]
+        ["log.level", "server.name", "\"mcp.method.name\":\"ping\"", "session created"]
             .iter()
             .all(|part| text.contains(part))
     })

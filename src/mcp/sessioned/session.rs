@@ -56,7 +56,8 @@ impl<'a> Sessioned<'a> {
                 return Ok(());
             }
             Err(NotLoaded::Gone(gone)) => {
-                Failure::NoSession(no_session(self.exchange.instance(), id, gone))
+                let (instance, record) = (self.exchange.instance(), self.exchange.record());
+                Failure::NoSession(no_session(instance, record, id, gone))
             }
             Err(NotLoaded::Unavailable) => Unavailable.into(),
         };

@@ -64,6 +64,7 @@ impl Stateless<'_> {
         let TaskParams { task_id } = require(params.raw, "\"taskId\"")?;
         let instance = self.exchange.instance();
         let Some(task) = instance.state.tasks.find(&task_id, self.exchange.inbound.caller) else {
+            dispatch::minted_by(instance, self.exchange.record(), &task_id);
             return invalid(unknown_task(&task_id, instance.here()));
         };
         let result = match method {
