@@ -2,6 +2,7 @@
 //!
 //! Owns [`RequestRecord`], its [`RequestId`] and its [`TraceId`]. Facts are names from closed sets, numbers and
 //! digests, so that nothing a client chose can grow the log or leak into it; but for a [`Missing`] name, which is bounded.
+//! It also holds what the request has booked of its instance's [`Share`], until the last who works for it is done.
 //! Trap: the layers and work that goes on after the answer share it. Of two values for one fact, the first counts.
 
 use std::{
@@ -19,7 +20,7 @@ use http::HeaderValue;
 use super::outcome::RequestOutcome;
 use crate::{
     budget::{Booking, NoRoom, Share},
-    id::{Boot, InstanceId, ReplicaTag, SessionRef},
+    id::{Boot, InstanceId, MintedBy, ReplicaTag, SessionRef},
     wire::{Era, Method},
 };
 
