@@ -30,6 +30,7 @@ use crate::{
     http::problem,
     reload::Reloads,
     tenant::{Instance, auth},
+    wire::headers,
 };
 
 /// Access to `/debug` and `/metrics`.
@@ -119,7 +120,10 @@ fn guarded(admin: &Admin, paths: Router) -> Router {
 }
 
 async fn check_token(State(expected): State<[u8; 32]>, request: Request, next: Next) -> Response {
-    let header = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    let header = match headers::value(request.headers(), &header::AUTHORIZATION, "Authorization") {
+        Ok(header) => header.map(|value| value.as_bytes()),
+        Err(bad) => return problem(StatusCode::BAD_REQUEST, &bad.to_string()),
+    };
     let given =
         auth::bearer(header).map(|token| <[u8; 32]>::from(Sha256::digest(token.as_bytes())));
     match given {

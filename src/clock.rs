@@ -1,19 +1,35 @@
 //! The clock behind all times that a client or an operator reads.
 //!
-//! Owns [`Clock`] and [`Moment`], milliseconds since the process started, which never jump, and their conversion to the
-//! time of day, as a value or as text ([`Rfc3339`]).
+//! Owns [`Clock`] and [`Moment`], milliseconds since the process started, which never jump; and [`TimeOfDay`], by which
+//! moments are told as times of day, as values or as text ([`Rfc3339`]). The time of day is read when it is told, so it is
+//! right again as soon as the machine's clock has been set; what is told in one answer is told by one reading.
 //! Trap: the time of day may jump, so nothing is calculated with it. It has four digits for the year.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
+
+/// By how many milliseconds two clocks may seem to differ only because they are not read at once.
+const UNEVENNESS: i64 = 50;
 
 /// Counts from the start of the process.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     epoch: Instant,
-    started: Timestamp,
+    wall: &'static Wall,
+}
+
+/// The machine's time of day.
+#[derive(Debug)]
+struct Wall {
+    /// Milliseconds since 1970.
+    now: fn() -> i64,
+    /// The time of day of moment zero, as it was last told: so one moment is told alike each time, to the millisecond.
+    epoch: AtomicI64,
 }
 
 /// A point on the [`Clock`].
@@ -23,7 +39,17 @@ pub struct Moment(u64);
 impl Clock {
     /// A clock that starts now.
     pub fn start() -> Self {
-        Self { epoch: Instant::now(), started: Timestamp::now() }
+        Self::beside(|| {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            since.as_secs() as i64 * 1000 + i64::from(since.subsec_millis())
+        })
+    }
+
+    /// A clock that starts now, on a machine with that time of day.
+    fn beside(now: fn() -> i64) -> Self {
+        // Never freed, so that a clock can be copied: a process has one.
+        let wall = Box::leak(Box::new(Wall { now, epoch: AtomicI64::new(now()) }));
+        Self { epoch: Instant::now(), wall }
     }
 
     /// Now.
@@ -36,21 +62,60 @@ impl Clock {
         Moment(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// A moment as the time of day, to the millisecond.
-    pub(crate) fn time(self, moment: Moment) -> Timestamp {
-        let since = i64::try_from(moment.0).unwrap_or(i64::MAX);
-        let unix = self.started.as_millisecond().saturating_add(since);
-        Timestamp::from_millisecond(unix).unwrap_or(Timestamp::MAX)
+    /// What to tell times by in one answer.
+    pub(crate) fn time_of_day(self) -> TimeOfDay {
+        let kept = self.wall.epoch.load(Ordering::Relaxed);
+        match self.epoch_seen().abs_diff(kept) <= UNEVENNESS.unsigned_abs() {
+            true => TimeOfDay { epoch: kept },
+            false => TimeOfDay { epoch: self.set_again(kept) },
+        }
     }
 
-    /// A moment as text, to the millisecond.
-    pub(crate) fn text(self, moment: Moment) -> Rfc3339 {
-        let started = u64::try_from(self.started.as_millisecond()).unwrap_or(0);
-        Rfc3339::of_millis(started.saturating_add(moment.0))
+    /// The time of day of moment zero, as the machine's clock has it now.
+    fn epoch_seen(self) -> i64 {
+        (self.wall.now)().saturating_sub_unsigned(self.now().0)
+    }
+
+    /// The machine's clock has been set, or this thread was held up between the two readings.
+    #[cold]
+    fn set_again(self, kept: i64) -> i64 {
+        for _ in 0..4 {
+            let before = self.now();
+            let seen = self.epoch_seen();
+            if self.now().0 - before.0 <= 1 {
+                if seen.abs_diff(kept) <= UNEVENNESS.unsigned_abs() {
+                    return kept;
+                }
+                self.wall.epoch.store(seen, Ordering::Relaxed);
+                return seen;
+            }
+        }
+        kept
     }
 
     pub(crate) fn uptime(self) -> Duration {
         self.epoch.elapsed()
+    }
+}
+
+/// Tells moments as times of day, all by one reading of the machine's clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TimeOfDay {
+    /// Milliseconds from 1970 to moment zero.
+    epoch: i64,
+}
+
+impl TimeOfDay {
+    /// To the millisecond.
+    pub(crate) fn time(self, moment: Moment) -> Timestamp {
+        let unix = self.epoch.saturating_add_unsigned(moment.0);
+        Timestamp::from_millisecond(unix).unwrap_or(Timestamp::MAX)
+    }
+
+    /// The same as text.
+    pub(crate) fn text(self, moment: Moment) -> Rfc3339 {
+        let unix = self.epoch.saturating_add_unsigned(moment.0);
+        Rfc3339::of_millis(u64::try_from(unix).unwrap_or(0))
     }
 }
 
@@ -149,6 +214,32 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    static MACHINE: AtomicI64 = AtomicI64::new(1_800_000_000_000);
+
+    #[test]
+    fn a_machine_s_clock_that_is_set_is_told_at_once_and_alike() {
+        const HOUR: i64 = 3_600_000;
+        let clock = Clock::beside(|| MACHINE.load(Ordering::Relaxed));
+        let created = clock.now();
+        let told = |moment| clock.time_of_day().time(moment).as_millisecond();
+        let before = told(created);
+        assert_eq!(told(created), before);
+        for shift in [HOUR, -2 * HOUR] {
+            let (first, told_before) = (clock.time_of_day(), told(created));
+            MACHINE.fetch_add(shift, Ordering::Relaxed);
+            let moved = told(created) - told_before;
+            assert!((moved - shift).abs() <= 5_000, "{moved}");
+            // What one reading tells keeps its distances, whatever the machine's clock does.
+            let later = created.plus(Duration::from_secs(300));
+            assert_eq!(
+                first.time(later).as_millisecond(),
+                first.time(created).as_millisecond() + 300_000
+            );
+            let now = clock.time_of_day();
+            assert_eq!(now.text(later).as_str(), format!("{:.3}", now.time(later)));
+        }
+    }
 
     proptest! {
         /// From 1970 to 9999, as a library writes it.

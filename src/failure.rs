@@ -17,8 +17,9 @@ use crate::{
     observe::{Missing, RequestOutcome, shown},
     session::{Gone, NotCreated, Unavailable},
     wire::{
-        EnvelopeError, Era, ErrorObject, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, Id,
-        METHOD_NOT_FOUND, PARSE_ERROR, ProtocolVersion, TASKS_EXTENSION, jsonrpc, version,
+        BadHeader, BadParams, EnvelopeError, Era, ErrorObject, INTERNAL_ERROR, INVALID_PARAMS,
+        INVALID_REQUEST, Id, METHOD_NOT_FOUND, PARSE_ERROR, ProtocolVersion, TASKS_EXTENSION,
+        jsonrpc, version,
     },
 };
 
@@ -67,6 +68,8 @@ enum Then {
     Close,
     /// `Allow`.
     Allow(&'static str),
+    /// `Accept-Encoding: identity`.
+    Plain,
 }
 
 macro_rules! failures {
@@ -113,7 +116,7 @@ macro_rules! failures {
 }
 
 use RequestOutcome as Outcome;
-use Then::{Allow, Close, Nothing, Retry};
+use Then::{Allow, Close, Nothing, Plain, Retry};
 
 failures! {
     NotJson(problem: String)
@@ -134,7 +137,7 @@ failures! {
     MissingCapability(required: Value)
         = &[Outcome::MissingCapability], STATELESS, [200, 400], [MISSING_CAPABILITY; 2], Nothing,
           "the client has not declared a capability that this needs: see requiredCapabilities";
-    BadMeta(problem: &'static str)
+    BadMeta(problem: String)
         = &[Outcome::BadMeta], STATELESS, [400; 2], [INVALID_PARAMS; 2], Nothing, format!("invalid params: {problem}");
     HeaderMismatch(problem: String)
         = &[Outcome::HeaderMismatch], STATELESS, [400; 2], [HEADER_MISMATCH; 2], Nothing, format!("header mismatch: {problem}");
@@ -170,18 +173,20 @@ failures! {
     TooManyStreams { limit: usize }
         = &[Outcome::TooManyStreams], SESSIONED, [409; 2], EXCHANGE, Nothing,
           format!("the session already has {limit} event streams open, the most it may (session.max_streams)");
-    BadHeader(name: &'static str)
-        = &[Outcome::BadHeader], SESSIONED, [400; 2], EXCHANGE, Nothing,
-          format!("the header {name} must stand once and be visible ASCII");
+    BadHeader(bad: BadHeader)
+        = &[Outcome::BadHeader], BOTH, [400; 2], EXCHANGE, Nothing, bad.to_string();
     UnsupportedVersion { served: Vec<ProtocolVersion> }
         = &[Outcome::UnsupportedVersion], SESSIONED, [400; 2], EXCHANGE, Nothing,
           format!("this protocol version is not served; served are {}", version::names(served));
     NotAcceptable { needed: &'static str }
         = &[Outcome::NotAcceptable], BOTH, [406; 2], EXCHANGE, Nothing,
           format!("the client must accept {needed}: see its Accept header");
-    UnsupportedMediaType
-        = &[Outcome::UnsupportedMediaType], BOTH, [415; 2], EXCHANGE, Nothing,
-          "the Content-Type header must be application/json (in UTF-8)";
+    UnsupportedMediaType { encoded: bool }
+        = &[Outcome::UnsupportedMediaType], BOTH, [415; 2], EXCHANGE, if *encoded { Plain } else { Nothing },
+          match encoded {
+              true => "the body must not be encoded: leave the Content-Encoding header out",
+              false => "the Content-Type header must be application/json (in UTF-8)",
+          };
     BodyTooLarge { limit: usize }
         = &[Outcome::BodyTooLarge], BOTH, [413; 2], EXCHANGE, Close,
           format!("the body is larger than {limit} bytes (http.max_body_bytes)");
@@ -212,6 +217,18 @@ impl From<EnvelopeError<'_>> for Failure {
             EnvelopeError::NotJson(problem) => Self::NotJson(problem),
             EnvelopeError::NotAMessage { problem, .. } => Self::NotAMessage(problem),
         }
+    }
+}
+
+impl From<BadHeader> for Failure {
+    fn from(bad: BadHeader) -> Self {
+        Self::BadHeader(bad)
+    }
+}
+
+impl From<BadParams> for Failure {
+    fn from(bad: BadParams) -> Self {
+        Self::InvalidParams(bad.to_string())
     }
 }
 
@@ -271,7 +288,7 @@ impl Failure {
 
     /// What was asked for and does not exist, for the log.
     pub(crate) fn missing(&self) -> Option<Missing> {
-        let text = |name: &str| shown(name, Missing::MAX);
+        let text = |name: &str| shown::shown(name, Missing::MAX);
         match self {
             Self::MethodNotFound(name) => Some(Missing::Method(text(name))),
             Self::UnknownTool(name) => Some(Missing::Tool(text(name))),
@@ -329,6 +346,7 @@ impl Failure {
             Retry(seconds) => (header::RETRY_AFTER, HeaderValue::from(seconds)),
             Close => (header::CONNECTION, HeaderValue::from_static("close")),
             Allow(methods) => (header::ALLOW, HeaderValue::from_static(methods)),
+            Plain => (header::ACCEPT_ENCODING, HeaderValue::from_static("identity")),
         };
         headers.insert(header.0, header.1);
         response

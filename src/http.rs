@@ -19,11 +19,17 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use serde_json::json;
 use tower_http::catch_panic::ResponseForPanic;
 
-use crate::{failure::Failure, observe::RequestRecord, tenant::Instance, wire::Era};
+use crate::{
+    failure::Failure,
+    observe::{RequestOutcome, RequestRecord},
+    paths::Path,
+    tenant::Instance,
+    wire::{BadHeader, Era, SCHEME_HEADER, VERSION_HEADER, headers},
+};
 
 /// The body of a request, with the record that the outermost layer has begun.
 #[derive(Debug)]
@@ -44,6 +50,11 @@ pub(crate) fn problem(status: StatusCode, text: &str) -> Response {
     (status, Json(json!({ "error": text }))).into_response()
 }
 
+/// The answer to an OPTIONS that is no preflight: what the path takes (RFC 9110 §9.3.7).
+pub(crate) fn options(allowed: &'static str) -> Response {
+    (StatusCode::NO_CONTENT, [(header::ALLOW, allowed)]).into_response()
+}
+
 /// The response to a request that panicked: an internal error. The panic hook has logged the details.
 #[derive(Clone, Copy, Debug)]
 pub struct PanicResponse;
@@ -56,17 +67,40 @@ impl ResponseForPanic for PanicResponse {
     }
 }
 
+/// The answer to a request with a header that decides something and cannot be used.
+fn refuse_header(request: &Request<Recorded>, bad: BadHeader) -> Response {
+    request.body().record.set_outcome(RequestOutcome::BadHeader);
+    if Path::of(request.uri().path()) != Path::Mcp {
+        return problem(StatusCode::BAD_REQUEST, &bad.to_string());
+    }
+    let version = headers::text(request.headers(), &VERSION_HEADER, "MCP-Protocol-Version");
+    let era = Era::of(false, version.unwrap_or_default());
+    Failure::BadHeader(bad).into_response(None, era).map(Body::from)
+}
+
 /// `scheme://host[:port]` as the client wrote it, for URLs in answers. The host has been checked against the host table.
 /// The scheme is http unless a trusted proxy says https.
-fn external_base(instance: &Instance, peer: IpAddr, uri: &Uri, headers: &HeaderMap) -> String {
-    let forwarded = headers
-        .get("x-forwarded-proto")
-        .filter(|_| instance.trusts(peer))
-        .is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"));
-    let scheme = if forwarded { "https" } else { "http" };
+fn external_base(
+    instance: &Instance,
+    peer: IpAddr,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<String, BadHeader> {
+    let forwarded = match instance.trusts(peer) {
+        true => headers::value(headers, &SCHEME_HEADER, "X-Forwarded-Proto")?,
+        false => None,
+    };
+    let is = |value: &HeaderValue, scheme: &str| {
+        value.as_bytes().trim_ascii().eq_ignore_ascii_case(scheme.as_bytes())
+    };
+    let scheme = match forwarded {
+        Some(value) if is(value, "https") => "https",
+        Some(value) if !is(value, "http") => return Err(BadHeader::NoScheme),
+        Some(_) | None => "http",
+    };
     let host = match uri.authority() {
         Some(authority) => authority.as_str(),
-        None => headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or(""),
+        None => headers::text(headers, &header::HOST, "Host")?.unwrap_or_default(),
     };
-    format!("{scheme}://{host}")
+    Ok(format!("{scheme}://{host}"))
 }

@@ -284,11 +284,45 @@ pub enum Caller {
 
 impl Caller {
     /// The caller of that identity; `kind` keeps a user and a token of the same name apart.
-    pub fn known(kind: &str, identity: &str) -> Self {
-        let digest =
-            Sha256::new().chain_update(kind).chain_update([0]).chain_update(identity).finalize();
+    pub fn known(kind: &str, identity: impl AsRef<[u8]>) -> Self {
+        Self::of_parts(&[kind.as_bytes(), identity.as_ref()])
+    }
+
+    /// The caller of an identity that has several parts.
+    pub(crate) fn of_parts(parts: &[&[u8]]) -> Self {
         let mut first = [0; 16];
-        first.copy_from_slice(&digest[..16]);
+        first.copy_from_slice(&digest_of(parts)[..16]);
         Self::Known(first)
+    }
+}
+
+/// The SHA-256 of several parts, each after its length: with a mark between them, a part that holds the mark could run
+/// into the next one. Whatever is hashed of more than one part goes through here.
+pub(crate) fn digest_of(parts: &[&[u8]]) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    digest.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn parts_never_run_into_each_other(
+            one in proptest::collection::vec("[a\0]{0,3}", 0..4),
+            other in proptest::collection::vec("[a\0]{0,3}", 0..4),
+        ) {
+            let digest = |parts: &[String]| {
+                digest_of(&parts.iter().map(|part| part.as_bytes()).collect::<Vec<_>>())
+            };
+            prop_assert_eq!(digest(&one) == digest(&other), one == other);
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! The `/mcp` endpoint: POST, GET, DELETE.
 //!
 //! Owns the way from an HTTP request to the era that answers it. Refuses, in this order: other HTTP methods (405), a
-//! Content-Type other than JSON (415), an Accept header that allows neither JSON nor events (406), a body that is too
-//! large, too slow or cut off (413, 408, 400), and a body that is no JSON-RPC message (400).
+//! Content-Type other than JSON or an encoded body (415), an Accept header that allows neither JSON nor events (406), a
+//! body that is too large, too slow or cut off (413, 408, 400), and a body that is no JSON-RPC message (400).
 //! Traps: no session may be created before these checks have passed. An instance that serves only one era must refuse
 //! all of the other, or a client that speaks both concludes that both are served.
 
@@ -31,10 +31,11 @@ use crate::{
         Recorded,
         bearer::Called,
         body::{self, AnswerForms},
+        options,
     },
     observe::RequestRecord,
     tenant::{Inbound, Instance, Update},
-    wire::{Body, EnvelopeError, Era, Id, Message, VERSION_HEADER},
+    wire::{Body, EnvelopeError, Era, Id, Message, VERSION_HEADER, headers},
 };
 
 /// The MCP endpoint of one instance, with its prepared answers.
@@ -106,8 +107,8 @@ impl Endpoint {
         let result = match (&inbound.parts.method, era) {
             (&Method::GET, Era::Sessioned) => sessioned::listen(exchange).await,
             (&Method::DELETE, Era::Sessioned) => sessioned::terminate(exchange).await,
-            (_, Era::Sessioned) => Err(Failure::MethodNotAllowed("GET, POST, DELETE, OPTIONS")),
-            (_, Era::Stateless) => Err(Failure::MethodNotAllowed("POST, OPTIONS")),
+            (&Method::OPTIONS, _) => Ok(options(allowed(era))),
+            (_, _) => Err(Failure::MethodNotAllowed(allowed(era))),
         };
         result.unwrap_or_else(|failure| refuse(&inbound.record, failure, None, era))
     }
@@ -130,6 +131,7 @@ impl Endpoint {
         record: &RequestRecord,
     ) -> Result<(Bytes, AnswerForms), Failure> {
         body::check_content_type(&parts.headers)?;
+        body::check_content_encoding(&parts.headers)?;
         let forms = AnswerForms::of(&parts.headers);
         if !forms.json && !forms.events {
             return Err(Failure::NotAcceptable { needed: "application/json or text/event-stream" });
@@ -195,8 +197,17 @@ fn head_bytes(parts: &Parts) -> usize {
     values + query + parts.headers.len() * 32
 }
 
+/// The HTTP methods that the endpoint takes.
+const fn allowed(era: Era) -> &'static str {
+    match era {
+        Era::Sessioned => "GET, POST, DELETE, OPTIONS",
+        Era::Stateless => "POST, OPTIONS",
+    }
+}
+
+/// The revision that the header names. One that cannot be read names none here; the era that answers refuses it.
 fn version_header(parts: &Parts) -> Option<&str> {
-    parts.headers.get(VERSION_HEADER)?.to_str().ok()
+    headers::text(&parts.headers, &VERSION_HEADER, "MCP-Protocol-Version").unwrap_or_default()
 }
 
 impl<'a> Message<'a> {

@@ -28,6 +28,5 @@ pub(crate) use self::{
     outcome::RequestOutcome,
     recent::{CompletedRequest, RequestLog, Totals},
     record::{Missing, OwnId, RequestId, RequestRecord, RpcMethod},
-    shown::shown,
     usage::Usage,
 };

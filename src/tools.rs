@@ -10,6 +10,7 @@ mod conformance;
 mod diagnostics;
 mod echo;
 pub(crate) mod prompts;
+mod redaction;
 pub(crate) mod resources;
 mod session;
 mod streaming;

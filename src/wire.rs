@@ -3,12 +3,14 @@
 //! Owns parsing and writing, and the tables that say which revision has what. It knows nothing of this server's
 //! instances, sessions or configuration.
 
+pub mod fault;
 pub mod headers;
 pub mod inputs;
 pub mod json;
 pub mod jsonrpc;
 pub mod model;
 pub mod params;
+pub mod percent;
 pub mod seal;
 pub mod sse;
 mod text;
@@ -16,9 +18,9 @@ pub mod version;
 
 pub(crate) use self::{
     headers::{
-        ACCEL_BUFFERING_HEADER, BOOT_HEADER, HANDLE_HEADER, INSTANCE_HEADER, LAST_EVENT_ID_HEADER,
-        METHOD_HEADER, NAME_HEADER, REPLICA_HEADER, REQUEST_ID_HEADER, SESSION_HEADER, Single,
-        TRACEPARENT_HEADER, VERSION_HEADER,
+        ACCEL_BUFFERING_HEADER, BOOT_HEADER, BadHeader, HANDLE_HEADER, INSTANCE_HEADER,
+        LAST_EVENT_ID_HEADER, METHOD_HEADER, NAME_HEADER, REPLICA_HEADER, REQUEST_ID_HEADER,
+        SCHEME_HEADER, SESSION_HEADER, Single, TRACEPARENT_HEADER, USER_ID_HEADER, VERSION_HEADER,
     },
     inputs::{Ask, InputKind, InputRequest, Inputs, Questions},
     json::Raw,
@@ -28,11 +30,11 @@ pub(crate) use self::{
     },
     model::{
         CancelledParams, Capabilities, Common, CompleteParams, Content, Contents, Filter,
-        InitializeParams, Json, LevelParams, ListParams, LogLevel, META_SERVER, META_SUBSCRIPTION,
+        InitializeParams, Json, LevelParams, ListParams, LogLevel, META_CAPABILITIES, META_SERVER,
         META_VERSION, NamedParams, Nested, Object, PromptMessage, PromptResult, Reference,
-        TASKS_EXTENSION, TaskParams, ToolResult, UriParams,
+        TASKS_EXTENSION, Tagged, TaskParams, ToolResult, UriParams,
     },
-    params::{BadMeta, Meta, Params},
+    params::{BadMeta, BadParams, Meta, Params},
     seal::{Binding, Sealer},
     text::Text,
     version::{Era, Feature, Method, Notification, ProtocolVersion},

@@ -26,7 +26,7 @@ use crate::{
     id::Boot,
     observe::{Event, Subject, Unread},
     process::Process,
-    wire::{ACCEL_BUFFERING_HEADER, LAST_EVENT_ID_HEADER, sse},
+    wire::{ACCEL_BUFFERING_HEADER, LAST_EVENT_ID_HEADER, headers, sse},
 };
 
 /// A comment is sent after so long without events.
@@ -46,7 +46,10 @@ pub(super) fn router() -> Router<Scope> {
 async fn follow(State(scope): State<Scope>, headers: HeaderMap) -> Response {
     let Some(first) = scope.first() else { return StatusCode::NOT_FOUND.into_response() };
     let process = Arc::clone(&first.process);
-    let id = headers.get(LAST_EVENT_ID_HEADER).map(|id| id.to_str().ok().and_then(parse_id));
+    let id = match headers::text(&headers, &LAST_EVENT_ID_HEADER, "Last-Event-ID") {
+        Ok(id) => id.map(parse_id),
+        Err(bad) => return problem(StatusCode::BAD_REQUEST, &bad.to_string()),
+    };
     let read = match id {
         None => 0,
         Some(Some((boot, number))) if boot == process.boot => number,
@@ -158,7 +161,7 @@ impl Follower {
             }
         };
         let shown = json!({
-            "at": self.process.clock.time(event.at),
+            "at": self.process.clock.time_of_day().time(event.at),
             "event": event.kind.as_str(),
             "instance": instance,
             "session": session.map(|session| session.to_string()),

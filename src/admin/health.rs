@@ -6,13 +6,18 @@
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode, header};
 
-use crate::{paths::LIVE, process::Process};
+use crate::{http::options, paths::LIVE, process::Process};
 
 /// `/livez` says that the process runs, `/readyz` and `/health` that it takes new sessions.
 pub(crate) fn answer(process: &Process, method: &Method, path: &str) -> Response {
-    if *method != Method::GET && *method != Method::HEAD {
-        let allow = [(header::ALLOW, "GET, HEAD")];
-        return (StatusCode::METHOD_NOT_ALLOWED, allow, "use GET\n").into_response();
+    const ALLOWED: &str = "GET, HEAD, OPTIONS";
+    match *method {
+        Method::GET | Method::HEAD => {}
+        Method::OPTIONS => return options(ALLOWED),
+        _ => {
+            let allow = [(header::ALLOW, ALLOWED)];
+            return (StatusCode::METHOD_NOT_ALLOWED, allow, "use GET\n").into_response();
+        }
     }
     match path == LIVE || !process.lifecycle.is_draining() {
         true => (StatusCode::OK, "ok\n").into_response(),

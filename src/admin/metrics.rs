@@ -74,7 +74,8 @@ fn process(page: &mut Page, process: &Process) {
     let help = "The most that they may make it hold (memory.max_bytes).";
     page.single("mcp_echo_process_memory_limit_bytes", Gauge, help, process.budget.limit());
     let help = "When the process started, in seconds since 1970.";
-    let started = process.clock.time(Moment::from_millis(0)).as_duration().as_secs_f64();
+    let started =
+        process.clock.time_of_day().time(Moment::from_millis(0)).as_duration().as_secs_f64();
     page.single("process_start_time_seconds", Gauge, help, started);
     let Usage { cpu, resident_bytes, virtual_bytes, threads, open_fds, max_fds } = Usage::read();
     if let Some(cpu) = cpu {

@@ -179,7 +179,7 @@ async fn find(scope: &Scope, text: &str) -> Result<Option<(Arc<Instance>, Record
 fn request(instance: &Instance, completed: &CompletedRequest) -> Value {
     let clock = instance.process.clock;
     json!({
-        "at": clock.time(clock.moment(completed.received)),
+        "at": clock.time_of_day().time(clock.moment(completed.received)),
         "http_method": completed.http_method,
         "rpc_method": completed.method.map(RpcMethod::as_str),
         "tool": completed.tool,
@@ -203,7 +203,7 @@ fn summary(instance: &Instance, session: &Record) -> Value {
         "label": handshake.label,
         "protocol_version": handshake.version.map(ProtocolVersion::as_str),
         "request_count": session.tally.requests,
-        "created_at": clock.time(*created),
+        "created_at": clock.time_of_day().time(*created),
         "age_seconds": now.since(*created).as_secs_f64(),
         "idle_seconds": now.since(session.touched).as_secs_f64(),
         "expires_in_seconds": session.expires().since(now).as_secs_f64(),

@@ -27,11 +27,15 @@ use crate::{
     id::InstanceId,
     observe::{
         CompletedRequest, Ending, Kind, OwnId, RequestId, RequestOutcome, RequestRecord, Weight,
+        shown,
     },
     paths::{self, Path},
     process::Process,
     tenant::{Instance, State},
-    wire::{BOOT_HEADER, INSTANCE_HEADER, REPLICA_HEADER, REQUEST_ID_HEADER, TRACEPARENT_HEADER},
+    wire::{
+        BOOT_HEADER, INSTANCE_HEADER, REPLICA_HEADER, REQUEST_ID_HEADER, Single,
+        TRACEPARENT_HEADER, headers::single,
+    },
 };
 
 /// Longest path in the log. Characters.
@@ -120,9 +124,15 @@ where
         if let Some(idle_watch) = &self.idle_watch {
             idle_watch.begin();
         }
-        let id = self.identity.request_id(request.headers().get(REQUEST_ID_HEADER));
+        let headers = request.headers();
+        let id = self.identity.request_id(match single(headers, REQUEST_ID_HEADER) {
+            Single::Value(sent) => Some(sent),
+            Single::Missing | Single::Several => None,
+        });
         let record = Arc::new(RequestRecord::begin(id, self.peer));
-        if let Some(trace) = request.headers().get(TRACEPARENT_HEADER).and_then(|t| t.to_str().ok())
+        // A trace that cannot be read, or of two, is ignored, as the standard asks.
+        if let Single::Value(trace) = single(headers, TRACEPARENT_HEADER)
+            && let Ok(trace) = trace.to_str()
         {
             record.set_trace(trace);
         }
@@ -147,6 +157,7 @@ fn shown(path: &str) -> Cow<'static, str> {
         (paths::MCP, _) => paths::MCP.into(),
         (_, Path::Session) => "/debug/sessions/{ref}".into(),
         (_, Path::Mcp | Path::Health | Path::Admin | Path::WellKnown | Path::Other) => {
+            let path = shown::masked(path);
             let end = path.char_indices().nth(MAX_PATH).map_or(path.len(), |(end, _)| end);
             path[..end].to_owned().into()
         }

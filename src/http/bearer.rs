@@ -1,8 +1,9 @@
 //! The bearer check as a layer around `/mcp`.
 //!
 //! Owns the 401, and who the caller is: the endpoint takes a [`Called`], which only this layer makes. The caller is known
-//! by the `Authorization` header or, behind a trusted proxy, by `X-User-Id`.
-//! Trap: `X-User-Id` counts only from a trusted proxy, since anyone can send it.
+//! by the `Authorization` header or, behind a trusted proxy, by the bytes of `X-User-Id`, in whatever encoding.
+//! Traps: `X-User-Id` counts only from a trusted proxy, since anyone can send it. From there, one that says nothing is
+//! refused: a proxy that has lost its user must not make everyone the same nobody.
 
 use std::{
     convert::Infallible,
@@ -18,11 +19,12 @@ use futures_util::{
 use http::{HeaderMap, Request, header};
 use tower::Service;
 
-use super::{Recorded, external_base, metadata};
+use super::{Recorded, external_base, metadata, refuse_header};
 use crate::{
     id::Caller,
     observe::RequestOutcome,
     tenant::{AuthMode, Instance, Unauthorized},
+    wire::{BadHeader, USER_ID_HEADER, headers},
 };
 
 /// A request to MCP with its caller.
@@ -34,7 +36,19 @@ pub struct Called {
     pub(crate) request: Request<Recorded>,
 }
 
-/// Passes a request on with its caller, or answers 401.
+/// Why a request has no caller.
+enum NoCaller {
+    Unauthorized(Unauthorized),
+    BadHeader(BadHeader),
+}
+
+impl From<BadHeader> for NoCaller {
+    fn from(bad: BadHeader) -> Self {
+        Self::BadHeader(bad)
+    }
+}
+
+/// Passes a request on with its caller, or answers 401 or 400.
 #[derive(Clone, Debug)]
 pub struct BearerChecked<S> {
     inner: S,
@@ -46,19 +60,36 @@ impl<S> BearerChecked<S> {
         Self { inner, instance }
     }
 
-    fn caller(&self, trusted_peer: bool, headers: &HeaderMap) -> Result<Caller, Unauthorized> {
+    fn caller(&self, trusted_peer: bool, headers: &HeaderMap) -> Result<Caller, NoCaller> {
         let auth = &self.instance.policy.auth;
         let header = match auth {
             AuthMode::Off => None,
             AuthMode::Passthrough | AuthMode::Tokens(_) => {
-                headers.get(header::AUTHORIZATION).map(|value| value.as_bytes())
+                headers::value(headers, &header::AUTHORIZATION, "Authorization")?
             }
         };
-        Ok(match auth.check(header)? {
-            Caller::Anonymous if trusted_peer => forwarded_user(headers),
+        let checked = auth.check(header.map(|value| value.as_bytes()));
+        Ok(match checked.map_err(NoCaller::Unauthorized)? {
+            Caller::Anonymous if trusted_peer => forwarded_user(headers)?,
             Caller::Anonymous => Caller::Anonymous,
             known @ Caller::Known(_) => known,
         })
+    }
+
+    /// 401, or 400 if a header that decides cannot be used.
+    fn refuse(&self, request: &Request<Recorded>, why: NoCaller) -> Response {
+        let record = &request.body().record;
+        let problem = match why {
+            NoCaller::Unauthorized(problem) => problem,
+            NoCaller::BadHeader(bad) => return refuse_header(request, bad),
+        };
+        match external_base(&self.instance, record.peer, request.uri(), request.headers()) {
+            Ok(base) => {
+                record.set_outcome(RequestOutcome::Unauthorized);
+                metadata::challenge(problem, &base)
+            }
+            Err(bad) => refuse_header(request, bad),
+        }
     }
 }
 
@@ -78,21 +109,20 @@ where
         let trusted_peer = self.instance.trusts(request.body().record.peer);
         match self.caller(trusted_peer, request.headers()) {
             Ok(caller) => Either::Left(self.inner.call(Called { caller, trusted_peer, request })),
-            Err(problem) => {
-                let record = &request.body().record;
-                record.set_outcome(RequestOutcome::Unauthorized);
-                let (uri, headers) = (request.uri(), request.headers());
-                let base = external_base(&self.instance, record.peer, uri, headers);
-                Either::Right(ready(Ok(metadata::challenge(problem, &base))).boxed())
-            }
+            Err(why) => Either::Right(ready(Ok(self.refuse(&request, why))).boxed()),
         }
     }
 }
 
-/// The user that a trusted proxy has authenticated.
-fn forwarded_user(headers: &HeaderMap) -> Caller {
-    match headers.get("x-user-id").and_then(|user| user.to_str().ok()) {
-        Some(user) if !user.is_empty() => Caller::known("user", user),
-        Some(_) | None => Caller::Anonymous,
+/// The user that a trusted proxy has authenticated; nobody only if it names none.
+fn forwarded_user(headers: &HeaderMap) -> Result<Caller, BadHeader> {
+    const SHOWN: &str = "X-User-Id";
+    let Some(user) = headers::value(headers, &USER_ID_HEADER, SHOWN)? else {
+        return Ok(Caller::Anonymous);
+    };
+    // Space around a value is no part of it (RFC 9110 §5.5), though HTTP/2 lets it through.
+    match user.as_bytes().trim_ascii() {
+        b"" => Err(BadHeader::Empty(SHOWN)),
+        user => Ok(Caller::known("user", user)),
     }
 }

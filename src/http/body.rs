@@ -1,6 +1,6 @@
 //! The headers of a POST that say how to read its body and how to answer, and the reading.
 //!
-//! Owns the rules for `Content-Type`, `Accept` and `Content-Length`, the size limit and the deadline.
+//! Owns the rules for `Content-Type`, `Content-Encoding`, `Accept` and `Content-Length`, the size limit and the deadline.
 //! Traps: a chunked body has no `Content-Length`, so the limit is also checked while reading. Only what has come takes
 //! room: a client may announce a body and never send it.
 
@@ -15,7 +15,10 @@ use http_body_util::BodyExt;
 use crate::{
     budget::NoRoom,
     failure::Failure,
-    wire::{Single, headers::single},
+    wire::{
+        Single,
+        headers::{self, single},
+    },
 };
 
 /// Which of `application/json` and `text/event-stream` a client accepts.
@@ -91,13 +94,13 @@ impl Found {
 
 /// Only `application/json`, in UTF-8 if it names a charset.
 pub(crate) fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
-    let Single::Value(value) = single(headers, header::CONTENT_TYPE) else {
-        return Err(Failure::UnsupportedMediaType);
-    };
+    let refusal = || Failure::UnsupportedMediaType { encoded: false };
+    let value = headers::value(headers, &header::CONTENT_TYPE, "Content-Type")?;
+    let value = value.ok_or_else(refusal)?;
     if value == "application/json" {
         return Ok(());
     }
-    let text = value.to_str().map_err(|_| Failure::UnsupportedMediaType)?;
+    let text = value.to_str().map_err(|_| refusal())?;
     let mut parts = text.split(';').map(str::trim);
     let json = parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/json"));
     let utf8 = parts.all(|parameter| match parameter.split_once('=') {
@@ -106,7 +109,18 @@ pub(crate) fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
         }
         _ => true,
     });
-    (json && utf8).then_some(()).ok_or(Failure::UnsupportedMediaType)
+    (json && utf8).then_some(()).ok_or_else(refusal)
+}
+
+/// A body is read as it came: any coding but `identity` is refused (RFC 9110 §8.4.1, §15.5.16).
+pub(crate) fn check_content_encoding(headers: &HeaderMap) -> Result<(), Failure> {
+    let shown = "Content-Encoding";
+    let Some(value) = headers::value(headers, &header::CONTENT_ENCODING, shown)? else {
+        return Ok(());
+    };
+    let mut codings = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    let plain = codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity"));
+    plain.then_some(()).ok_or(Failure::UnsupportedMediaType { encoded: true })
 }
 
 /// A body of so many bytes has room in what its request takes anyway.

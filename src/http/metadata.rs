@@ -12,12 +12,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, StatusCode, header};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::external_base;
+use super::{external_base, problem};
 use crate::{
     failure::TRANSPORT,
-    observe::RequestRecord,
+    observe::{RequestOutcome, RequestRecord},
     paths::{MCP, METADATA},
     tenant::{AuthMode, Instance, Unauthorized},
 };
@@ -27,8 +27,14 @@ pub(crate) async fn document(
     State(instance): State<Arc<Instance>>,
     Extension(record): Extension<Arc<RequestRecord>>,
     request: Request,
-) -> Json<Value> {
-    let base = external_base(&instance, record.peer, request.uri(), request.headers());
+) -> Response {
+    let base = match external_base(&instance, record.peer, request.uri(), request.headers()) {
+        Ok(base) => base,
+        Err(bad) => {
+            record.set_outcome(RequestOutcome::BadHeader);
+            return problem(StatusCode::BAD_REQUEST, &bad.to_string());
+        }
+    };
     let auth = &instance.policy.config.auth;
     let mut document = json!({
         "resource": format!("{base}{MCP}"),
@@ -44,13 +50,13 @@ pub(crate) async fn document(
     if !auth.scopes.is_empty() {
         document["scopes_supported"] = json!(auth.scopes);
     }
-    Json(document)
+    Json(document).into_response()
 }
 
 /// 401 with the challenge of RFC 6750 §3 and RFC 9728 §5.1.
-pub(super) fn challenge(problem: Unauthorized, base: &str) -> Response {
+pub(super) fn challenge(why: Unauthorized, base: &str) -> Response {
     let metadata = format!("resource_metadata=\"{base}{METADATA}{MCP}\"");
-    let challenge = match problem {
+    let challenge = match why {
         // RFC 6750 §3.1: a request without a token gets no error code.
         Unauthorized::Missing => format!("Bearer {metadata}"),
         Unauthorized::Malformed => format!("Bearer error=\"invalid_request\", {metadata}"),
@@ -58,7 +64,7 @@ pub(super) fn challenge(problem: Unauthorized, base: &str) -> Response {
     };
     let body = json!({
         "jsonrpc": "2.0",
-        "error": { "code": TRANSPORT, "message": problem.to_string() },
+        "error": { "code": TRANSPORT, "message": why.to_string() },
     });
     let mut response = (StatusCode::UNAUTHORIZED, Json(body)).into_response();
     if let Ok(value) = HeaderValue::try_from(challenge) {

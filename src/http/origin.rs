@@ -2,7 +2,8 @@
 //!
 //! Owns the 403 for a foreign page, which is decided before the request is looked at any further, and the CORS headers
 //! (Fetch standard) by which a page may read any other response. A request without `Origin` gets none of them, which also
-//! keeps `curl -D - | grep mcp-session-id` to one line, and costs no allocation here.
+//! keeps `curl -D - | grep mcp-session-id` to one line, and costs no allocation here. As the outermost layer of an
+//! instance it also refuses a request in which a header that decides stands twice (400).
 //! Trap: a page cannot read a header that is not exposed, `Mcp-Session-Id` above all; error responses need them as well.
 
 use std::{
@@ -16,11 +17,11 @@ use futures_util::future::{BoxFuture, Either, ready};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use tower::Service;
 
-use super::{Recorded, problem};
+use super::{Recorded, problem, refuse_header};
 use crate::{
     observe::RequestOutcome,
     tenant::{EXPOSED, Instance, METHODS, Verdict},
-    wire::{Single, headers::single},
+    wire::{Single, headers, headers::single},
 };
 
 /// Refuses foreign pages, answers preflights, and lets other pages read the response.
@@ -51,10 +52,16 @@ where
     }
 
     fn call(&mut self, request: Request<Recorded>) -> Self::Future {
-        // No browser sends several Origin headers, so they are refused as well.
+        let refused = headers::check(request.headers()).map_err(|bad| refuse_header(&request, bad));
+        // Several Origin headers, which no browser sends, are not a valid one: 403 as well (basic/transports).
         let origins = &self.instance.policy.origins;
         let known = match single(request.headers(), header::ORIGIN) {
-            Single::Missing => return Either::Left(self.inner.call(request)),
+            Single::Missing => {
+                return match refused {
+                    Ok(()) => Either::Left(self.inner.call(request)),
+                    Err(refusal) => Either::Right(Box::pin(ready(Ok(refusal)))),
+                };
+            }
             Single::Value(origin) => {
                 Some(origin).filter(|origin| origins.judge(origin.as_bytes()) != Verdict::Foreign)
             }
@@ -62,13 +69,16 @@ where
         };
         let Some(origin) = known.cloned() else {
             request.body().record.set_outcome(RequestOutcome::ForeignOrigin);
-            let text = "this Origin may not call; list it in origin.allowed";
+            let text = "this Origin may not call, alone or with another; list it in origin.allowed";
             let refusal = problem(StatusCode::FORBIDDEN, text);
             return Either::Right(Box::pin(ready(Ok(refusal))));
         };
-        let answer = match is_preflight(request.method(), request.headers()) {
-            true => Either::Left(ready(Ok(preflight(request.headers())))),
-            false => Either::Right(self.inner.call(request)),
+        let answer = match refused {
+            Err(refusal) => Either::Left(ready(Ok(refusal))),
+            Ok(()) if is_preflight(request.method(), request.headers()) => {
+                Either::Left(ready(Ok(preflight(request.headers()))))
+            }
+            Ok(()) => Either::Right(self.inner.call(request)),
         };
         Either::Right(Box::pin(async move {
             let mut response = answer.await?;

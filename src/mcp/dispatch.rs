@@ -18,8 +18,8 @@ use crate::{
     tenant::Instance,
     tools::{Outcome, resources},
     wire::{
-        Common, CompleteParams, Contents, Inputs, MAX_ID, Meta, NamedParams, Nested, Object,
-        Params, PromptResult, Raw, Reference, UriParams,
+        Common, CompleteParams, Contents, Id, Inputs, MAX_ID, Meta, NamedParams, Nested, Object,
+        OwnedId, Params, PromptResult, Raw, Reference, UriParams, fault,
     },
 };
 
@@ -30,8 +30,9 @@ pub(super) fn invalid<T>(problem: impl Into<String>) -> Result<T, Failure> {
 
 /// Reads `params` in the shape of a method.
 pub(super) fn read<'a, T: Deserialize<'a>>(params: Option<Raw<'a>>) -> Result<Option<T>, Failure> {
-    let read = params.map(|raw| serde_json::from_str(raw.get())).transpose();
-    read.or_else(|error| invalid(error.to_string()))
+    let Some(raw) = params else { return Ok(None) };
+    let read = serde_json::from_str(raw.get()).map(Some);
+    read.or_else(|error| invalid(fault::explain("\"params\"", raw.get(), &error)))
 }
 
 /// Reads `params` that a method requires; `needs` names the members.
@@ -48,16 +49,15 @@ pub(super) fn common(params: &Params<'_>) -> Result<Common, Failure> {
 }
 
 /// `progressToken`: requests progress notifications, and is repeated in each (schema `ProgressToken`).
-pub(super) fn progress_token(meta: Option<&Meta<'_>>) -> Result<Option<Value>, Failure> {
-    let raw = meta.and_then(|meta| meta.progress_token);
-    if raw.is_some_and(|raw| raw.get().len() > MAX_ID) {
+pub(super) fn progress_token(meta: Option<&Meta<'_>>) -> Result<Option<OwnedId>, Failure> {
+    let Some(raw) = meta.and_then(|meta| meta.progress_token) else { return Ok(None) };
+    if raw.get().len() > MAX_ID {
         return invalid(format!("\"progressToken\" must not be longer than {MAX_ID} bytes"));
     }
-    let token = raw.map(Raw::value);
-    let whole = |token: &Value| token.as_f64().is_some_and(|number| number.fract() == 0.0);
-    match token.as_ref().is_none_or(|token| token.is_string() || whole(token)) {
-        true => Ok(token),
-        false => invalid("\"progressToken\" must be a string or an integer"),
+    match (Id::token(raw), raw.fault()) {
+        (Some(token), _) => Ok(Some(token.to_owned())),
+        (None, Some(fault)) => invalid(format!("\"progressToken\" {fault}")),
+        (None, None) => invalid("\"progressToken\" must be a string or an integer"),
     }
 }
 
@@ -124,9 +124,13 @@ pub(super) fn get_prompt(
     let Some(prompt) = catalogue.prompt(name) else {
         return invalid(format!("unknown prompt: {name}"));
     };
-    match read::<BTreeMap<String, String>>(arguments.as_ref().map(|Object(raw)| *raw)) {
+    let arguments = arguments.as_ref().map(|Object(raw)| *raw);
+    match read::<BTreeMap<String, String>>(arguments) {
         Ok(arguments) => Ok(prompt.get(&arguments.unwrap_or_default(), inputs)),
-        Err(_) => invalid("\"arguments\" of a prompt must be an object of strings"),
+        Err(_) => match arguments.and_then(Raw::fault) {
+            Some(fault) => invalid(format!("\"arguments\" {fault}")),
+            None => invalid("\"arguments\" of a prompt must be an object of strings"),
+        },
     }
 }
 

@@ -246,6 +246,7 @@ impl<'a> Sessioned<'a> {
         params: &Params<'_>,
     ) -> Result<Started, Failure> {
         self.require_session_or_implicit()?;
+        params.check()?;
         let Some(method) = method.filter(|method| method.is_in(self.version)) else {
             return Err(Failure::MethodNotFound(name.to_owned()));
         };

@@ -69,12 +69,12 @@ impl<'a> Stateless<'a> {
     }
 
     async fn request(&self, id: Id<'_>, name: &str, params: &Params<'_>) -> Result<Reply, Failure> {
-        let meta =
-            params.meta().map_err(|BadMeta| Failure::BadMeta("\"_meta\" must be an object"))?;
+        let meta = params.meta().map_err(|BadMeta(problem)| Failure::BadMeta(problem))?;
         let record = self.exchange.record();
         if let Some(trace) = meta.and_then(Meta::trace) {
             record.set_trace(&trace);
         }
+        params.check()?;
         let client = self.check_meta(name, params, meta)?;
         let headers = self.exchange.inbound.headers();
         let method = metadata::check_method(headers, name)?;

@@ -23,9 +23,9 @@ use super::{
     lines::Lines,
     outcome::RequestOutcome,
     record::{Facts, Missing, RequestId, RequestRecord, RpcMethod},
-    shown::shown,
+    shown,
 };
-use crate::{clock::Rfc3339, config::LogFormat, id::MintedBy, wire::model::write_string};
+use crate::{clock::Rfc3339, config::LogFormat, id::MintedBy};
 
 /// Longest host that is shown. Characters.
 const MAX_HOST: usize = 128;
@@ -227,7 +227,7 @@ impl Line<'_> {
         self.word(Field::Outcome, ending.outcome.as_str().as_bytes());
         if ending.status >= 400 {
             if let Some(host) = ending.host {
-                self.escaped(Field::Host, &shown(host, MAX_HOST));
+                self.escaped(Field::Host, &shown::shown(host, MAX_HOST));
             }
             let peer = record.peer.to_canonical().to_string();
             self.word(Field::Peer, peer.as_bytes());
@@ -277,7 +277,7 @@ impl Line<'_> {
 
     fn escaped(&mut self, field: Field, text: &str) {
         self.name(field);
-        write_string(&mut self.text, text);
+        shown::quote(&mut self.text, text);
     }
 
     /// Text that needs no escaping.

@@ -17,7 +17,7 @@ use std::{
 
 use http::HeaderValue;
 
-use super::outcome::RequestOutcome;
+use super::{outcome::RequestOutcome, shown::holds_id};
 use crate::{
     budget::{Booking, NoRoom, Share},
     id::{Boot, InstanceId, MintedBy, ReplicaTag, SessionRef},
@@ -32,7 +32,7 @@ const MAX_ID: usize = 128;
 pub(crate) enum RequestId {
     /// Replica tag, boot and a running number, in hexadecimal.
     Ours(OwnId),
-    /// Visible ASCII, at most 128 bytes.
+    /// Visible ASCII, at most 128 bytes, and no session id.
     Callers(HeaderValue),
 }
 
@@ -82,7 +82,9 @@ impl RequestId {
     /// The caller's id, if it can be repeated safely.
     pub(crate) fn of_caller(sent: Option<&HeaderValue>) -> Option<Self> {
         let fit = sent.filter(|value| {
-            (1..=MAX_ID).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
+            (1..=MAX_ID).contains(&value.len())
+                && value.as_bytes().iter().all(u8::is_ascii_graphic)
+                && value.to_str().is_ok_and(|text| !holds_id(text))
         });
         // Copied, because the value keeps the whole read buffer of the connection alive.
         fit.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok().map(Self::Callers))

@@ -145,8 +145,12 @@ impl Shared {
         match front_door {
             FrontDoor::Fixed(instance) => instance,
             FrontDoor::Sticky => {
-                let minted_by = |name: &HeaderName| {
-                    Some(SessionId::parse(headers.get(name)?.to_str().ok()?)?.minted_by()?.instance)
+                // Of two, or of one that is no id, none counts: the instance that answers refuses it.
+                let minted_by = |name: &HeaderName| match single(headers, name) {
+                    Single::Value(id) => {
+                        Some(SessionId::parse(id.to_str().ok()?)?.minted_by()?.instance)
+                    }
+                    Single::Missing | Single::Several => None,
                 };
                 let id = minted_by(&SESSION_HEADER).or_else(|| minted_by(&HANDLE_HEADER));
                 id.unwrap_or_else(next)

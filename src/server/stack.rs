@@ -20,9 +20,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::{Router, response::Response, routing::get};
+use axum::{
+    Router,
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
 use futures_util::future::{BoxFuture, Either};
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use tower::{Layer, Service};
 use tower_http::catch_panic::{CatchPanic, CatchPanicLayer};
 
@@ -152,7 +156,11 @@ async fn not_found() -> Response {
     problem(StatusCode::NOT_FOUND, "there is nothing at this path; the MCP endpoint is /mcp")
 }
 
-async fn method_not_allowed() -> Response {
+/// OPTIONS is taken everywhere; the router says in `Allow` what else is.
+async fn method_not_allowed(method: Method) -> Response {
+    if method == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
     problem(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this HTTP method")
 }
 

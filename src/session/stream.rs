@@ -277,17 +277,20 @@ impl EventLog {
         self.room.notify_waiters();
     }
 
-    /// Begins to read after the event of that number, or where the last reader stopped. Disconnects another reader.
-    fn attach(&self, after: Option<u64>) -> u64 {
+    /// Begins to read after the event of that number, or where the last reader stopped. Disconnects another reader. The
+    /// second value tells how many events in between are no longer kept.
+    fn attach(&self, after: Option<u64>) -> (u64, u64) {
         let mut state = lock(&self.state);
         state.readers += 1;
         state.reader = state.readers;
+        let mut missed = 0;
         if let Some(after) = after {
+            missed = state.first.saturating_sub(after + 1);
             state.cursor = (after + 1).clamp(state.first, state.next());
         }
         state.wake();
         self.room.notify_waiters();
-        state.reader
+        (state.reader, missed)
     }
 
     fn detach(&self, reader: u64) {
@@ -335,6 +338,9 @@ impl Drop for EventLog {
 pub(crate) struct EventStream {
     log: Arc<EventLog>,
     reader: u64,
+    /// Events before the first one that are no longer kept.
+    missed: u64,
+    opening: Option<Bytes>,
     keep_alive: Duration,
     quiet: Pin<Box<Sleep>>,
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -352,8 +358,11 @@ impl EventStream {
         closing: CancellationToken,
         guard: impl Any + Send,
     ) -> Self {
+        let (reader, missed) = log.attach(after);
         Self {
-            reader: log.attach(after),
+            reader,
+            missed,
+            opening: None,
             log,
             keep_alive,
             quiet: Box::pin(sleep(keep_alive)),
@@ -367,6 +376,12 @@ impl EventStream {
     /// What is sent last when `closing` is cancelled.
     pub(crate) fn with_farewell(mut self, farewell: Bytes) -> Self {
         self.farewell = farewell;
+        self
+    }
+
+    /// What is sent first if events have been missed, of that number.
+    pub(crate) fn after_gap(mut self, opening: impl FnOnce(u64) -> Bytes) -> Self {
+        self.opening = (self.missed > 0).then(|| opening(self.missed));
         self
     }
 
@@ -392,6 +407,9 @@ impl http_body::Body for EventStream {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if self.closed {
             return Poll::Ready(None);
+        }
+        if let Some(opening) = self.opening.take() {
+            return Poll::Ready(Some(Ok(Frame::data(opening))));
         }
         // Frames come first, so that what was sent before the end still goes out.
         match self.log.poll_next(self.reader, cx) {

@@ -105,10 +105,8 @@ impl AuthMode {
             Self::Off => Ok(Caller::Anonymous),
             Self::Passthrough => {
                 let token = bearer(header)?;
-                Ok(match Claims::decode(token).and_then(|claims| claims.identity()) {
-                    Some(identity) => Caller::known("claims", &identity),
-                    None => Caller::known("opaque", token),
-                })
+                let claimed = Claims::decode(token).and_then(|claims| claims.identity());
+                Ok(claimed.unwrap_or_else(|| Caller::known("opaque", token)))
             }
             Self::Tokens(TokenTable(table)) => {
                 let digest: [u8; 32] = Sha256::digest(bearer(header)?.as_bytes()).into();
@@ -166,9 +164,12 @@ impl Claims {
     }
 
     /// Issuer and subject: a subject is unique for its issuer only (RFC 7519 §4.1.2).
-    fn identity(&self) -> Option<String> {
-        let subject = self.text("sub")?;
-        Some(format!("{}\0{subject}", self.text("iss").unwrap_or_default()))
+    fn identity(&self) -> Option<Caller> {
+        let subject = self.text("sub")?.as_bytes();
+        Some(match self.text("iss") {
+            Some(issuer) => Caller::of_parts(&[b"claims", issuer.as_bytes(), subject]),
+            None => Caller::of_parts(&[b"claims", subject]),
+        })
     }
 }
 

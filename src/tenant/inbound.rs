@@ -27,11 +27,6 @@ impl Inbound {
         &self.parts.headers
     }
 
-    /// The first value of a header, if it is visible ASCII.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.parts.headers.get(name)?.to_str().ok()
-    }
-
     pub(crate) fn uri(&self) -> &Uri {
         &self.parts.uri
     }

@@ -16,7 +16,7 @@ use crate::{
     budget::NoRoom,
     observe::{Gauge, Open},
     session::{Conversation, EventLog, Followed, lock},
-    wire::{Filter, META_SUBSCRIPTION, jsonrpc},
+    wire::{Filter, OwnedId, Tagged, jsonrpc},
 };
 
 /// Listeners to one resource or task, in each era: a change must not cost more than that.
@@ -80,15 +80,14 @@ impl Filter {
 #[derive(Debug)]
 pub(crate) struct Subscription {
     /// The id of the request, which every notification carries.
-    pub(crate) id: Value,
+    pub(crate) id: OwnedId,
     pub(crate) filter: Filter,
     pub(crate) log: Arc<EventLog>,
 }
 
 impl Subscription {
-    pub(crate) fn deliver(&self, method: &str, mut params: Value) {
-        params["_meta"] = json!({ META_SUBSCRIPTION: self.id });
-        self.log.push(&jsonrpc::notification(method, &params));
+    pub(crate) fn deliver(&self, method: &str, params: &Value) {
+        self.log.push(&jsonrpc::notification(method, &Tagged::new(self.id.get(), params)));
     }
 }
 
@@ -237,7 +236,7 @@ impl Subscriptions {
     pub(crate) fn publish(&self, update: &Update) {
         let topic = update.topic();
         for subscription in self.subscriptions.of(&topic) {
-            subscription.deliver(update.method(), update.params());
+            subscription.deliver(update.method(), &update.params());
         }
         let conversations = self.conversations.of(&topic);
         if conversations.is_empty() {

@@ -280,11 +280,12 @@ impl Task {
     }
 
     fn summary_of(&self, state: &State) -> Value {
+        let day = self.clock.time_of_day();
         let mut task = json!({
             "taskId": self.id,
             "status": state.status.stage().as_str(),
-            "createdAt": self.clock.time(self.created),
-            "lastUpdatedAt": self.clock.time(state.updated),
+            "createdAt": day.time(self.created),
+            "lastUpdatedAt": day.time(state.updated),
             "ttlMs": u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX),
             "pollIntervalMs": POLL_INTERVAL_MS,
         });

@@ -46,7 +46,10 @@ impl<'a> Arguments<'a> {
         let fields = match raw.map(Fields::read).transpose() {
             Ok(fields) => fields.unwrap_or_default().0,
             Err(_) => {
-                let problem = "\"arguments\" must be an object".to_owned();
+                let problem = match raw.and_then(Raw::fault) {
+                    Some(fault) => format!("\"arguments\" {fault}"),
+                    None => "\"arguments\" must be an object".to_owned(),
+                };
                 return Err(BadArguments { tool, problem });
             }
         };
@@ -77,7 +80,7 @@ impl<'a> Arguments<'a> {
     }
 
     pub(super) fn optional_number(&mut self, name: &str) -> Result<Option<f64>, BadArguments> {
-        self.optional(name, "a number of ordinary size", from_json)
+        self.optional(name, "a number", from_json)
     }
 
     pub(super) fn optional_integer(
@@ -146,7 +149,10 @@ impl<'a> Arguments<'a> {
         read: impl FnOnce(Raw<'a>) -> Option<T>,
     ) -> Result<T, BadArguments> {
         read(raw).ok_or_else(|| {
-            self.bad(format!("the argument {name:?} must be {expected}, not {}", kind(raw)))
+            self.bad(match raw.fault() {
+                Some(fault) => format!("the argument {name:?} {fault}"),
+                None => format!("the argument {name:?} must be {expected}, not {}", kind(raw)),
+            })
         })
     }
 }

@@ -9,14 +9,15 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
+    clock::Moment,
     failure::Failure,
     session::{Change, EventLog, Lease, Record, Want},
     tenant::{Inbound, Instance},
-    wire::{Ask, Capabilities, LogLevel, Questions, ToolResult, jsonrpc},
+    wire::{Ask, Capabilities, LogLevel, OwnedId, Questions, ToolResult, jsonrpc},
 };
 
 /// What a request, or the handshake before it, says about the client.
@@ -24,7 +25,7 @@ use crate::{
 pub(crate) struct ClientFacts {
     pub(crate) capabilities: Capabilities,
     /// `None` if the client wants no progress notifications.
-    pub(crate) progress_token: Option<Value>,
+    pub(crate) progress_token: Option<OwnedId>,
     /// The least severe log message that the client wants; `None` if it wants none.
     pub(crate) log_level: Option<LogLevel>,
     /// `_meta` as it came.
@@ -78,9 +79,8 @@ impl CallContext {
     }
 
     /// When the request's head had been read.
-    pub(super) fn received_at(&self) -> Timestamp {
-        let clock = self.instance.process.clock;
-        clock.time(clock.moment(self.inbound.record.received))
+    pub(super) fn received(&self) -> Moment {
+        self.instance.process.clock.moment(self.inbound.record.received)
     }
 
     /// Closes the connection of the call's stream, if the client has an event id from which it can resume it.
@@ -95,10 +95,8 @@ impl CallContext {
         let (Some(token), Some(stream)) = (&self.client.progress_token, &self.stream) else {
             return;
         };
-        let mut params = json!({ "progressToken": token, "progress": progress, "total": total });
-        if self.client.progress_messages {
-            params["message"] = message.into();
-        }
+        let message = self.client.progress_messages.then_some(message);
+        let params = Progress { token, progress, total, message };
         stream.send(&jsonrpc::notification("notifications/progress", &params)).await;
     }
 
@@ -109,6 +107,17 @@ impl CallContext {
         let params = json!({ "level": level, "logger": "mcp-echo-stateful", "data": data });
         stream.send(&jsonrpc::notification("notifications/message", &params)).await;
     }
+}
+
+/// The `params` of `notifications/progress`.
+#[derive(Serialize)]
+struct Progress<'a> {
+    #[serde(rename = "progressToken")]
+    token: &'a OwnedId,
+    progress: f64,
+    total: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
 }
 
 /// A change of the session, and an answer that is made from the session as it is afterwards.

@@ -1,7 +1,7 @@
 //! The tools that show what arrived: headers, identity, timing, CORS, environment, health.
 //!
-//! Owns their rows and what they report. They show no secrets: credentials are redacted, and of the environment there are
-//! only the variables that this program reads.
+//! Owns their rows and what they report. They show no secrets: see [`redaction`](super::redaction). Of the environment there
+//! are only the variables that this program reads.
 //! Trap: a decoded token is not a verified one, and every answer about tokens says so.
 
 use http::header;
@@ -12,7 +12,7 @@ use super::{
     TOOL, Tool,
     arguments::{Arguments, BadArguments},
     call::{CallContext, Prepared},
-    input, object,
+    input, object, redaction,
 };
 use crate::{
     config::PLAIN_NAMES,
@@ -20,10 +20,6 @@ use crate::{
     tenant::{Claims, EXPOSED, Inbound, METHODS, Unauthorized, Verdict, auth},
     wire::ToolResult,
 };
-
-/// Headers whose values would let a reader act as someone else.
-const CREDENTIALS: [&str; 5] =
-    ["authorization", "proxy-authorization", "cookie", "x-auth-token", "x-api-key"];
 
 /// Headers that proxies add.
 const FORWARDED: [&str; 7] = [
@@ -43,12 +39,13 @@ pub(super) const TOOLS: &[Tool] = &[
     Tool {
         name: "printHeader",
         title: "Print request headers",
-        description: "Shows every HTTP header of this request in the order it came, repeated ones side by side, and which were added by proxies. Credentials are redacted.",
+        description: "Shows every HTTP header of this request, repeated ones side by side in their order, its path and query, and which headers were added by proxies. What looks like a credential is redacted.",
         output_schema: Some(|| {
             object(json!({
                 "http_version": { "type": "string" },
                 "method": { "type": "string" },
                 "path": { "type": "string" },
+                "query": { "type": ["string", "null"] },
                 "peer": { "type": "string" },
                 "peer_is_trusted_proxy": { "type": "boolean" },
                 "headers": { "type": "array", "items": { "type": "object", "properties": {
@@ -149,22 +146,16 @@ pub(super) const TOOLS: &[Tool] = &[
     Tool {
         name: "environmentDump",
         title: "Show the environment",
-        description: "Shows the environment variables that this server reads, and no others. Secrets are redacted.",
-        input_schema: |_| {
-            flag(
-                "showSecrets",
-                "Show the first and last four characters of secrets that are long enough to spare them",
-            )
-        },
+        description: "Shows the environment variables that this server reads, and no others. Secrets are always redacted.",
+        input_schema: |_| flag("showSecrets", "Has no effect: secrets are never shown"),
         output_schema: Some(|| {
             object(json!({
                 "variables": { "type": "object", "additionalProperties": { "type": ["string", "null"] } },
             }))
         }),
         prepare: |arguments| {
-            let show_secrets = arguments.flag("showSecrets")?;
-            arguments.finish()?;
-            Ok(Prepared::now(move |_| ToolResult::readable(&environment(show_secrets))))
+            arguments.flag("showSecrets")?;
+            without_arguments(arguments, |_| environment())
         },
         ..TOOL
     },
@@ -215,26 +206,18 @@ fn without_arguments(
     Ok(Prepared::now(move |context| ToolResult::readable(&report(context))))
 }
 
-/// A header's value; of a credential only its scheme and length.
-fn shown(name: &str, value: &[u8]) -> String {
-    let text = String::from_utf8_lossy(value);
-    if !CREDENTIALS.contains(&name) {
-        return text.into_owned();
-    }
-    match text.split_once(' ') {
-        Some((scheme, rest)) if name.ends_with("authorization") => {
-            format!("{scheme} [redacted, {} characters]", rest.len())
-        }
-        _ => format!("[redacted, {} characters]", text.len()),
-    }
+/// A header as it may be shown; of several, the list that they are together (RFC 9110 §5.2).
+pub(super) fn header_shown(inbound: &Inbound, name: &str) -> Option<String> {
+    let values = inbound.headers().get_all(name).iter();
+    let shown: Vec<_> = values.map(|value| redaction::header(name, value.as_bytes())).collect();
+    (!shown.is_empty()).then(|| shown.join(", "))
 }
 
 /// Those of the named headers that the request has.
 fn present(inbound: &Inbound, names: &[&str]) -> Value {
-    let found = names.iter().filter_map(|name| {
-        let value = inbound.headers().get(*name)?;
-        Some(((*name).to_owned(), shown(name, value.as_bytes()).into()))
-    });
+    let found = names
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), header_shown(inbound, name)?.into())));
     Value::Object(found.collect())
 }
 
@@ -243,12 +226,16 @@ pub(super) fn print_header(context: &CallContext) -> Value {
     let headers: Vec<_> = inbound
         .headers()
         .iter()
-        .map(|(name, value)| json!({ "name": name.as_str(), "value": shown(name.as_str(), value.as_bytes()) }))
+        .map(|(name, value)| {
+            let value = redaction::header(name.as_str(), value.as_bytes());
+            json!({ "name": name.as_str(), "value": value })
+        })
         .collect();
     json!({
         "http_version": format!("{:?}", inbound.parts.version),
         "method": inbound.parts.method.as_str(),
         "path": inbound.uri().path(),
+        "query": inbound.uri().query().map(redaction::query),
         "peer": inbound.record.peer.to_string(),
         "peer_is_trusted_proxy": inbound.trusted_peer,
         "headers": headers,
@@ -340,6 +327,8 @@ fn auth_context(context: &CallContext) -> Value {
 }
 
 fn request_timing(context: &CallContext) -> Value {
+    let clock = context.instance.process.clock;
+    let (now, day) = (clock.now(), clock.time_of_day());
     let elapsed_ms = context.inbound.record.elapsed().as_secs_f64() * 1000.0;
     let rating = match elapsed_ms {
         ms if ms < 10.0 => "excellent",
@@ -349,11 +338,11 @@ fn request_timing(context: &CallContext) -> Value {
     };
     json!({
         "request_id": context.inbound.record.id.to_string(),
-        "received_at": context.received_at(),
-        "now": Timestamp::now(),
+        "received_at": day.time(context.received()),
+        "now": day.time(now),
         "elapsed_ms": elapsed_ms,
         "session_age_seconds": context.session.as_ref().map(|session| {
-            context.instance.process.clock.now().since(session.head.created).as_secs_f64()
+            now.since(session.head.created).as_secs_f64()
         }),
         "rating": rating,
     })
@@ -361,7 +350,7 @@ fn request_timing(context: &CallContext) -> Value {
 
 fn cors_analysis(context: &CallContext) -> Value {
     let (inbound, instance) = (&context.inbound, &context.instance);
-    let origin = inbound.header("origin");
+    let origin = inbound.headers().get(header::ORIGIN);
     let verdict = match origin.map(|origin| instance.policy.origins.judge(origin.as_bytes())) {
         None => "no Origin header: not a cross-origin request of a browser",
         Some(Verdict::Listed) => "allowed: it is listed in origin.allowed",
@@ -370,7 +359,7 @@ fn cors_analysis(context: &CallContext) -> Value {
         Some(Verdict::Foreign) => "refused with 403: see origin.allowed",
     };
     json!({
-        "origin": origin,
+        "origin": header_shown(inbound, "origin"),
         "verdict": verdict,
         "allowed_methods": METHODS.split(", ").collect::<Vec<_>>(),
         "exposed_headers": EXPOSED.split(", ").collect::<Vec<_>>(),
@@ -385,33 +374,18 @@ fn cors_analysis(context: &CallContext) -> Value {
     })
 }
 
-fn environment(show_secrets: bool) -> Value {
+fn environment() -> Value {
     let own = PLAIN_NAMES.iter().map(|(name, _)| (*name).to_owned());
     let prefixed =
         std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| {
             name.starts_with("MCP_ECHO_") && !PLAIN_NAMES.iter().any(|(own, _)| own == name)
         });
     let variables = own.chain(prefixed).map(|name| {
-        let value = std::env::var(&name).ok().map(|value| redacted(&name, value, show_secrets));
+        let value = std::env::var_os(&name);
+        let value = value.map(|value| redaction::variable(&name, &value.to_string_lossy()));
         (name, value.into())
     });
     json!({ "variables": Value::Object(variables.collect()) })
-}
-
-fn redacted(name: &str, value: String, show_secrets: bool) -> String {
-    let secret = ["TOKEN", "SECRET", "KEY", "PASSWORD"].iter().any(|word| name.contains(word));
-    if !secret || value.is_empty() {
-        return value;
-    }
-    let characters: Vec<char> = value.chars().collect();
-    match show_secrets && characters.len() >= 24 {
-        true => {
-            let first: String = characters[..4].iter().collect();
-            let last: String = characters[characters.len() - 4..].iter().collect();
-            format!("{first}[redacted]{last}")
-        }
-        false => "[redacted]".to_owned(),
-    }
 }
 
 fn health_probe(context: &CallContext) -> Value {
@@ -442,9 +416,9 @@ fn who_is_the_goat(context: &CallContext) -> Value {
     });
     let forwarded = ["x-user-name", "x-user-id"]
         .iter()
-        .find_map(|name| inbound.header(name))
+        .find_map(|name| header_shown(inbound, name))
         .filter(|_| inbound.trusted_peer);
-    let subject = claimed.or(forwarded);
+    let subject = claimed.or(forwarded.as_deref());
     let conclusion = match subject {
         Some(name) => format!(
             "After an exhaustive analysis of a sample of one, {name} represents the pinnacle of software engineering achievement."
@@ -457,20 +431,4 @@ fn who_is_the_goat(context: &CallContext) -> Value {
         "confidence": if subject.is_some() { 1.0 } else { 0.0 },
         "conclusion": conclusion,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_stay_secret() {
-        let long = "abcdefghijklmnopqrstuvwxyz".to_owned();
-        assert_eq!(redacted("ADMIN_TOKEN", "short".to_owned(), true), "[redacted]");
-        assert_eq!(redacted("ADMIN_TOKEN", long.clone(), false), "[redacted]");
-        assert_eq!(redacted("ADMIN_TOKEN", long, true), "abcd[redacted]wxyz");
-        assert_eq!(redacted("PORT", "3000".to_owned(), false), "3000");
-        assert_eq!(shown("authorization", b"Bearer abcd"), "Bearer [redacted, 4 characters]");
-        assert_eq!(shown("cookie", b"a=b c=d"), "[redacted, 7 characters]");
-    }
 }

@@ -184,8 +184,8 @@ fn tracking(
     let mut digits = itoa::Buffer::new();
     let count = tally.map(|tally| digits.format(tally.requests).as_bytes());
     member(",\"request_count\":", count, "");
-    let clock = context.instance.process.clock;
-    let text = |moment: Option<Moment>| moment.map(|moment| clock.text(moment));
+    let day = session.map(|_| context.instance.process.clock.time_of_day());
+    let text = |moment: Option<Moment>| Some(day?.text(moment?));
     let first = text(tally.and_then(|tally| tally.first));
     member(",\"first_request_at\":\"", first.as_ref().map(Rfc3339::as_bytes), "\"");
     let last = text(tally.and_then(|tally| tally.last));

@@ -173,10 +173,9 @@ fn set_session_data(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArgume
         let problem = format!("the argument \"key\" must have 1 to {MAX_KEY} bytes");
         return Err(arguments.bad(problem));
     }
-    // Parsing finds what the scan of the body lets pass and some client could not read: half a surrogate pair, a number
-    // that is too large, nesting that is too deep.
-    if let Err(error) = serde_json::from_str::<Value>(value.get()) {
-        return Err(arguments.bad(format!("the argument \"value\" cannot be read back: {error}")));
+    // Some client could not read it back.
+    if let Some(fault) = value.fault() {
+        return Err(arguments.bad(format!("the argument \"value\" {fault}")));
     }
     // Compact, because a line break would end the `data` line of an event.
     let value =
@@ -271,7 +270,7 @@ fn create_session(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArgument
             "session": session.head.id.to_string(),
             "label": session.head.handshake.label,
             "idle_timeout_seconds": session.head.timeout.as_secs_f64(),
-            "expires_at": instance.process.clock.time(session.expires()),
+            "expires_at": instance.process.clock.time_of_day().time(session.expires()),
             "minted_by": instance.here().to_json(),
         }))
         .into()
@@ -318,7 +317,7 @@ impl SessionInfo {
     fn of(session: &Record, context: &CallContext) -> Self {
         let instance = &context.instance;
         let clock = instance.process.clock;
-        let now = clock.now();
+        let (now, day) = (clock.now(), clock.time_of_day());
         let Head { id, reference, handshake, created, timeout, .. } = &*session.head;
         let Tally { requests, first, last } = session.tally;
         let mut served_by = instance.here().to_json();
@@ -327,13 +326,13 @@ impl SessionInfo {
             session_id: id.to_string(),
             session_ref: reference.to_string(),
             request_count: requests,
-            first_request_at: first.map(|moment| clock.time(moment)),
-            last_request_at: last.map(|moment| clock.time(moment)),
-            created_at: clock.time(*created),
+            first_request_at: first.map(|moment| day.time(moment)),
+            last_request_at: last.map(|moment| day.time(moment)),
+            created_at: day.time(*created),
             age_seconds: now.since(*created).as_secs_f64(),
             idle_timeout_seconds: timeout.as_secs_f64(),
             expires_in_seconds: session.expires().since(now).as_secs_f64(),
-            expires_at: clock.time(session.expires()),
+            expires_at: day.time(session.expires()),
             data_keys: session.data().keys(),
             data_bytes: session.data_bytes,
             client: handshake.client.clone(),

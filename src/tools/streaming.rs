@@ -3,15 +3,16 @@
 //! Owns their rows and what they do. How long they take and how much they send is limited by configuration.
 //! Trap: whether a proxy buffers shows only if every event says when it was sent.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
     TOOL, Tool,
-    arguments::{Arguments, BadArguments},
+    arguments::{Arguments, BadArguments, Fields},
     call::{CallContext, Prepared},
     diagnostics, input, object,
 };
@@ -69,7 +70,7 @@ pub(super) const TOOLS: &[Tool] = &[
     Tool {
         name: "request_echo",
         title: "Echo the request",
-        description: "Shows this request as it arrived: HTTP method, path, version, every header in order with its repetitions side by side, peer, _meta, trace context, and a digest of the body. Credentials are redacted.",
+        description: "Shows this request as it arrived: HTTP method, path, query, version, every header with its repetitions side by side in their order, peer, _meta character for character, trace context, and a digest of the body. What looks like a credential in a header or the query is redacted.",
         output_schema: Some(|| {
             object(json!({
                 "http": { "type": "object" },
@@ -81,7 +82,7 @@ pub(super) const TOOLS: &[Tool] = &[
         }),
         prepare: |arguments| {
             arguments.finish()?;
-            Ok(Prepared::now(|context| ToolResult::readable(&request_echo(context))))
+            Ok(Prepared::now(|context| request_echo(context)))
         },
         ..TOOL
     },
@@ -100,19 +101,21 @@ fn stream_ticks(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments>
         return Err(arguments.bad(problem));
     }
     Ok(Prepared::later(move |context| async move {
-        let started_at = Timestamp::now();
+        let clock = context.instance.process.clock;
+        let started = clock.now();
         for number in 1..=count {
             tokio::time::sleep(Duration::from_millis(interval_ms)).await;
-            let sent_at = Timestamp::now();
+            let sent_at = clock.time_of_day().time(clock.now());
             let text = format!("tick {number} of {count}, sent at {sent_at}");
             context.progress(number as f64, count as f64, &text).await;
             context.log(LogLevel::Debug, json!({ "tick": number, "sent_at": sent_at })).await;
         }
+        let day = clock.time_of_day();
         ToolResult::json(&json!({
             "count": count,
             "interval_ms": interval_ms,
-            "started_at": started_at,
-            "finished_at": Timestamp::now(),
+            "started_at": day.time(started),
+            "finished_at": day.time(clock.now()),
             "streamed": context.stream.is_some(),
         }))
     }))
@@ -152,22 +155,36 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn request_echo(context: &CallContext) -> Value {
+/// What [`request_echo`] shows. `_meta` and its members are the text that came: numbers digit for digit, members in their
+/// order and as often as they stand there.
+#[derive(Serialize)]
+struct Arrived<'a> {
+    http: Value,
+    body: Value,
+    meta: Option<Raw<'a>>,
+    trace: BTreeMap<&'static str, Trace<'a>>,
+    received_at: Timestamp,
+}
+
+#[derive(Serialize)]
+struct Trace<'a> {
+    header: Option<String>,
+    meta: Option<Raw<'a>>,
+}
+
+fn request_echo(context: &CallContext) -> ToolResult {
     let inbound = &context.inbound;
-    let meta = context.client.meta.as_deref().map(|meta| Raw::again(meta).value());
-    let trace = |name: &str| {
-        let in_meta = meta.as_ref().and_then(|meta| meta.get(name));
-        json!({ "header": inbound.header(name), "meta": in_meta })
+    let meta = context.client.meta.as_deref().map(Raw::again);
+    let Fields(members) = meta.map(Fields::read).and_then(Result::ok).unwrap_or_default();
+    let trace = |name| {
+        let in_meta = members.iter().find(|(known, _)| known == name).map(|(_, raw)| *raw);
+        (name, Trace { header: diagnostics::header_shown(inbound, name), meta: in_meta })
     };
-    json!({
-        "http": diagnostics::print_header(context),
-        "body": { "bytes": inbound.body.len(), "sha256": hex(&Sha256::digest(&inbound.body)) },
-        "meta": meta,
-        "trace": {
-            "traceparent": trace("traceparent"),
-            "tracestate": trace("tracestate"),
-            "baggage": trace("baggage"),
-        },
-        "received_at": context.received_at(),
+    ToolResult::readable(&Arrived {
+        http: diagnostics::print_header(context),
+        body: json!({ "bytes": inbound.body.len(), "sha256": hex(&Sha256::digest(&inbound.body)) }),
+        meta,
+        trace: ["traceparent", "tracestate", "baggage"].map(trace).into(),
+        received_at: context.instance.process.clock.time_of_day().time(context.received()),
     })
 }

@@ -8,8 +8,10 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::Error as _};
 use serde_json::{Value, value::RawValue};
+
+use super::fault::{self, Fault};
 
 /// Deeper nesting is left to serde.
 const MAX_DEPTH: usize = 16;
@@ -45,9 +47,26 @@ impl<'a> Raw<'a> {
         }
     }
 
+    /// What is wrong with it, if it cannot be read although it is JSON.
+    pub(crate) fn fault(self) -> Option<Fault> {
+        fault::find(self.0)
+    }
+
     pub(crate) fn value(self) -> Value {
         // It is JSON already; only a number out of range or very deep nesting fails, and becomes `null`.
         serde_json::from_str(self.0).unwrap_or_default()
+    }
+}
+
+/// As it came, but for line breaks between its parts, which would end the `data` line of an event.
+impl Serialize for Raw<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = match self.0.contains(['\n', '\r']) {
+            true => Cow::Owned(self.0.replace(['\n', '\r'], " ")),
+            false => Cow::Borrowed(self.0),
+        };
+        let raw: &RawValue = serde_json::from_str(&text).map_err(S::Error::custom)?;
+        raw.serialize(serializer)
     }
 }
 

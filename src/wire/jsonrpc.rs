@@ -1,16 +1,21 @@
 //! JSON-RPC 2.0: parsing and writing messages.
 //!
-//! Owns the form of a message. Everything borrows from the request body; an id is kept as the JSON text that came, so
-//! that it is repeated digit for digit.
+//! Owns the form of a message. Everything borrows from the request body. An id is kept as the JSON text that came, so that
+//! it is repeated digit for digit, and compared by what it means: `"\u00e9"` is `"é"` (RFC 8259 §8.3).
 //! Refuses what is not JSON (-32700) and what is not a message (-32600), with the id where one can be read.
 //! Trap: `"id": null` is not the same as no id: the first is an error, the second a notification.
 
-use std::{borrow::Cow, fmt};
+use std::{
+    borrow::Cow,
+    fmt,
+    hash::{Hash, Hasher},
+};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde::{Deserialize, Serialize, Serializer, de::IgnoredAny};
 
 use super::{
+    fault,
     json::{self, Raw, Visitor},
     params::{self, Params},
 };
@@ -27,8 +32,8 @@ pub(crate) const MAX_ID: usize = 1024;
 /// Most messages of a batch, which is held in memory whole.
 const MAX_BATCH: usize = 100;
 
-/// A request id: a string or an integer, as the JSON text that came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A request id or a progress token: a string or an integer, as the JSON text that came.
+#[derive(Clone, Copy, Debug)]
 pub struct Id<'a>(&'a str);
 
 impl<'a> Id<'a> {
@@ -41,17 +46,51 @@ impl<'a> Id<'a> {
         (integer || string).then_some(Self(raw))
     }
 
+    /// A JSON string or a whole number, however that is written (schema `ProgressToken`).
+    pub(crate) fn token(raw: Raw<'a>) -> Option<Self> {
+        let whole = || raw.get().parse::<f64>().is_ok_and(|number| number.fract() == 0.0);
+        Self::parse(raw.get()).or_else(|| whole().then_some(Self(raw.get())))
+    }
+
+    /// The text that all ways to write this id have in common.
+    fn meaning(self) -> Cow<'a, str> {
+        match self.0 {
+            "-0" => Cow::Borrowed("0"),
+            text if text.contains('\\') => {
+                let decoded = Raw::again(text).text().unwrap_or_default();
+                Cow::Owned(serde_json::Value::from(decoded).to_string())
+            }
+            text => Cow::Borrowed(text),
+        }
+    }
+
     /// As a number, which the ids of our own requests are.
     pub(crate) fn as_number(self) -> Option<u64> {
         self.0.parse().ok()
     }
 
-    pub(crate) fn to_value(self) -> serde_json::Value {
-        serde_json::from_str(self.0).unwrap_or_default()
-    }
-
     pub(crate) fn to_owned(self) -> OwnedId {
         OwnedId(self.0.into())
+    }
+}
+
+impl PartialEq for Id<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0 || self.meaning() == other.meaning()
+    }
+}
+
+impl Eq for Id<'_> {}
+
+impl Hash for Id<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.meaning().hash(state);
+    }
+}
+
+impl Serialize for Id<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Raw::again(self.0).serialize(serializer)
     }
 }
 
@@ -62,8 +101,28 @@ impl fmt::Display for Id<'_> {
 }
 
 /// An [`Id`] that outlives the request body.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 pub(crate) struct OwnedId(Box<str>);
+
+impl PartialEq for OwnedId {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl Eq for OwnedId {}
+
+impl Hash for OwnedId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.get().hash(state);
+    }
+}
+
+impl Serialize for OwnedId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.get().serialize(serializer)
+    }
+}
 
 impl OwnedId {
     pub(crate) fn get(&self) -> Id<'_> {
@@ -197,7 +256,9 @@ impl<'a> Message<'a> {
         let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| {
             if error.is_data() {
                 let problem = match text.as_bytes().first() {
-                    Some(b'{') => format!("not a JSON-RPC message: {error}"),
+                    Some(b'{') => {
+                        format!("not a JSON-RPC message: {}", fault::explain("it", text, &error))
+                    }
                     _ => "a JSON-RPC message must be an object".to_owned(),
                 };
                 return EnvelopeError::NotAMessage { id: None, problem: problem.into() };
@@ -221,6 +282,13 @@ impl<'a> Message<'a> {
         let id = raw_id.and_then(|raw| Id::parse(raw.get()));
         let refuse =
             |problem: &'static str| Err(EnvelopeError::NotAMessage { id, problem: problem.into() });
+        let misfit = |raw: Raw<'_>, name: &str, expected: &str| {
+            let problem = match raw.fault() {
+                Some(fault) => format!("the member {name:?} {fault}"),
+                None => format!("the member {name:?} must be {expected}"),
+            };
+            Err(EnvelopeError::NotAMessage { id, problem: problem.into() })
+        };
 
         if jsonrpc.is_none_or(|raw| raw.get() != "\"2.0\"") {
             return refuse("the member \"jsonrpc\" must be \"2.0\"");
@@ -230,10 +298,10 @@ impl<'a> Message<'a> {
                 format!("the member \"id\" must not be longer than {MAX_ID} bytes").into();
             return Err(EnvelopeError::NotAMessage { id: None, problem });
         }
-        if raw_id.is_some() && id.is_none() {
-            return refuse("the member \"id\" must be a string or an integer");
+        if let (Some(raw), None) = (raw_id, id) {
+            return misfit(raw, "id", "a string or an integer");
         }
-        let Some(method) = method else {
+        let Some(raw_method) = method else {
             return match (id, result, error) {
                 (Some(id), Some(_), None) | (Some(id), None, Some(_)) => {
                     Ok(Self::Response { id, result })
@@ -248,8 +316,8 @@ impl<'a> Message<'a> {
         if result.is_some() || error.is_some() {
             return refuse("a message has either \"method\" or \"result\" or \"error\"");
         }
-        let Some(method) = method.text() else {
-            return refuse("the member \"method\" must be a string");
+        let Some(method) = raw_method.text() else {
+            return misfit(raw_method, "method", "a string");
         };
         let params = params.filter(|raw| raw.get() != "null");
         if params.is_some_and(|raw| !raw.get().starts_with('{')) {
@@ -317,15 +385,27 @@ pub(crate) fn error(id: Option<Id<'_>>, error: &ErrorObject<'_>) -> Bytes {
     message.into()
 }
 
-pub(crate) fn notification(method: &str, params: &serde_json::Value) -> Bytes {
-    let message = serde_json::json!({ "jsonrpc": "2.0", "method": method, "params": params });
-    message.to_string().into()
+pub(crate) fn notification(method: &str, params: &impl Serialize) -> Bytes {
+    own(&OwnMessage { jsonrpc: "2.0", id: None, method, params })
 }
 
-pub(crate) fn request(id: u64, method: &str, params: &serde_json::Value) -> Bytes {
-    let message =
-        serde_json::json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-    message.to_string().into()
+pub(crate) fn request(id: u64, method: &str, params: &impl Serialize) -> Bytes {
+    own(&OwnMessage { jsonrpc: "2.0", id: Some(id), method, params })
+}
+
+/// A message that the server begins.
+#[derive(Serialize)]
+struct OwnMessage<'a, P> {
+    jsonrpc: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<u64>,
+    method: &'a str,
+    params: &'a P,
+}
+
+fn own(message: &OwnMessage<'_, impl Serialize>) -> Bytes {
+    // Texts, numbers and JSON always serialise.
+    serde_json::to_vec(message).unwrap_or_default().into()
 }
 
 /// Drops the white space between tokens, so that the text fits one line of an event stream. Numbers and strings
@@ -351,6 +431,25 @@ pub(crate) fn compact(raw: Raw<'_>) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn ids_are_equal_by_what_they_mean() {
+        let id = |raw| Id::parse(raw).expect("an id");
+        let same = [
+            (r#""\u00e9""#, r#""é""#),
+            (r#""\/""#, r#""/""#),
+            (r#""\u0022""#, r#""\"""#),
+            ("-0", "0"),
+        ];
+        for (one, other) in same {
+            assert_eq!(id(one), id(other));
+            assert_eq!(std::collections::HashSet::from([id(one), id(other)]).len(), 1);
+            assert_eq!((id(one).to_string(), id(other).to_string()), (one.into(), other.into()));
+        }
+        for (one, other) in [("1", r#""1""#), ("1", "-1"), (r#""\\u00e9""#, r#""é""#)] {
+            assert_ne!(id(one), id(other));
+        }
+    }
 
     proptest! {
         /// No input panics, and whatever is accepted as a request is one by serde's own reading.

@@ -8,11 +8,14 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
-use super::json::{self, Raw};
+use super::{
+    json::{self, Raw},
+    jsonrpc::Id,
+};
 
 /// The `_meta` member by which a request names its revision.
 pub(crate) const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
-pub(crate) const META_SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+pub(crate) const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 pub(crate) const META_SERVER: &str = "io.modelcontextprotocol/serverInfo";
 pub(crate) const TASKS_EXTENSION: &str = "io.modelcontextprotocol/tasks";
 
@@ -208,6 +211,36 @@ pub struct Filter {
     /// `notifications/tasks` for these (tasks extension)
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) task_ids: Vec<String>,
+}
+
+/// Members of a message of a subscription, whose `_meta` names it, digit for digit.
+#[derive(Serialize)]
+pub(crate) struct Tagged<'a> {
+    #[serde(rename = "_meta")]
+    meta: TaggedMeta<'a>,
+    #[serde(flatten)]
+    members: &'a Value,
+}
+
+#[derive(Serialize)]
+struct TaggedMeta<'a> {
+    #[serde(rename = "io.modelcontextprotocol/subscriptionId")]
+    id: Id<'a>,
+    #[serde(flatten)]
+    beside: Option<&'a Value>,
+}
+
+impl<'a> Tagged<'a> {
+    /// `members` must be an object.
+    pub(crate) fn new(id: Id<'a>, members: &'a Value) -> Self {
+        Self { meta: TaggedMeta { id, beside: None }, members }
+    }
+
+    /// The same with more in `_meta`.
+    pub(crate) fn beside(mut self, meta: &'a Value) -> Self {
+        self.meta.beside = Some(meta);
+        self
+    }
 }
 
 /// Severity of a log message (RFC 5424), least severe first.

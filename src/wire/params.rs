@@ -3,13 +3,17 @@
 //! Owns [`Params`] and [`Meta`], whose values are JSON text borrowed from the request body: the era of a request, what
 //! its headers must mirror, and the arguments of a tool are read from here. A method that needs other members, or that
 //! must say what is wrong, parses `raw` with its own struct.
+//! Refuses, by [`Params::check`] before any method is looked at, what serde cannot read and what could not be given back.
 //! Trap: a member that is present as `null` is present.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::json::{self, Raw, Visitor};
+use super::{
+    fault::{self, Fault},
+    json::{self, Raw, Visitor},
+};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Params<'a> {
@@ -18,11 +22,18 @@ pub(crate) struct Params<'a> {
     /// `None` if they cannot be read; whoever needs one parses `raw` and gets the error.
     members: Option<Members<'a>>,
     meta: Option<Meta<'a>>,
+    too_deep: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"_meta\" must be an object")]
-pub(crate) struct BadMeta;
+/// What is wrong with `_meta`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct BadMeta(pub(crate) String);
+
+/// What is wrong with `params`, whatever the method.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct BadParams(String);
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 struct Members<'a> {
@@ -77,7 +88,7 @@ impl<'a> Plain<'a> {
     pub(crate) fn of(self, raw: Raw<'a>) -> Params<'a> {
         let Self { members, meta } = self;
         let meta = members.meta.filter(|raw| raw.is_object()).map(|_| meta);
-        Params { raw: Some(raw), members: Some(members), meta }
+        Params { raw: Some(raw), members: Some(members), meta, too_deep: false }
     }
 }
 
@@ -120,15 +131,30 @@ impl<'a> Params<'a> {
         let members: Option<Members<'_>> = serde_json::from_str(object.get()).ok();
         let meta = members.and_then(|members| members.meta).filter(|raw| raw.is_object());
         let meta = meta.and_then(|raw| serde_json::from_str(raw.get()).ok());
-        Self { raw, members, meta }
+        Self { raw, members, meta, too_deep: fault::is_too_deep(object.get()) }
+    }
+
+    /// Fails if they cannot be read, or could not be given back.
+    pub(crate) fn check(&self) -> Result<(), BadParams> {
+        let Some(raw) = self.raw else { return Ok(()) };
+        if self.too_deep {
+            return Err(BadParams(format!("\"params\" {}", Fault::TooDeep)));
+        }
+        match &self.members {
+            Some(_) => Ok(()),
+            None => Err(BadParams(problem::<Members<'_>>("\"params\"", raw))),
+        }
     }
 
     /// `_meta`, if there is one.
     pub(crate) fn meta(&self) -> Result<Option<&Meta<'a>>, BadMeta> {
-        let sent = self.members.and_then(|members| members.meta);
-        match &self.meta {
-            None if sent.is_some_and(|raw| !raw.is_null()) => Err(BadMeta),
-            meta => Ok(meta.as_ref()),
+        let sent = self.members.and_then(|members| members.meta).filter(|raw| !raw.is_null());
+        match (&self.meta, sent) {
+            (None, Some(raw)) if raw.is_object() => {
+                Err(BadMeta(problem::<Meta<'_>>("\"_meta\"", raw)))
+            }
+            (None, Some(_)) => Err(BadMeta("\"_meta\" must be an object".to_owned())),
+            (meta, _) => Ok(meta.as_ref()),
         }
     }
 
@@ -163,6 +189,12 @@ impl<'a> Params<'a> {
         let fits = arguments.is_none_or(|raw| raw.is_object());
         self.name().filter(|_| fits).map(|name| (name, arguments))
     }
+}
+
+/// Why a text that is JSON cannot be read as `T`.
+fn problem<'a, T: Deserialize<'a>>(what: &str, raw: Raw<'a>) -> String {
+    let read = serde_json::from_str::<T>(raw.get());
+    read.err().map_or_else(String::new, |error| fault::explain(what, raw.get(), &error))
 }
 
 impl<'a> Meta<'a> {

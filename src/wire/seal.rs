@@ -11,9 +11,12 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 
-use crate::clock::{Clock, Moment};
+use crate::{
+    clock::{Clock, Moment},
+    id::digest_of,
+};
 
 /// How long a client may take to answer.
 const LIFE: Duration = Duration::from_secs(600);
@@ -30,19 +33,13 @@ impl std::fmt::Debug for Sealer {
     }
 }
 
-/// A digest of the caller and the request that a state belongs to. Lengths are hashed too, so that the parts cannot
-/// run into each other.
+/// A digest of the caller and the request that a state belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Binding([u8; 32]);
 
 impl Binding {
     pub(crate) fn of(parts: &[&[u8]]) -> Self {
-        let mut digest = Sha256::new();
-        for part in parts {
-            digest.update((part.len() as u64).to_be_bytes());
-            digest.update(part);
-        }
-        Self(digest.finalize().into())
+        Self(digest_of(parts))
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Owns the framing (HTML Living Standard, "Server-sent events") and the form of event ids: `<stream>-<number>`, so
 //! that an id alone names the stream it belongs to.
-//! Trap: a message must not span lines, since one `data:` line holds it. Ours are compact JSON.
+//! Traps: a message must not span lines, since one `data:` line holds it. Ours are JSON without line breaks. Readers that
+//! split lines as Python's `splitlines` does also break at U+0085, U+2028 and U+2029, so these are escaped.
 
 use std::{io::Write as _, time::Duration};
 
@@ -24,8 +25,38 @@ pub(crate) fn frame(message: &[u8], id: Option<EventId>) -> Bytes {
         let _ = writeln!(frame, "id: {stream}-{number}");
     }
     frame.extend_from_slice(b"event: message\ndata: ");
-    frame.extend_from_slice(message);
+    extend_in_one_line(&mut frame, message);
     frame.extend_from_slice(b"\n\n");
+    frame.into()
+}
+
+/// Appends JSON with every character escaped that some reader takes for a line break. In JSON they stand in strings alone,
+/// and those below U+0020 are escaped already.
+fn extend_in_one_line(frame: &mut Vec<u8>, message: &[u8]) {
+    if message.is_ascii() {
+        frame.extend_from_slice(message);
+        return;
+    }
+    let mut rest = message;
+    while let [first, after @ ..] = rest {
+        let (escaped, after): (&[u8], _) = match rest {
+            [0xc2, 0x85, after @ ..] => (b"\\u0085", after),
+            [0xe2, 0x80, 0xa8, after @ ..] => (b"\\u2028", after),
+            [0xe2, 0x80, 0xa9, after @ ..] => (b"\\u2029", after),
+            _ => (std::slice::from_ref(first), after),
+        };
+        frame.extend_from_slice(escaped);
+        rest = after;
+    }
+}
+
+/// What opens a stream that is resumed after events which are no longer kept: a comment for whoever looks at the bytes, and
+/// for the client a message, if there is one. It has no id, so a client resumes from where it did.
+pub(crate) fn gap(missed: u64, message: Option<&[u8]>) -> Bytes {
+    let mut frame = format!(": {missed} events are no longer kept\n\n").into_bytes();
+    if let Some(message) = message {
+        frame.extend_from_slice(&self::frame(message, None));
+    }
     frame.into()
 }
 
@@ -53,6 +84,19 @@ mod tests {
             let text = std::str::from_utf8(&frame).expect("text");
             let line = text.lines().next().and_then(|line| line.strip_prefix("id: ")).expect("an id");
             prop_assert_eq!(parse_id(line), Some((stream, number)));
+        }
+
+        /// What is sent is one line for every reader, and the same JSON.
+        #[test]
+        fn a_message_stays_in_one_line(text in "([a-zé\\u{85}\\u{2027}-\\u{202a}\\u{1f600}\\n\\u{b}\\u{c}\\u{1c}-\\u{1e}]){0,12}") {
+            let message = serde_json::Value::from(&*text).to_string();
+            let frame = frame(message.as_bytes(), None);
+            let sent = std::str::from_utf8(&frame).expect("text");
+            let data = sent.strip_prefix("event: message\ndata: ").and_then(|rest| rest.strip_suffix("\n\n"));
+            let data = data.expect("a data line");
+            let breaks = |c: char| c < ' ' || ['\u{85}', '\u{2028}', '\u{2029}'].contains(&c);
+            prop_assert!(!data.contains(breaks), "{}", data);
+            prop_assert_eq!(serde_json::from_str::<String>(data).expect("JSON"), text);
         }
 
         #[test]

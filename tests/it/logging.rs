@@ -379,6 +379,39 @@ fn over_http2(logged: &Logged, headers: &[&str], body: &str) {
 }
 
 #[tokio::test]
+async fn what_a_client_wrote_cannot_act_on_a_terminal_and_no_id_is_whole() {
+    for format in ["json", "compact"] {
+        let logged = Logged::start(&[("LOG_FORMAT", format), ("ADMIN_TOKEN", "hush")]);
+        let id = logged.program.session().await;
+        let encoded: String = id.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        for path in [
+            format!("//debug/sessions/{id}"),
+            format!("/debug/sessions/{id}/"),
+            format!("/debug/sessions%2F{id}"),
+            format!("/debug/sessions/{encoded}"),
+            format!("/x/{encoded}"),
+            format!("/{}", id.replace('-', "")),
+            format!("/{}", id.to_uppercase()),
+            "/a\u{9b}31m\u{202e}b\u{2066}c\u{200b}\u{feff}é".to_owned(),
+        ] {
+            let headers = format!("X-Request-Id: {id}\r\n");
+            let answer = logged.send("GET", &path, &headers, "").await;
+            assert_ne!(answer.header("x-request-id"), Some(&*id));
+        }
+        let log = logged.end().await;
+        let plain = id.replace('-', "");
+        for hidden in [&id, &plain, &encoded, &id.to_uppercase()] {
+            assert!(!log.contains(hidden.as_str()), "{format}: {hidden} is in {log}");
+        }
+        assert!(!log.contains(|c: char| c.is_control() && c != '\n'), "{log:?}");
+        let hidden = ['\u{202e}', '\u{2066}', '\u{200b}', '\u{feff}'];
+        assert!(!log.contains(hidden), "{log:?}");
+        assert!(log.contains("/a\\u009b31m\\u202eb\\u2066c\\u200b\\ufeffé"), "{log}");
+        assert!(log.contains("{id}"), "{log}");
+    }
+}
+
+#[tokio::test]
 async fn a_stream_is_logged_when_it_ends() {
     let logged = Logged::start(&[JSON]);
     let id = logged.program.session().await;

@@ -48,6 +48,14 @@ async fn answer(talk: &Talk<'_>, question: &Value, result: Value) {
     assert!(answer.body.is_empty());
 }
 
+/// The question must be taken back before the response that ends the stream.
+async fn taken_back(events: &mut Events, question: &Value) {
+    let cancelled = events.message().await;
+    assert_eq!(cancelled["method"], "notifications/cancelled", "{cancelled}");
+    assert_eq!(cancelled["params"]["requestId"], question["id"], "{cancelled}");
+    assert!(cancelled["params"]["reason"].is_string(), "{cancelled}");
+}
+
 /// The text of the response that ends the stream, and whether it is a tool's error.
 async fn outcome(events: &mut Events) -> (String, bool) {
     let response = events.message().await;
@@ -207,6 +215,7 @@ async fn a_client_that_does_not_answer_is_not_waited_for_for_ever() {
     let talk = able(&server, "2025-11-25").await;
     let start = Instant::now();
     let (mut events, question) = ask(&talk, "test_sampling", json!({"prompt": "x"})).await;
+    taken_back(&mut events, &question).await;
     let (text, is_error) = outcome(&mut events).await;
     assert!(is_error && text.contains("answer_timeout_seconds"), "{text}");
     let waited = start.elapsed();
@@ -291,12 +300,13 @@ async fn a_question_can_be_answered_although_its_stream_broke() {
 async fn cancelling_the_call_withdraws_the_question() {
     let server = TestServer::start(&[FIXTURES]).await;
     let talk = able(&server, "2025-11-25").await;
-    let (mut events, _) = ask(&talk, "test_sampling", json!({"prompt": "x"})).await;
+    let (mut events, question) = ask(&talk, "test_sampling", json!({"prompt": "x"})).await;
     let params = json!({"requestId": 1, "reason": "test"});
     let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params});
     let taken = talk.post(cancel.to_string()).send().await;
     taken.expect_status(202);
-    events.rest().await;
+    taken_back(&mut events, &question).await;
+    assert_eq!(events.rest().await, [], "a call that was cancelled has no response");
     eventually(|| talk.open_questions() == 0).await;
 }
 
@@ -304,13 +314,30 @@ async fn cancelling_the_call_withdraws_the_question() {
 async fn the_end_of_the_session_ends_what_it_was_asked() {
     let server = TestServer::start(&[FIXTURES]).await;
     let talk = able(&server, "2025-11-25").await;
-    let (mut events, _) = ask(&talk, "test_sampling", json!({"prompt": "x"})).await;
+    let (mut events, question) = ask(&talk, "test_elicitation", json!({"message": "?"})).await;
     let start = Instant::now();
     talk.request("DELETE").send().await.expect_status(204);
     // No answer can come any more, so waiting for one would be in vain.
+    taken_back(&mut events, &question).await;
     events.rest().await;
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     eventually(|| talk.open_questions() == 0).await;
+}
+
+#[tokio::test]
+async fn every_kind_of_question_is_taken_back_and_no_answered_one_is() {
+    let server = TestServer::start(&[FIXTURES, IMPATIENT]).await;
+    let talk = able(&server, "2025-11-25").await;
+    for tool in ["test_elicitation", "test_elicitation_url", "test_list_roots"] {
+        let arguments =
+            if tool == "test_elicitation" { json!({"message": "?"}) } else { json!({}) };
+        let (mut events, question) = ask(&talk, tool, arguments).await;
+        taken_back(&mut events, &question).await;
+        assert!(outcome(&mut events).await.1, "{tool}");
+    }
+    let (mut events, question) = ask(&talk, "test_list_roots", json!({})).await;
+    answer(&talk, &question, json!({"roots": []})).await;
+    assert!(!outcome(&mut events).await.1, "the response comes, and nothing is taken back");
 }
 
 #[tokio::test]

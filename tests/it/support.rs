@@ -261,6 +261,11 @@ impl Request {
         self
     }
 
+    pub fn with_body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
     pub fn without_host(mut self) -> Self {
         self.host = None;
         self

@@ -5,11 +5,15 @@
 //! Traps: a call that takes time belongs to the session and goes on when its client disconnects. Questions go to the
 //! connection's session, while the call may work on the session of a handle.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    pin::pin,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{ERA, Sessioned, Started};
@@ -236,6 +240,33 @@ impl Drop for Run {
     }
 }
 
+/// A question to the client. One that is given up is cancelled, so that no dialog stays open (2025-11-25,
+/// basic/lifecycle, "Timeouts"): whatever ends the call drops it, so this holds for every end.
+struct Question<'a> {
+    id: u64,
+    stream: &'a EventLog,
+    /// Why it is given up, if it is.
+    reason: &'a OnceLock<&'static str>,
+    open: bool,
+}
+
+impl Question<'_> {
+    /// It has been answered.
+    fn close(mut self) {
+        self.open = false;
+    }
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            let reason = self.reason.get().copied().unwrap_or("its call has ended");
+            let params = json!({ "requestId": self.id, "reason": reason });
+            self.stream.push(&jsonrpc::notification("notifications/cancelled", &params));
+        }
+    }
+}
+
 impl Run {
     /// Runs the tool, asking the client as often as it has questions, and returns the message that answers the call.
     async fn complete(self, prepared: Prepared) -> Bytes {
@@ -279,23 +310,32 @@ impl Run {
         let Some(stream) = &self.context.stream else {
             return Err("the client takes no event stream, so it cannot be asked".to_owned());
         };
+        let reason = OnceLock::new();
         let mut waiting = Vec::with_capacity(requests.len());
         for (key, InputRequest { kind, params }) in requests {
             let (id, answer) = self.conversation.ask();
             stream.send(&jsonrpc::request(id, kind.method(), &params)).await;
-            waiting.push(async move { (key, kind, answer.await) });
+            let question = Question { id, stream, reason: &reason, open: true };
+            waiting.push(async move {
+                let answer = answer.await;
+                question.close();
+                (key, kind, answer)
+            });
         }
         let session = &self.context.instance.policy.config.session;
         let patience = session.answer_timeout_seconds.get();
+        let mut waiting = pin!(join_all(waiting));
         let answers = tokio::select! {
-            answers = join_all(waiting) => answers,
+            answers = &mut waiting => answers,
             () = sleep(patience) => {
+                let _ = reason.set("there was no answer in time");
                 let seconds = patience.as_secs_f64();
                 return Err(format!(
                     "the client did not answer within {seconds} seconds (session.answer_timeout_seconds)"
                 ));
             }
             () = self.conversation.closed().cancelled() => {
+                let _ = reason.set("the session has ended");
                 return Err("the session ended before the client answered".to_owned());
             }
         };

@@ -1,12 +1,15 @@
 //! GET: opens a standalone stream, or resumes an earlier one.
 //!
 //! Owns both, and what an open stream holds. Refuses a `Last-Event-ID` that was never sent, and more than
-//! `session.max_streams` streams.
+//! `session.max_streams` streams. Where events after that one are no longer kept, the stream begins with how many are
+//! missing; to refuse it would lose those that are left, the response among them.
 //! Trap: an open stream keeps its session from expiring, so its lease must end when the response body is dropped.
 
 use std::sync::Arc;
 
 use axum::response::Response;
+use bytes::Bytes;
+use serde_json::json;
 
 use super::Sessioned;
 use crate::{
@@ -15,7 +18,7 @@ use crate::{
     observe::StreamKind,
     session::{Conversation, EventLog, EventStream, Lease},
     tenant::OpenStream,
-    wire::{Feature, LAST_EVENT_ID_HEADER, sse},
+    wire::{Feature, LAST_EVENT_ID_HEADER, LogLevel, jsonrpc, sse},
 };
 
 /// Counts a stream as open, and keeps its session from expiring, until dropped.
@@ -36,7 +39,8 @@ pub(in crate::mcp) async fn listen(exchange: Exchange<'_>) -> Result<Response, F
         return Err(Failure::NotAcceptable { needed: "text/event-stream" });
     }
     let mut request = Sessioned::new(exchange);
-    let head = Arc::clone(&request.existing().await?.head);
+    let session = request.existing().await?;
+    let (head, level) = (Arc::clone(&session.head), session.log_level);
     let resumed = request.resumed()?;
     let (instance, policy) = (exchange.instance(), exchange.policy());
     let conversation = request.conversation().await?;
@@ -59,7 +63,17 @@ pub(in crate::mcp) async fn listen(exchange: Exchange<'_>) -> Result<Response, F
     };
     let keep_alive = policy.stream.keep_alive_seconds.get();
     let stream = EventStream::new(log, after, keep_alive, closed, following);
+    let stream = stream.after_gap(|missed| gap(missed, level));
     Ok(Reply::Stream(stream).into_response(Some(head.id)))
+}
+
+/// Tells how many events are missing. The client reads it in a log message, unless it wants none of that level.
+fn gap(missed: u64, least: LogLevel) -> Bytes {
+    let level = LogLevel::Warning;
+    let data = json!({ "missed_events": missed, "reason": "they are no longer kept" });
+    let params = json!({ "level": level, "logger": "mcp-echo-stateful", "data": data });
+    let message = jsonrpc::notification("notifications/message", &params);
+    sse::gap(missed, (level >= least).then_some(&message))
 }
 
 impl Sessioned<'_> {

@@ -21,7 +21,7 @@ use crate::{
     session::{Change, Client, Conversation, Handshake, NotLoaded, Record, Unavailable, Want},
     wire::{
         Capabilities, Feature, Id, InitializeParams, Nested, ProtocolVersion, Raw, SESSION_HEADER,
-        Single, VERSION_HEADER, headers::single,
+        VERSION_HEADER, headers,
     },
 };
 
@@ -77,11 +77,7 @@ impl<'a> Sessioned<'a> {
         name: &HeaderName,
         shown: &'static str,
     ) -> Result<Option<&'a str>, Failure> {
-        match single(self.exchange.inbound.headers(), name) {
-            Single::Missing => Ok(None),
-            Single::Value(value) => value.to_str().map(Some).map_err(|_| Failure::BadHeader(shown)),
-            Single::Several => Err(Failure::BadHeader(shown)),
-        }
+        Ok(headers::text(self.exchange.inbound.headers(), name, shown)?)
     }
 
     /// Fails if the request names no session and none may be created implicitly.
@@ -134,6 +130,9 @@ impl<'a> Sessioned<'a> {
         id: Id<'_>,
         params: Option<Raw<'_>>,
     ) -> Result<Started, Failure> {
+        // Not looked at, but whoever sent two does not know which one counts.
+        self.header(&VERSION_HEADER, "MCP-Protocol-Version")?;
+        self.header(&SESSION_HEADER, "Mcp-Session-Id")?;
         let InitializeParams { protocol_version, capabilities, client_info } =
             require(params, "\"protocolVersion\"")?;
         let client = match client_info {

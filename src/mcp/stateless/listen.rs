@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     session::{EventLog, EventStream},
     tenant::{Subscription, TooMany},
     tools::resources,
-    wire::{Filter, Id, META_SUBSCRIPTION, Nested, Raw, jsonrpc, sse},
+    wire::{Filter, Id, Nested, Raw, Tagged, jsonrpc, sse},
 };
 
 #[derive(Deserialize)]
@@ -69,8 +69,8 @@ pub(super) async fn open(
     };
     let acknowledged = json!({ "notifications": filter });
     let log = EventLog::passing(&instance.state.replay);
-    let subscription = Arc::new(Subscription { id: id.to_value(), filter, log: Arc::clone(&log) });
-    subscription.deliver("notifications/subscriptions/acknowledged", acknowledged);
+    let subscription = Arc::new(Subscription { id: id.to_owned(), filter, log: Arc::clone(&log) });
+    subscription.deliver("notifications/subscriptions/acknowledged", &acknowledged);
     let limit = exchange.policy().stream.max_subscriptions;
     let subscribed = instance.state.subscriptions.subscribe(&subscription, limit);
     let places =
@@ -83,21 +83,24 @@ pub(super) async fn open(
     Ok(EventStream::new(log, None, keep_alive, closing, guard).with_farewell(farewell))
 }
 
+/// The `params` of the last notification.
+#[derive(Serialize)]
+struct Cancelled<'a> {
+    #[serde(rename = "requestId")]
+    request_id: Id<'a>,
+    #[serde(flatten)]
+    params: Tagged<'a>,
+}
+
 /// Ends a subscription from the server's side: the response to its request ("Graceful Closure"), then
 /// `notifications/cancelled` (basic/patterns/cancellation).
 fn farewell(catalogue: &Catalogue, id: Id<'_>) -> Bytes {
-    let cancelled = jsonrpc::notification(
-        "notifications/cancelled",
-        &json!({
-            "requestId": id.to_value(),
-            "reason": "the server is shutting down",
-            "_meta": { META_SUBSCRIPTION: id.to_value() },
-        }),
-    );
-    let mut meta = catalogue.server_meta();
-    meta[META_SUBSCRIPTION] = id.to_value();
-    let result = json!({ "resultType": "complete", "_meta": meta });
-    let response = jsonrpc::success(id, result.to_string().as_bytes());
+    let params = json!({ "reason": "the server is shutting down" });
+    let params = Cancelled { request_id: id, params: Tagged::new(id, &params) };
+    let cancelled = jsonrpc::notification("notifications/cancelled", &params);
+    let (result, server) = (json!({ "resultType": "complete" }), catalogue.server_meta());
+    let result = serde_json::to_vec(&Tagged::new(id, &result).beside(&server));
+    let response = jsonrpc::success(id, &result.unwrap_or_default());
     // The response comes first, since clients stop reading at the cancellation.
     [sse::frame(&response, None), sse::frame(&cancelled, None)].concat().into()
 }

@@ -23,8 +23,9 @@ use crate::{
     },
     tools::{ClientFacts, Fields, HANDLE},
     wire::{
-        Capabilities, Era, HANDLE_HEADER, InitializeParams, LogLevel, METHOD_HEADER, Meta, Method,
-        NAME_HEADER, Params, ProtocolVersion, Raw, Single, VERSION_HEADER, headers::single,
+        Capabilities, Era, HANDLE_HEADER, InitializeParams, LogLevel, META_CAPABILITIES,
+        META_VERSION, METHOD_HEADER, Meta, Method, NAME_HEADER, Params, ProtocolVersion, Raw,
+        Single, VERSION_HEADER, headers::single,
     },
 };
 
@@ -42,15 +43,13 @@ impl Stateless<'_> {
         let Some(header) = header else {
             return missing("MCP-Protocol-Version", claim.map_or("nothing", Raw::get));
         };
-        let meta = meta.ok_or(Failure::BadMeta("\"_meta\" is required"))?;
-        let claim = claim.and_then(Raw::text).ok_or(Failure::BadMeta(
-            "\"_meta\" must have \"io.modelcontextprotocol/protocolVersion\", a string",
-        ))?;
-        let capabilities = meta.capabilities.map(Raw::value);
-        let capabilities = capabilities.as_ref().and_then(Capabilities::read);
-        let capabilities = capabilities.ok_or(Failure::BadMeta(
-            "\"_meta\" must have \"io.modelcontextprotocol/clientCapabilities\", an object",
-        ))?;
+        let meta = meta.ok_or_else(|| Failure::BadMeta("\"_meta\" is required".to_owned()))?;
+        let version = claim.and_then(Raw::text);
+        let claim = version.ok_or_else(|| lacks(META_VERSION, "a string", claim))?;
+        let sent = meta.capabilities;
+        let capabilities = sent.map(Raw::value).as_ref().and_then(Capabilities::read);
+        let capabilities =
+            capabilities.ok_or_else(|| lacks(META_CAPABILITIES, "an object", sent))?;
         if header != claim {
             return differs("MCP-Protocol-Version", header, format_args!("{claim:?}"));
         }
@@ -90,6 +89,14 @@ impl Stateless<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// What is wrong with a member of `_meta` that must be there.
+fn lacks(name: &str, expected: &str, sent: Option<Raw<'_>>) -> Failure {
+    Failure::BadMeta(match sent.and_then(Raw::fault) {
+        Some(fault) => format!("{name:?} in \"_meta\" {fault}"),
+        None => format!("\"_meta\" must have {name:?}, {expected}"),
+    })
 }
 
 fn log_level(meta: &Meta<'_>) -> Result<Option<LogLevel>, Failure> {
