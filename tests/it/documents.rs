@@ -46,7 +46,7 @@ fn cells(line: &str) -> Vec<&str> {
 }
 
 /// The rows of the table that begins with these columns, its head left out.
-fn table(heading: &str, columns: &[&str]) -> Vec<Vec<&'static str>> {
+pub(crate) fn table(heading: &str, columns: &[&str]) -> Vec<Vec<&'static str>> {
     let mut lines = section(heading).lines().skip_while(|line| cells(line) != columns);
     assert!(lines.next().is_some(), "{heading}: no table of {columns:?}");
     let rows: Vec<_> = lines.skip(1).take_while(|line| line.starts_with('|')).map(cells).collect();

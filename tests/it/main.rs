@@ -26,6 +26,7 @@ mod input_required;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod limits_table;
 mod logging;
 mod metrics;
 mod mirrored_headers;
