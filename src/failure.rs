@@ -42,6 +42,9 @@ const EXCHANGE: [i32; 2] = [TRANSPORT, INVALID_REQUEST];
 /// The server has no room, or cannot reach its store.
 const NO_ROOM: [i32; 2] = [TRANSPORT, INTERNAL_ERROR];
 
+/// Longest name that a text repeats whole. Characters.
+const MAX_NAME: usize = 100;
+
 const BOTH: &[Era] = &[Era::Sessioned, Era::Stateless];
 const SESSIONED: &[Era] = &[Era::Sessioned];
 const STATELESS: &[Era] = &[Era::Stateless];
@@ -124,11 +127,11 @@ failures! {
     NotAMessage(problem: Cow<'static, str>)
         = &[Outcome::NotAMessage], BOTH, [400; 2], [INVALID_REQUEST; 2], Nothing, format!("invalid request: {problem}");
     MethodNotFound(name: String)
-        = &[Outcome::MethodNotFound], BOTH, [200, 404], [METHOD_NOT_FOUND; 2], Nothing, format!("method not found: {name}");
+        = &[Outcome::MethodNotFound], BOTH, [200, 404], [METHOD_NOT_FOUND; 2], Nothing, format!("method not found: {}", shortened(name));
     InvalidParams(problem: String)
         = &[Outcome::InvalidParams], BOTH, [200; 2], [INVALID_PARAMS; 2], Nothing, format!("invalid params: {problem}");
     UnknownTool(name: String)
-        = &[Outcome::UnknownTool], BOTH, [200; 2], [INVALID_PARAMS; 2], Nothing, format!("Unknown tool: {name}");
+        = &[Outcome::UnknownTool], BOTH, [200; 2], [INVALID_PARAMS; 2], Nothing, format!("Unknown tool: {}", shortened(name));
     ResourceNotFound(uri: String)
         = &[Outcome::ResourceNotFound], BOTH, [200; 2], [RESOURCE_NOT_FOUND, INVALID_PARAMS], Nothing,
           format!("resource not found: {uri}");
@@ -143,7 +146,7 @@ failures! {
         = &[Outcome::HeaderMismatch], STATELESS, [400; 2], [HEADER_MISMATCH; 2], Nothing, format!("header mismatch: {problem}");
     UnsupportedRevision { requested: String, served: Vec<&'static str> }
         = &[Outcome::UnsupportedRevision], STATELESS, [400; 2], [UNSUPPORTED_VERSION; 2], Nothing,
-          format!("protocol version {requested:?} is not served; served are {}", served.join(", "));
+          format!("protocol version {:?} is not served; served are {}", shortened(requested), served.join(", "));
     TooManySubscriptions { limit: usize, of: &'static str }
         = &[Outcome::TooManySubscriptions], STATELESS, [503; 2], NO_ROOM, Retry(5),
           format!("{limit} subscriptions are open, the most there may be ({of})");
@@ -199,6 +202,14 @@ failures! {
         = &[Outcome::MethodNotAllowed], BOTH, [405; 2], EXCHANGE, Allow(allowed), format!("the MCP endpoint takes {allowed}");
     Internal
         = &[Outcome::Internal], BOTH, [500; 2], [INTERNAL_ERROR; 2], Nothing, "internal error";
+}
+
+/// A name that a client wrote, as it is repeated in a text: as far as it may be one.
+fn shortened(name: &str) -> Cow<'_, str> {
+    match name.char_indices().nth(MAX_NAME) {
+        None => name.into(),
+        Some((end, _)) => format!("{}…", &name[..end]).into(),
+    }
 }
 
 /// Why a session id is of no use, and what its digits say.

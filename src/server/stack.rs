@@ -156,7 +156,7 @@ async fn not_found() -> Response {
     problem(StatusCode::NOT_FOUND, "there is nothing at this path; the MCP endpoint is /mcp")
 }
 
-/// OPTIONS is taken everywhere; the router says in `Allow` what else is.
+/// OPTIONS is answered everywhere; the router adds what else the path takes.
 async fn method_not_allowed(method: Method) -> Response {
     if method == Method::OPTIONS {
         return StatusCode::NO_CONTENT.into_response();

@@ -170,7 +170,8 @@ pub(super) fn query(text: &str) -> String {
 /// A variable of the environment as it may be shown. Of a secret nothing is, not even its length.
 pub(super) fn variable(name: &str, value: &str) -> String {
     const REDACTED: &str = "[redacted]";
-    // A file of secrets is named, not read.
+    // In whatever case, since a key of ours may be written in any. A file of secrets is named, not read.
+    let name = name.to_ascii_uppercase();
     let secret = !name.ends_with("_FILE")
         && ["CREDENTIAL", "KEY", "PASS", "SECRET", "TOKEN"].iter().any(|word| name.contains(word));
     match secret && !value.is_empty() {
@@ -299,6 +300,7 @@ mod tests {
         for (name, value, shown) in [
             ("ADMIN_TOKEN", long, "[redacted]"),
             ("ADMIN_TOKEN", "", ""),
+            ("MCP_ECHO_ADMIN__token", "abc", "[redacted]"),
             ("MCP_ECHO_INSTANCES__3__AUTH__TOKENS", "bob=t0ken", "[redacted]"),
             ("ADMIN_TOKEN_FILE", "/run/secrets/admin", "/run/secrets/admin"),
             ("PORT", "3000", "3000"),

@@ -82,7 +82,7 @@ pub(super) const TOOLS: &[Tool] = &[
         }),
         prepare: |arguments| {
             arguments.finish()?;
-            Ok(Prepared::now(|context| request_echo(context)))
+            Ok(Prepared::now(request_echo))
         },
         ..TOOL
     },

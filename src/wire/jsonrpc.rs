@@ -13,6 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer, de::IgnoredAny};
+use serde_json::value::RawValue;
 
 use super::{
     fault,
@@ -70,7 +71,8 @@ impl<'a> Id<'a> {
     }
 
     pub(crate) fn to_owned(self) -> OwnedId {
-        OwnedId(self.0.into())
+        // It is JSON already.
+        OwnedId(RawValue::from_string(self.0.to_owned()).unwrap_or_default())
     }
 }
 
@@ -102,7 +104,7 @@ impl fmt::Display for Id<'_> {
 
 /// An [`Id`] that outlives the request body.
 #[derive(Clone, Debug)]
-pub(crate) struct OwnedId(Box<str>);
+pub(crate) struct OwnedId(Box<RawValue>);
 
 impl PartialEq for OwnedId {
     fn eq(&self, other: &Self) -> bool {
@@ -120,13 +122,13 @@ impl Hash for OwnedId {
 
 impl Serialize for OwnedId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.get().serialize(serializer)
+        self.0.serialize(serializer)
     }
 }
 
 impl OwnedId {
     pub(crate) fn get(&self) -> Id<'_> {
-        Id(&self.0)
+        Id(self.0.get())
     }
 }
 

@@ -223,7 +223,8 @@ async fn options_tells_what_a_path_takes() {
         ("/mcp", "GET, POST, DELETE, OPTIONS"),
         ("/livez", "GET, HEAD, OPTIONS"),
         ("/health", "GET, HEAD, OPTIONS"),
-        ("/.well-known/oauth-protected-resource", "GET"),
+        ("/.well-known/oauth-protected-resource", "GET,HEAD"),
+        ("/debug", "GET,HEAD"),
     ] {
         let answer = server.request("OPTIONS", path).send().await;
         answer.expect_status(204);
@@ -237,6 +238,8 @@ async fn options_tells_what_a_path_takes() {
     let answer = answer.send().await;
     assert!(answer.expect_status(204).header("allow").is_some());
     assert!(answer.header("access-control-allow-origin").is_some());
+    let answer = server.operate("OPTIONS", "/debug/sessions").send().await;
+    assert!(answer.expect_status(204).header("allow").is_some_and(|told| told.contains("DELETE")));
     server.request("OPTIONS", "/nowhere").send().await.expect_status(404);
 }
 

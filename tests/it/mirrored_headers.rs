@@ -181,6 +181,12 @@ async fn mirrored_arguments_must_say_what_the_body_says() {
         (json!({"value": "x", "count": 42}), vec![(value, "x"), (count, "43")], vec!["43", "42"]),
         (json!({"value": "x", "count": 42}), vec![(value, "x"), (count, "four")], vec!["four"]),
         (json!({"value": "x", "count": 42}), vec![(value, "x"), (count, "")], vec![count]),
+        // As doubles they are one.
+        (
+            json!({"value": "x", "count": 9_007_199_254_740_993_u64}),
+            vec![(value, "x"), (count, "9007199254740992")],
+            vec!["9007199254740992", "9007199254740993"],
+        ),
         (json!({"value": "x", "flag": true}), vec![(value, "x"), (flag, "false")], vec![flag]),
         (json!({"value": "x", "flag": true}), vec![(value, "x"), (flag, "True")], vec!["True"]),
         (json!({"value": "x", "flag": true}), vec![(value, "x"), (flag, "1")], vec![flag]),

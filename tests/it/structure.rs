@@ -241,6 +241,21 @@ fn nobody_becomes_anonymous_by_default() {
 }
 
 #[test]
+fn a_header_that_decides_is_read_by_the_one_rule() {
+    // What is read otherwise: a length, of which the HTTP library takes one alone; what the layers have looked at already,
+    // to be shown or repeated; and the answers that the probe gets.
+    let others = ["http/body.rs", "http/origin.rs", "tools/diagnostics.rs", "probe"];
+    for word in ["headers.get(", "headers().get(", "asked.get("] {
+        only_in(word, &[&["wire/headers.rs"], &others[..]].concat());
+    }
+    // A value that is no text must not pass for a missing one.
+    only_in(
+        ".to_str().ok()",
+        &["http/body.rs", "mcp/stateless/metadata.rs", "server/hosts.rs", "probe"],
+    );
+}
+
+#[test]
 fn capabilities_know_no_era() {
     let tools: Vec<_> = sources().into_iter().filter(|source| source.room() == "tools").collect();
     assert!(tools.len() > 8);

@@ -198,13 +198,13 @@ pub(super) fn check_mirrored(headers: &HeaderMap, call: &ToolCall<'_>) -> Result
         let Some(text) = sent else {
             match body {
                 None => continue,
-                Some(body) => return missing(&name(), body.value()),
+                Some(body) => return missing(&name(), body.get()),
             }
         };
         let Some(value) = decode(text) else { return not_base64(&name(), text) };
         match body {
             Some(body) if same(&value, body) => {}
-            Some(body) => return differs(&name(), &value, body.value()),
+            Some(body) => return differs(&name(), &value, body.get()),
             None => {
                 return mismatch(format!(
                     "{} header value {value:?} has no value in the body",
@@ -228,7 +228,7 @@ fn decode(header: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Whether a header equals a value of the body. Numbers are compared as numbers.
+/// Whether a header equals a value of the body. Whole numbers are compared digit for digit, others as numbers.
 fn same(header: &str, body: Raw<'_>) -> bool {
     if let Some(text) = body.text() {
         return header == text;
@@ -236,9 +236,14 @@ fn same(header: &str, body: Raw<'_>) -> bool {
     match body.value() {
         Value::String(text) => header == text,
         Value::Bool(flag) => header == if flag { "true" } else { "false" },
+        Value::Number(_) if is_whole(header) && is_whole(body.get()) => header == body.get(),
         Value::Number(number) => header.parse::<f64>().ok() == number.as_f64(),
         Value::Null | Value::Array(_) | Value::Object(_) => false,
     }
+}
+
+fn is_whole(number: &str) -> bool {
+    number.strip_prefix('-').unwrap_or(number).bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
