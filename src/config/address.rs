@@ -128,7 +128,9 @@ impl FromStr for HostName {
         if let Ok(address) = bare.unwrap_or(text).parse::<Ipv6Addr>() {
             return Ok(Self(format!("[{address}]")));
         }
-        match is_host_name(text) {
+        // Longer ones stand in no DNS (RFC 1035 §2.3.4).
+        let short = text.split('.').all(|label| label.len() <= 63);
+        match short && is_host_name(text) {
             true => Ok(Self(text.trim_end_matches('.').to_ascii_lowercase())),
             false => Err("must be host names without scheme, port, path or *"),
         }

@@ -19,11 +19,12 @@ pub(super) fn of_process(config: &Config) -> Vec<Rule> {
     let is_base = |name: &HostName| {
         !name.is_address() && name.as_str().len() + "echo-stateful0.".len() <= 253
     };
-    let main = (server.host.0, server.port);
+    let (host, port) = (server.host.0, server.port);
     let is_taken = |Listen(own): &Listen| {
         own.is_some_and(|own| {
-            let same = main.0 == own.ip() || main.0.is_unspecified() || own.ip().is_unspecified();
-            same && own.port() == main.1 && main.1 != 0
+            let any = host.is_unspecified() || own.ip().is_unspecified();
+            let same = host == own.ip() || any && host.is_ipv4() == own.is_ipv4();
+            same && own.port() == port && port != 0
         })
     };
     let token = admin.token.expose();

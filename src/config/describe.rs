@@ -58,6 +58,13 @@ pub(super) fn key_of(path: &[String]) -> String {
     path[..end].join(".")
 }
 
+/// The entry of a list that a path ends in, or else the value.
+pub(super) fn entry_of(value: Value, path: &[String]) -> Value {
+    let place = path.last().and_then(|part| part.parse::<usize>().ok());
+    let entry = place.and_then(|place| value.as_array()?.get(place).cloned());
+    entry.unwrap_or(value)
+}
+
 /// figment's error in one line: the key, its value, what is wrong, where it was written. Each is told once, and in the
 /// words of the file, not in those of the program.
 pub(super) fn describe(
@@ -84,8 +91,8 @@ pub(super) fn describe(
         Kind::Message(text) if key.is_empty() => {
             text.lines().filter(|line| !line.contains('|')).collect::<Vec<_>>().join(": ")
         }
-        // A text of ours that names what is wrong by itself.
-        Kind::Message(text) if value.is_empty() || value == A_TABLE => text.clone(),
+        // A text of ours that says by itself which value is wrong.
+        Kind::Message(text) if text.starts_with('"') || value.is_empty() => text.clone(),
         Kind::Message(text) => format!("{value} {text}"),
         kind => format!("{value}: {}", kind.to_string().replace('\n', " ")),
     };

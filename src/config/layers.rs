@@ -14,7 +14,7 @@ use figment::{
 use super::{
     Config, ConfigError, DEFAULTS, LogFormat, PolicyConfig, Written,
     checks::{self, Rule},
-    describe::{describe, display, key_of, leaves, origin_name},
+    describe::{describe, display, entry_of, key_of, leaves, origin_name},
     source::{self, Variables},
 };
 use crate::{
@@ -123,7 +123,8 @@ impl Layers {
 
     fn describe(&self, error: &figment::Error, path: &[String]) -> ConfigError {
         let key = key_of(path);
-        let value = self.0.find_value(&key).ok().map(|value| display(&key, &value));
+        let value = self.0.find_value(&key).ok().map(|value| entry_of(value, path));
+        let value = value.map(|value| display(&key, &value));
         describe(error, Some((key, value)))
     }
 
@@ -161,7 +162,10 @@ impl TomlFile {
             },
         };
         let text = std::fs::read_to_string(&path).map_err(|error| {
-            let problem = format!("{}: cannot be read: {error}", path.display());
+            let error = error.to_string();
+            // Without the number of the error.
+            let why = error.split(" (os error").next().unwrap_or_default();
+            let problem = format!("{}: cannot be read: {why}", path.display());
             ConfigError::new("", &origin, problem)
         })?;
         Ok(Some(Self { text, path }))

@@ -146,7 +146,7 @@ fn strongest(variables: &Variables) -> BTreeMap<String, (Cow<'_, str>, &OsStr)> 
     };
     let mut found = BTreeMap::new();
     for (plain, path) in PLAIN_NAMES {
-        if let Some(variable) = ours().filter(|(name, _)| name == plain).last() {
+        if let Some(variable) = ours().rfind(|(name, _)| name == plain) {
             found.insert((*path).to_owned(), variable);
         }
     }
@@ -171,11 +171,14 @@ fn text<'a>(path: &str, origin: &str, value: &'a OsStr) -> Result<&'a str, Confi
 fn no_such(name: &str) -> String {
     let key = name.strip_prefix(PREFIX).unwrap_or(name);
     // `INSTANCES__3__SESSION_CAPACITY`: what is wrong comes after the number.
-    let (instance, key) =
-        match key.split_once("INSTANCES__").and_then(|(_, rest)| rest.split_once("__")) {
-            Some((number, key)) => (format!("INSTANCES__{number}__"), key),
-            None => (String::new(), key),
-        };
+    let numbered = key.strip_prefix("INSTANCES__").and_then(|rest| rest.split_once("__"));
+    let (instance, key) = match numbered {
+        Some((number, _)) if !is_instance(number) => {
+            return "there is no such key; the instances are 0 to 9".to_owned();
+        }
+        Some((number, key)) => (format!("INSTANCES__{number}__"), key),
+        None => (String::new(), key),
+    };
     let keys = Key::all().filter(|key| {
         let section = key.path.split('.').next().unwrap_or_default();
         instance.is_empty() || POLICY_SECTIONS.contains(&section)
@@ -211,9 +214,9 @@ fn default_of<'a>(path: &str, defaults: &'a Dict) -> Option<&'a Value> {
     let mut keys = path.split('.');
     let mut first = keys.next()?;
     if first == "instances" {
-        let digit: u8 = keys.next()?.parse().ok()?;
+        let number = keys.next()?;
         first = keys.next()?;
-        if digit > 9 || !POLICY_SECTIONS.contains(&first) {
+        if !is_instance(number) || !POLICY_SECTIONS.contains(&first) {
             return None;
         }
     }
@@ -222,6 +225,10 @@ fn default_of<'a>(path: &str, defaults: &'a Dict) -> Option<&'a Value> {
         value = value.as_dict()?.get(key)?;
     }
     value.as_dict().is_none().then_some(value)
+}
+
+fn is_instance(number: &str) -> bool {
+    matches!(number.as_bytes(), [b'0'..=b'9'])
 }
 
 fn parse_like(default: &Value, text: &str) -> Result<Value, &'static str> {

@@ -57,6 +57,8 @@ fn a_host_may_be_written_in_every_usual_form() {
         let listen = understood("MCP_ECHO_ADMIN__LISTEN", text).admin.listen.0;
         assert_eq!(listen.map(|address| address.to_string()).as_deref(), Some(address));
     }
+    // The same port of the other family is another one.
+    understood("MCP_ECHO_ADMIN__LISTEN", "[::1]:3000");
     for text in [":9090", "::1:9090", "localhost", "9090", "localhost:http", "localhost:70000"] {
         refused("MCP_ECHO_ADMIN__LISTEN", text, "admin.listen");
     }
@@ -152,6 +154,7 @@ async fn an_address_among_the_front_door_names_may_be_written_in_full() {
 #[test]
 fn what_could_never_do_anything_is_refused() {
     let long = format!("{}example.com", "a.".repeat(120));
+    let label = format!("{}.example.com", "a".repeat(64));
     for (name, value, key) in [
         ("BASE_DOMAIN", "[::1]", "hosts.base_domains"),
         ("BASE_DOMAIN", "10.0.0.1", "hosts.base_domains"),
@@ -159,6 +162,7 @@ fn what_could_never_do_anything_is_refused() {
         ("BASE_DOMAIN", "*.example.com", "hosts.base_domains"),
         ("BASE_DOMAIN", "example.com,Example.COM.", "hosts.base_domains"),
         ("BASE_DOMAIN", long.as_str(), "hosts.base_domains"),
+        ("BASE_DOMAIN", label.as_str(), "hosts.base_domains"),
         ("MCP_ECHO_HOSTS__FRONT_DOOR_NAMES", "gate:3000", "hosts.front_door_names"),
         ("MCP_ECHO_HOSTS__FRONT_DOOR_NAMES", "gate,gate", "hosts.front_door_names"),
         ("MCP_PROTOCOL_VERSIONS_SUPPORTED", "2025-06-18,2025-06-18", "protocol.versions"),
@@ -193,6 +197,18 @@ fn messages_are_plain_and_tell_a_value_once() {
         ("PORT", "http", "server.port", "\"http\" is not a number"),
         ("DEBUG", "maybe", "debug", "\"maybe\" is not true or false"),
         ("LOG_FORMAT", "xml", "log.format", "\"xml\" is none of pretty, compact, json"),
+        (
+            "MCP_PROTOCOL_VERSIONS_SUPPORTED",
+            "2025-06-18,1.0",
+            "protocol.versions",
+            "\"1.0\" must be one of 2024-11-05, 2025-03-26, 2025-06-18, 2025-11-25, 2026-07-28",
+        ),
+        (
+            "MCP_ECHO_TOOLS__SETS",
+            "session,nonsense",
+            "tools.sets",
+            "\"nonsense\" is none of session, diagnostics, streaming, conformance",
+        ),
         (
             "MCP_ECHO_SESSION__CAPACITY",
             "1.5",
@@ -244,7 +260,8 @@ fn the_strongest_of_several_names_is_the_only_one_that_is_read() {
     assert!(all(&[("DEBUG", "express:*"), ("MCP_ECHO_DEBUG", "true")], none.clone()).debug);
     let hosts = [("HOST", "a b"), ("MCP_ECHO_HOST", "c d"), ("MCP_ECHO_SERVER__HOST", "::1")];
     assert_eq!(all(&hosts, none.clone()).server.host.to_string(), "::1");
-    assert_eq!(all(&[("LOG_LEVEL", "silly"), ("MCP_ECHO_LOG__LEVEL", "warn")], none).debug, true);
+    let levels = [("LOG_LEVEL", "silly"), ("MCP_ECHO_LOG__LEVEL", "warn")];
+    assert_eq!(all(&levels, none).log.level.0, tracing::Level::WARN);
     let flags = Flags { port: Some(7), ..Flags::default() };
     assert_eq!(all(&[("PORT", "tcp://10.0.0.1:80")], flags).server.port, 7);
 }
@@ -282,6 +299,8 @@ fn a_name_that_is_nearly_right_is_led_to_the_right_one() {
         let line = checked(wrong, "1").expect_err("is refused");
         assert!(line.contains(&format!("did you mean {right}?")), "{line}");
     }
+    let eleventh = checked("MCP_ECHO_INSTANCES__10__SESSION__CAPACITY", "1");
+    assert!(eleventh.expect_err("is refused").contains("the instances are 0 to 9"));
     let far = checked("MCP_ECHO_KUBERNETES", "1").expect_err("is refused");
     assert!(!far.contains("did you mean"), "{far}");
 

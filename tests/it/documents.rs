@@ -728,7 +728,11 @@ fn every_proxy_file_removes_what_a_client_says_of_its_user() {
         }
         // Of several routes none may go without.
         let routes = code.matches("backendrefs:").count();
-        assert_eq!(routes, code.matches("remove: [x-user-id, x-user-name]").count(), "{name}");
+        let removed = code.matches("remove: [x-user-id, x-user-name]").count();
+        assert!(
+            routes == 0 || routes == removed,
+            "{name}: {routes} routes, {removed} without them"
+        );
         seen += usize::from(is_way);
     }
     assert!(seen >= 11, "the files were found: {seen}");
