@@ -145,7 +145,7 @@ fn note_reached(line: &str) {
     let Some(outcome) = field("outcome") else { return };
     REACHED.with_borrow_mut(|reached| {
         reached.insert(outcome.to_owned());
-        for name in [field("tool"), field("rpc.method")].into_iter().flatten() {
+        for name in [field("tool"), field("method")].into_iter().flatten() {
             reached.insert(format!("{name} {outcome}"));
         }
     });

@@ -4,6 +4,7 @@
 //! this process, [`oracle`] says what every answer must be. `wire` is the other way in: any bytes at all.
 
 pub mod drive;
+mod frames;
 pub mod input;
 pub mod oracle;
 pub mod render;

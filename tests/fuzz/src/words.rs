@@ -192,6 +192,14 @@ pub const NUMBERS: &[&str] = &[
     "0x1",
     "65536",
     "65537",
+    "123456789012345678901234567890",
+    "-123456789012345678901234567890",
+    "1E+2",
+    "12e-1",
+    "0e0",
+    "1.10",
+    "0.30000000000000004",
+    "100000000000000000000000000000e-29",
 ];
 
 /// The headers that mean something, each with values that it may have.
@@ -298,8 +306,8 @@ pub const HEADERS: &[(&str, &[&str])] = &[
     ),
     ("x-forwarded-proto", &["https", "http", "HTTPS", "gopher"]),
     ("x-forwarded-for", &["192.0.2.1", "unknown"]),
-    ("x-user-id", &["alice", "bob", ""]),
-    ("x-user-name", &["Alice", ""]),
+    ("x-user-id", &["alice", "bob", "", "alice, bob", " alice"]),
+    ("x-user-name", &["Alice", "", "Alice, Bob"]),
     ("content-length", &["0", "1", "65537", "18446744073709551616", "-1", "x"]),
     ("content-encoding", &["gzip", "identity"]),
     ("transfer-encoding", &["chunked", "gzip"]),

@@ -111,6 +111,16 @@ fn every_input_goes_well() {
     }
 }
 
+/// What an input's first byte says of the rest.
+#[test]
+fn frames_and_long_heads_come_to_be_requests() {
+    drive::connect(&[0, 10, 0, 1, 0, 13, 0, 1, 0]);
+    assert!(drive::reached().contains("echo ok"), "{:?}", drive::reached());
+    let ping = br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    drive::connect(&[&[1, 2, 0, 9][..], ping].concat());
+    assert!(drive::reached().contains("ping ok"), "{:?}", drive::reached());
+}
+
 /// A corpus that no longer reaches what it did has lost its meaning.
 fn check_reach() {
     let reached = drive::reached();
