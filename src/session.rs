@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub mod conversation;
 mod entry;
+mod event_stream;
 mod expiry;
 mod id_hasher;
 mod ledger;
@@ -21,10 +22,11 @@ pub mod stream;
 
 pub(crate) use self::{
     conversation::{Conversation, Followed, MAX_SUBSCRIPTIONS},
+    event_stream::EventStream,
     record::{Change, Client, Handshake, Head, LastEcho, Record, Tally, Want},
     search::Search,
     store::{Counts, Gone, Lease, NotCommitted, NotCreated, NotLoaded, SessionStore, Unavailable},
-    stream::{EventLog, EventStream, ReplayBudget},
+    stream::{EventLog, ReplayBudget},
 };
 
 /// Locks a mutex although a thread may have panicked while it held it. Only for values that are whole between any two

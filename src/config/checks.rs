@@ -14,7 +14,7 @@ pub(super) type Rule = (&'static str, bool, &'static str);
 
 /// The rules for what the ten instances share.
 pub(super) fn of_process(config: &Config) -> Vec<Rule> {
-    let Config { server, hosts, replica, http, memory, admin, .. } = config;
+    let Config { server, hosts, replica, http, admin, .. } = config;
     // What stands before a base domain is part of a name of at most 253 characters.
     let is_base = |name: &HostName| {
         !name.is_address() && name.as_str().len() + "echo-stateful0.".len() <= 253
@@ -29,7 +29,7 @@ pub(super) fn of_process(config: &Config) -> Vec<Rule> {
     };
     let token = admin.token.expose();
     let tag = replica.tag().err();
-    vec![
+    let mut rules = vec![
         ("server.name", !server.name.is_empty(), "must not be empty"),
         ("hosts.base_domains", !hosts.base_domains.is_empty(), "must not be empty"),
         (
@@ -62,6 +62,14 @@ pub(super) fn of_process(config: &Config) -> Vec<Rule> {
             replica.name.bytes().all(|byte| byte.is_ascii_graphic()),
             "must be visible ASCII, since it is sent as a header",
         ),
+    ];
+    rules.extend(of_sizes(config));
+    rules
+}
+
+/// The rules for sizes and times that the ten instances share.
+fn of_sizes(Config { http, memory, .. }: &Config) -> [Rule; 7] {
+    [
         (
             "memory.max_instance_bytes",
             memory.max_instance_bytes >= 16 << 20,

@@ -1,18 +1,14 @@
-//! Event streams: a bounded log of events, and the HTTP body that reads it.
+//! What is sent on event streams: bounded logs of events.
 //!
-//! Owns [`EventLog`], which keeps events as frames that are encoded once, and [`EventStream`], the body with its
-//! keep-alive comments. A log outlives its reader, which is what makes a stream resumable; a log without event ids drops
-//! what was read. Every log is bounded: a writer that can wait waits for a slow reader, one that cannot disconnects it.
+//! Owns [`EventLog`], which keeps events as frames that are encoded once. A log outlives its reader, which is what makes a
+//! stream resumable; a log without event ids drops what was read. Every log is bounded: a writer that can wait waits for a slow reader, one that cannot disconnects it.
 //! Together the logs of an instance keep what their [`ReplayBudget`] allows, and what they hold is booked on its
 //! [`Share`].
-//! Trap: a client that has gone away is noticed only when its body is dropped. What must happen then is done by a guard
-//! inside the body.
+//! Trap: whoever reads may be disconnected at any time, by a later reader or because it is too slow; what it has not read
+//! by then it can ask for again.
 
 use std::{
-    any::Any,
     collections::VecDeque,
-    convert::Infallible,
-    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -22,12 +18,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body::Frame;
-use tokio::{
-    sync::Notify,
-    time::{Instant, Sleep, sleep},
-};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio::sync::Notify;
 
 use super::lock;
 use crate::{budget::Share, wire::sse};
@@ -279,7 +270,7 @@ impl EventLog {
 
     /// Begins to read after the event of that number, or where the last reader stopped. Disconnects another reader. The
     /// second value tells how many events in between are no longer kept.
-    fn attach(&self, after: Option<u64>) -> (u64, u64) {
+    pub(super) fn attach(&self, after: Option<u64>) -> (u64, u64) {
         let mut state = lock(&self.state);
         state.readers += 1;
         state.reader = state.readers;
@@ -293,7 +284,7 @@ impl EventLog {
         (state.reader, missed)
     }
 
-    fn detach(&self, reader: u64) {
+    pub(super) fn detach(&self, reader: u64) {
         let mut state = lock(&self.state);
         if state.reader == reader {
             state.reader = 0;
@@ -302,7 +293,7 @@ impl EventLog {
     }
 
     /// The next frame; `None` at the end, or if the reader was disconnected.
-    fn poll_next(&self, reader: u64, cx: &Context<'_>) -> Poll<Option<Bytes>> {
+    pub(super) fn poll_next(&self, reader: u64, cx: &Context<'_>) -> Poll<Option<Bytes>> {
         let mut state = lock(&self.state);
         if state.reader != reader {
             return Poll::Ready(None);
@@ -333,113 +324,13 @@ impl Drop for EventLog {
     }
 }
 
-/// The body of a response that is an event stream.
-#[derive(Debug)]
-pub(crate) struct EventStream {
-    log: Arc<EventLog>,
-    reader: u64,
-    /// Events before the first one that are no longer kept.
-    missed: u64,
-    opening: Option<Bytes>,
-    keep_alive: Duration,
-    quiet: Pin<Box<Sleep>>,
-    closing: Pin<Box<WaitForCancellationFutureOwned>>,
-    farewell: Bytes,
-    closed: bool,
-    _guard: Box<dyn Any + Send>,
-}
-
-impl EventStream {
-    /// Reads a log until it is finished or `closing` is cancelled. `guard` is dropped with the body.
-    pub(crate) fn new(
-        log: Arc<EventLog>,
-        after: Option<u64>,
-        keep_alive: Duration,
-        closing: CancellationToken,
-        guard: impl Any + Send,
-    ) -> Self {
-        let (reader, missed) = log.attach(after);
-        Self {
-            reader,
-            missed,
-            opening: None,
-            log,
-            keep_alive,
-            quiet: Box::pin(sleep(keep_alive)),
-            closing: Box::pin(closing.cancelled_owned()),
-            farewell: sse::CLOSING,
-            closed: false,
-            _guard: Box::new(guard),
-        }
-    }
-
-    /// What is sent last when `closing` is cancelled.
-    pub(crate) fn with_farewell(mut self, farewell: Bytes) -> Self {
-        self.farewell = farewell;
-        self
-    }
-
-    /// What is sent first if events have been missed, of that number.
-    pub(crate) fn after_gap(mut self, opening: impl FnOnce(u64) -> Bytes) -> Self {
-        self.opening = (self.missed > 0).then(|| opening(self.missed));
-        self
-    }
-
-    fn restart_keep_alive(&mut self) {
-        let next = Instant::now() + self.keep_alive;
-        self.quiet.as_mut().reset(next);
-    }
-}
-
-impl Drop for EventStream {
-    fn drop(&mut self) {
-        self.log.detach(self.reader);
-    }
-}
-
-impl http_body::Body for EventStream {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.closed {
-            return Poll::Ready(None);
-        }
-        if let Some(opening) = self.opening.take() {
-            return Poll::Ready(Some(Ok(Frame::data(opening))));
-        }
-        // Frames come first, so that what was sent before the end still goes out.
-        match self.log.poll_next(self.reader, cx) {
-            Poll::Ready(Some(frame)) => {
-                self.restart_keep_alive();
-                return Poll::Ready(Some(Ok(Frame::data(frame))));
-            }
-            Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Pending => {}
-        }
-        if self.closing.as_mut().poll(cx).is_ready() {
-            self.closed = true;
-            return Poll::Ready(Some(Ok(Frame::data(self.farewell.clone()))));
-        }
-        if self.quiet.as_mut().poll(cx).is_ready() {
-            self.restart_keep_alive();
-            // Registers the waker for the next one.
-            let _ = self.quiet.as_mut().poll(cx);
-            return Poll::Ready(Some(Ok(Frame::data(sse::KEEP_ALIVE))));
-        }
-        Poll::Pending
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::budget::Budget;
+    use crate::{budget::Budget, session::EventStream};
 
     fn budget(limit: usize) -> Arc<ReplayBudget> {
         ReplayBudget::of(limit, &Share::of(&Budget::of(1 << 30), 1 << 30))

@@ -329,12 +329,11 @@ async fn a_secret_of_the_environment_is_not_shown_at_all() {
         ("ADMIN_TOKEN", "hush-abcdefghijklmnopqrstuvwxyz-hush"),
         ("MCP_ECHO_INSTANCES__3__AUTH__MODE", "tokens"),
         ("MCP_ECHO_INSTANCES__3__AUTH__TOKENS", "alice=hush-a-long-token-of-alice,bob=hush-b"),
-        ("MCP_ECHO_AUTH__AUTHORIZATION_SERVERS", "https://me:hush-me@auth.example.com"),
     ]);
     for arguments in [json!({}), json!({"showSecrets": true}), json!({"showSecrets": false})] {
         let answer = program.call("environmentDump", arguments).await.answer().await;
         let text = answer.expect_status(200).text();
         assert!(!text.contains("hush") && !text.contains("alice"), "{text}");
-        assert!(text.contains("[redacted]") && text.contains("auth.example.com"), "{text}");
+        assert!(text.contains("[redacted]"), "{text}");
     }
 }

@@ -284,7 +284,8 @@ mod drive {
     pub(super) async fn kept() {
         let server = with("MCP_ECHO_STREAM__MAX_REPLAY_BYTES", "2000").await;
         let talk = server.session_of(1, "2025-11-25").await;
-        let mut ticks = json!({"name": "stream_ticks", "arguments": {"count": 100, "interval_ms": 0}});
+        let mut ticks =
+            json!({"name": "stream_ticks", "arguments": {"count": 100, "interval_ms": 0}});
         ticks["_meta"] = json!({"progressToken": 1});
         talk.rpc("tools/call", ticks).send().await.expect_status(200);
         let kept = metric(&server, "mcp_echo_replay_bytes").await;
@@ -317,11 +318,9 @@ mod drive {
     }
 
     pub(super) async fn questions() {
-        let server = TestServer::start(&[
-            CONFORMANCE,
-            ("MCP_ECHO_SESSION__ANSWER_TIMEOUT_SECONDS", "1"),
-        ])
-        .await;
+        let server =
+            TestServer::start(&[CONFORMANCE, ("MCP_ECHO_SESSION__ANSWER_TIMEOUT_SECONDS", "1")])
+                .await;
         let host = instance_host(1);
         let params = json!({"protocolVersion": "2025-06-18", "capabilities": {"elicitation": {}},
             "clientInfo": {"name": "test", "version": "1"}});
