@@ -13,7 +13,7 @@ mod page;
 mod reload;
 mod sessions;
 
-use std::{fs, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -26,7 +26,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::{
-    config::{AdminConfig, Config, Secret, is_token},
+    config::{AdminConfig, Config, Secret, file, is_token},
     http::problem,
     reload::Reloads,
     tenant::{Instance, auth},
@@ -71,7 +71,7 @@ fn configured(config: &AdminConfig) -> anyhow::Result<Option<Secret>> {
         return Ok((!token.expose().is_empty()).then(|| token.clone()));
     }
     let path = config.token_file.display();
-    let text = fs::read_to_string(&config.token_file)
+    let text = file::read(&config.token_file)
         .map_err(|error| anyhow::anyhow!("admin.token_file: {path}: {error}"))?;
     let token = text.trim();
     anyhow::ensure!(

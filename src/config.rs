@@ -9,6 +9,7 @@
 mod address;
 mod checks;
 mod describe;
+pub(crate) mod file;
 mod layers;
 mod nearest;
 mod reloaded;

@@ -171,6 +171,9 @@ failures! {
           format!("{limit} calls are under way, the most there may be ({key}); try again when one has ended");
     Draining
         = &[Outcome::Draining], SESSIONED, [503; 2], NO_ROOM, Retry(5), NotCreated::Draining.to_string();
+    CutOff
+        = &[Outcome::CutOff], BOTH, [503; 2], NO_ROOM, Retry(5),
+          "the server is shutting down and could not wait for the end of this request (shutdown.drain_seconds)";
     StoreUnavailable
         = &[Outcome::StoreUnavailable], BOTH, [503; 2], NO_ROOM, Retry(1), format!("{Unavailable}; try again");
     TooManyStreams { limit: usize }
@@ -324,6 +327,7 @@ impl Failure {
         match self {
             Self::NoSession(session) => Some(session.data()),
             Self::StoreUnavailable => Some(json!({ "reason": "store_unavailable" })),
+            Self::CutOff => Some(json!({ "reason": "draining" })),
             Self::UnsupportedVersion { served } => {
                 let served: Vec<_> = served.iter().map(|version| version.as_str()).collect();
                 Some(json!({ "supported": served }))

@@ -1,9 +1,10 @@
 //! `mcp-echo-stateful healthcheck`: asks a running server whether it is ready.
 //!
 //! Owns one GET over plain HTTP, so that an image without a shell or curl can check itself.
-//! Refuses https: a container asks itself, without TLS.
+//! https is refused: a container asks itself, without TLS.
+//! Trap: a server may close its connection with its answer, and both are seen at once. The answer counts.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, pin::pin, time::Duration};
 
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
@@ -45,14 +46,17 @@ async fn get(url: &str) -> anyhow::Result<()> {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let request =
         Request::get(path).header(header::HOST, authority.as_str()).body(Empty::<Bytes>::new())?;
-    let answer = sender.send_request(request);
+    let mut answer = pin!(sender.send_request(request));
     let response = tokio::select! {
-        response = answer => response?,
-        closed = connection => match closed {
-            Ok(()) => bail!("{url}: the connection was closed"),
-            Err(error) => return Err(error.into()),
+        response = &mut answer => response,
+        // What it has answered before that is there by now.
+        closed = connection => match (answer.await, closed) {
+            (Err(_), Ok(())) => bail!("{url}: the connection was closed"),
+            (Err(_), Err(error)) => return Err(error.into()),
+            (answered, _) => answered,
         },
     };
+    let response = response?;
     ensure!(response.status().is_success(), "{url}: answered {}", response.status());
     Ok(())
 }

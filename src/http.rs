@@ -9,8 +9,11 @@ pub mod access_log;
 pub mod bearer;
 pub mod body;
 pub mod idle_watch;
+mod incoming;
 pub mod metadata;
 pub mod origin;
+pub mod outgoing;
+pub(crate) mod pace;
 
 use std::{any::Any, net::IpAddr, sync::Arc};
 

@@ -1,15 +1,17 @@
-//! Tracking every task, and stopping in two stages.
+//! Tracking every task, and stopping in stages.
 //!
-//! Owns the process-wide [`Lifecycle`]: whether new sessions are still taken (`draining`), the signal that closes event
-//! streams (`closing`), and the tracker of every spawned task. `tokio::spawn` is forbidden, because a shutdown cuts off
-//! work that nobody tracks.
+//! Owns the process-wide [`Lifecycle`]: whether new sessions are still taken (`draining`), the signals that close event
+//! streams (`closing`), end what is still being answered (`cutting`) and end connections (`over`), the count of what was
+//! cut off, and the tracker of every spawned task. `tokio::spawn` is forbidden, because a shutdown cuts off work that
+//! nobody tracks. The rule: who is cut off by a stop is told so where an answer can still be sent, and is never counted as
+//! having left.
 //! Traps: whoever waits for work must hear of its panic too; a stream that is not told to close holds a graceful
 //! shutdown for ever.
 
 use std::{
     future::Future,
     panic::AssertUnwindSafe,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use futures_util::FutureExt as _;
@@ -27,6 +29,9 @@ pub(crate) async fn outcome_of<T>(work: impl Future<Output = T>) -> Option<T> {
 pub struct Lifecycle {
     draining: AtomicBool,
     closing: CancellationToken,
+    cutting: CancellationToken,
+    over: CancellationToken,
+    cut_off: AtomicU64,
     tasks: TaskTracker,
 }
 
@@ -61,6 +66,36 @@ impl Lifecycle {
     /// Second stage: completes when every tracked task has ended.
     pub(crate) async fn idle(&self) {
         self.tasks.wait().await;
+    }
+
+    /// Third stage, where the second takes too long: calls end with an error.
+    pub(crate) fn cut_off(&self) {
+        self.cutting.cancel();
+    }
+
+    /// Cancelled when calls must end.
+    pub(crate) fn cutting(&self) -> &CancellationToken {
+        &self.cutting
+    }
+
+    /// Last stage: connections end, whatever is left to send.
+    pub(crate) fn end(&self) {
+        self.over.cancel();
+    }
+
+    /// Cancelled when connections must end.
+    pub(crate) fn over(&self) -> &CancellationToken {
+        &self.over
+    }
+
+    /// Counts a request that a stop has cut off.
+    pub(crate) fn count_cut_off(&self) {
+        self.cut_off.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests that a stop has cut off, and tasks that it has left undone.
+    pub(crate) fn left_undone(&self) -> (u64, usize) {
+        (self.cut_off.load(Ordering::Relaxed), self.tasks.len())
     }
 }
 

@@ -1,13 +1,18 @@
 //! The program: arguments, configuration, telemetry, bind, serve, exit code.
 //!
-//! Owns the command line and what a person sees at the start. Exit codes: 0 done, 1 failed (port taken, not healthy),
-//! 2 wrong arguments or configuration.
+//! Owns the command line, what a person sees at the start, and that the process ends. The rule: it ends
+//! `shutdown.drain_seconds` after the first signal and at once after the second, whatever the log, a peer or a call does.
+//! So signals are heard in a thread of their own, which waits for nothing else, and nothing at the end waits without bound.
+//! Exit codes: 0 done, 1 failed (port taken, not healthy), 2 wrong arguments or configuration.
 
 use std::{
     io::{IsTerminal as _, Write, stderr, stdin},
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
+    sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use anyhow::{anyhow, ensure};
@@ -31,13 +36,17 @@ use mcp_echo_stateful::{
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
-    sync::Notify,
+    sync::{Notify, oneshot, watch},
+    time::timeout,
 };
 use tracing::Level;
 
 /// Chosen by measurement: see tests/bench/README.md.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What a process that should have ended has beyond its time to drain, before it is ended.
+const LAST_RESORT: Duration = Duration::from_secs(1);
 
 /// The heading in `--help` of the flags that a probe does not take.
 const SERVER: &str = "Options of the server";
@@ -191,7 +200,12 @@ fn serve(flags: &Flags) -> Tried {
     };
     let server =
         Server::build(&config, log.access_log()).map_err(AskedWrongly)?.reloading_from(source);
-    let served = runtime().and_then(|runtime| runtime.block_on(run(&config, server)));
+    let served = runtime().and_then(|runtime| {
+        let served = runtime.block_on(run(&config, server));
+        // Not to wait for what was cut off, on whichever thread it is.
+        runtime.shutdown_background();
+        served
+    });
     let dropped = log.dropped_lines();
     if dropped > 0 {
         tracing::warn!(dropped, "log lines were dropped because the writer could not keep up");
@@ -210,7 +224,8 @@ async fn run(config: &Config, server: Server) -> anyhow::Result<()> {
         Listen(Some(address)) => Some(bind(address, ChosenBy::ADMIN).await?),
         Listen(None) => None,
     };
-    let mut signals = Signals::install()?;
+    let abandoned = Arc::new(Notify::new());
+    let stopping = hear_signals(server.drain_time(), Arc::clone(&abandoned))?;
     let mut hangups = signal(SignalKind::hangup())?;
     let bound = listener.local_addr()?;
     let admin_bound = admin.as_ref().map(TcpListener::local_addr).transpose()?;
@@ -218,10 +233,9 @@ async fn run(config: &Config, server: Server) -> anyhow::Result<()> {
     let interactive = stdin().is_terminal();
     let greeting = Greeting::of(config, &server, bound, admin_bound).render(config.log.format);
     // It serves, whether or not anyone reads this.
-    let _ = stderr().write_all(&greeting);
+    show(greeting);
     tracing::info!(address = %bound, release = env!("CARGO_PKG_VERSION"), "listening");
     let reloads = server.reloads();
-    let abandoned = Notify::new();
     let hearing = async {
         while hangups.recv().await.is_some() {
             // The terminal in which it was started is closed, and nobody would know that it still runs.
@@ -235,22 +249,39 @@ async fn run(config: &Config, server: Server) -> anyhow::Result<()> {
         std::future::pending().await
     };
     let serving = server.run(Listeners { main: listener, admin }, async {
-        tokio::select! {
-            () = signals.next() => {}
-            () = abandoned.notified() => {}
-        }
-        // The process is stopping; a second signal ends it at once.
-        let second = async move {
-            signals.next().await;
-            std::process::exit(1);
-        };
-        #[expect(clippy::disallowed_methods, reason = "nobody waits for it: it ends the process")]
-        tokio::spawn(second);
+        // The thread that hears signals ends with the process.
+        let _ = stopping.await;
     });
     tokio::select! {
         _ = serving => Ok(()),
         never = hearing => never,
     }
+}
+
+/// Hears signals in a thread that nothing else can hold up. The first one, or `abandoned`, completes what is returned; a
+/// second one, or the process outliving the time to drain, ends it.
+fn hear_signals(
+    drain_time: watch::Receiver<Duration>,
+    abandoned: Arc<Notify>,
+) -> anyhow::Result<oneshot::Receiver<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut signals = {
+        let _entered = runtime.enter();
+        Signals::install()?
+    };
+    let (stop, stopping) = oneshot::channel();
+    let hearing = async move {
+        tokio::select! {
+            () = signals.next() => {}
+            () = abandoned.notified() => {}
+        }
+        let _ = stop.send(());
+        let left = drain_time.borrow().saturating_add(LAST_RESORT);
+        let _ = timeout(left, signals.next()).await;
+        std::process::exit(1);
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(hearing))?;
+    Ok(stopping)
 }
 
 /// SIGTERM and SIGINT.
@@ -273,4 +304,11 @@ impl Signals {
             _ = self.interrupt.recv() => {}
         }
     }
+}
+
+/// Writes on standard error, so that standard output holds only the log. Nobody may be reading there.
+fn show(text: Vec<u8>) {
+    thread::spawn(move || {
+        let _ = stderr().write_all(&text);
+    });
 }

@@ -19,15 +19,16 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
 use self::{
     accept::{Accepted, Limit, Listener},
     connection::{Connection, Settings},
     hosts::{Port, VirtualHosts},
+    reload::{Reading, Reloading},
     stack::Stack,
 };
 use crate::{
@@ -35,6 +36,7 @@ use crate::{
     config::{Config, Secret},
     http::access_log::Identity,
     id::EndReason,
+    lifecycle::Lifecycle,
     mcp::Endpoint,
     observe::{AccessLog, EventKind, Subject},
     process::Process,
@@ -44,6 +46,9 @@ use crate::{
 
 /// Connections to the operator's own port at the most.
 const MAX_ADMIN_CONNECTIONS: usize = 64;
+
+/// How much of the time to drain is for those who are cut off, at the most.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Ten instances, ready to serve.
 #[derive(Debug)]
@@ -55,9 +60,11 @@ pub struct Server {
     admin: Admin,
     generated_admin_token: Option<Secret>,
     settings: Arc<Settings>,
-    drain_time: Duration,
+    /// Of connections beyond the cap.
+    reserved: Arc<Settings>,
+    drain_time: watch::Sender<Duration>,
     limit: Limit,
-    source: Option<Source>,
+    source: Option<Reading>,
     reloads: Reloads,
     asked: mpsc::Receiver<Asked>,
 }
@@ -98,15 +105,17 @@ impl Server {
         let endpoints = Endpoint::build_all(&instances, &[]);
         let (reloads, asked) = Reloads::channel();
         let hosts = stack::hosts(config, &endpoints, &admin, &reloads);
+        let settings = Settings::new(&process, &config.http);
         Ok(Self {
             identity: Arc::new(Identity::of(&process, &instances)),
             hosts: VirtualHosts::new(&process, hosts),
-            settings: Arc::new(Settings::new(&process, &config.http)),
+            reserved: Arc::new(settings.reserved()),
+            settings: Arc::new(settings),
             process,
             endpoints,
             admin,
             generated_admin_token,
-            drain_time: config.shutdown.drain_seconds.get(),
+            drain_time: watch::Sender::new(config.shutdown.drain_seconds.get()),
             limit: Limit::new(config.http.max_connections),
             source: None,
             reloads,
@@ -116,12 +125,17 @@ impl Server {
 
     /// Lets the configuration be read again while serving.
     pub fn reloading_from(self, source: Source) -> Self {
-        Self { source: Some(source), ..self }
+        Self { source: Some(source.into()), ..self }
     }
 
     /// A way to ask for that.
     pub fn reloads(&self) -> Reloads {
         self.reloads.clone()
+    }
+
+    /// How long a stop may take, as the configuration in force has it.
+    pub fn drain_time(&self) -> watch::Receiver<Duration> {
+        self.drain_time.subscribe()
     }
 
     /// The admin token that was generated because none is configured, to be shown once.
@@ -165,22 +179,19 @@ impl Server {
         }
 
         let Listeners { main, admin } = listeners.into();
-        let main = Listener {
-            tcp: Some(main),
-            stack: self.stack_through(Port::Main),
-            permits: self.limit.permits(),
-        };
-        let admin = Listener {
-            tcp: admin,
-            stack: self.stack_through(Port::Admin),
-            permits: Limit::new(MAX_ADMIN_CONNECTIONS).permits(),
-        };
+        let when_full = self.stack_through(Port::Full);
+        let through = |port| self.stack_through(port);
+        let main = Listener::new(Some(main), &self.limit, through(Port::Main), when_full.clone());
+        let few = Limit::new(MAX_ADMIN_CONNECTIONS);
+        let admin = Listener::new(admin, &few, through(Port::Admin), when_full);
         self.serve_until(shutdown, &main, &admin).await;
         let stopped = self.drain(&main, &admin).await;
         for instance in self.instances() {
             instance.state.sessions.end_all(EndReason::Shutdown).await;
         }
-        tracing::info!(clean = stopped == Stopped::Clean, "stopped");
+        let (cut_off, tasks) = self.process.lifecycle.left_undone();
+        let clean = stopped == Stopped::Clean;
+        tracing::info!(clean, cut_off, tasks, "stopped");
         stopped
     }
 
@@ -191,23 +202,28 @@ impl Server {
         admin: &Listener,
     ) {
         let mut shutdown = pin!(shutdown);
+        let mut reloading = Reloading::Idle;
         loop {
             tokio::select! {
                 () = &mut shutdown => return,
                 accepted = main.accept() => self.serve(accepted),
                 accepted = admin.accept() => self.serve(accepted),
-                Some(answer) = self.asked.recv() => {
-                    let outcome = self.reload();
+                Some(answer) = self.asked.recv(), if reloading.is_idle() => {
+                    reloading = self.begin_reload(answer);
+                }
+                read = reloading.read() => {
+                    let outcome = self.reload(read);
                     // Whoever asked may have left; it is done all the same.
-                    let _ = answer.send(outcome);
+                    let _ = reloading.take().map(|answer| answer.send(outcome));
                 }
             }
         }
     }
 
     async fn drain(&mut self, main: &Listener, admin: &Listener) -> Stopped {
+        let drain_time = *self.drain_time.borrow();
         tracing::info!(
-            drain_seconds = self.drain_time.as_secs_f64(),
+            drain_seconds = drain_time.as_secs_f64(),
             "stopping: not ready, no new session"
         );
         // Whoever waits for a reload is told that there will be none.
@@ -216,22 +232,33 @@ impl Server {
         let lifecycle = &self.process.lifecycle;
         self.process.events.note(EventKind::Draining, Subject::Process);
         lifecycle.drain();
-        self.settings = Arc::new(self.settings.while_draining());
-        let mut deadline = pin!(sleep(self.drain_time));
+        self.settings = Arc::new(self.settings.single());
+        // The last of it is for those who are cut off to be told.
+        let farewell = FAREWELL.min(drain_time / 8);
+        let mut deadline = pin!(sleep(drain_time.saturating_sub(farewell)));
         let mut idle = pin!(lifecycle.idle());
         loop {
             tokio::select! {
                 () = &mut idle => return Stopped::Clean,
-                () = &mut deadline => return Stopped::CutOff,
+                () = &mut deadline => break,
                 // Still accepting, so that a readiness probe is told and not refused.
                 accepted = main.accept() => self.serve(accepted),
                 accepted = admin.accept() => self.serve(accepted),
             }
         }
+        // Calls end, then connections; a tool or a peer that knows no end is left behind.
+        for end in [Lifecycle::cut_off, Lifecycle::end] {
+            end(lifecycle);
+            if timeout(farewell / 2, &mut idle).await.is_ok() {
+                break;
+            }
+        }
+        Stopped::CutOff
     }
 
     fn serve(&self, accepted: Accepted) {
-        let connection = Connection::new(Arc::clone(&self.settings), accepted);
+        let settings = if accepted.reserved { &self.reserved } else { &self.settings };
+        let connection = Connection::new(Arc::clone(settings), accepted);
         self.process.lifecycle.spawn(connection);
     }
 }

@@ -15,6 +15,7 @@ use super::{
     Config, ConfigError, DEFAULTS, LogFormat, PolicyConfig, Written,
     checks::{self, Rule},
     describe::{describe, display, entry_of, key_of, leaves, origin_name},
+    file,
     source::{self, Variables},
 };
 use crate::{
@@ -161,7 +162,7 @@ impl TomlFile {
                 None => return Ok(None),
             },
         };
-        let text = std::fs::read_to_string(&path).map_err(|error| {
+        let text = file::read(&path).map_err(|error| {
             let error = error.to_string();
             // Without the number of the error.
             let why = error.split(" (os error").next().unwrap_or_default();

@@ -1,8 +1,9 @@
 //! The outermost layer: request id, identity headers, one log line per request.
 //!
-//! Owns when the line is written and the request is counted: when the response body ends or is dropped. So a stream is
+//! Owns when the line is written and the request is counted: when its answer has ended, or is given up. So a stream is
 //! logged with its whole length, and a client that disconnected is told from one that read to the end.
-//! Trap: the handler's future may be dropped before there is a response; the line must be written then too.
+//! Traps: the handler's future may be dropped before there is a response; the line must be written then too. A client that
+//! has its answer may look into the log, so the line of an ordinary answer is written before its last bytes leave.
 
 use std::{
     borrow::Cow,
@@ -10,19 +11,23 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Instant,
 };
 
-use bytes::{Buf, Bytes};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header, uri::Authority};
-use http_body::{Body, Frame, SizeHint};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, Version,
+    header::{self, CONNECTION},
+    uri::Authority,
+};
+use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use super::{Recorded, idle_watch::IdleWatch};
+use super::{Recorded, idle_watch::IdleWatch, incoming::Incoming, outgoing::Outgoing};
 use crate::{
     id::InstanceId,
     observe::{
@@ -107,20 +112,22 @@ impl<S> AccessLogged<S> {
     }
 }
 
-impl<S, B> Service<Request<axum::body::Body>> for AccessLogged<S>
+impl<S, B, R> Service<Request<R>> for AccessLogged<S>
 where
-    S: Service<Request<Recorded>, Response = Response<B>>,
+    S: Service<Request<Recorded>, Response = Response<B>> + Clone,
     B: Body,
+    R: Body<Data = Bytes> + Send + Unpin + 'static,
+    R::Error: Into<axum::BoxError>,
 {
-    type Response = Response<Logged<B>>;
+    type Response = Response<Outgoing<B>>;
     type Error = S::Error;
-    type Future = Answering<S::Future>;
+    type Future = Answering<S>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<axum::body::Body>) -> Self::Future {
+    fn call(&mut self, request: Request<R>) -> Self::Future {
         if let Some(idle_watch) = &self.idle_watch {
             idle_watch.begin();
         }
@@ -143,12 +150,38 @@ where
             path: shown(request.uri().path()),
             host: Asked::of(&request),
             idle_watch: self.idle_watch.clone(),
+            closes: request.version() < Version::HTTP_2,
             status: 0,
-            complete: false,
+            left: AtomicU64::new(0),
+            whole: AtomicU64::new(u64::MAX),
+            written: AtomicBool::new(false),
         };
-        let request = request.map(|body| Recorded { record, body });
-        Answering { inner: self.inner.call(request), line: Some(line) }
+        let request = request.map(|body| {
+            let body = incoming(body, &record, self.idle_watch.as_ref());
+            Recorded { record, body }
+        });
+        let stage = Stage::Asked { service: self.inner.clone(), request: Some(request) };
+        Answering { stage, line: Some(line) }
     }
+}
+
+/// The body of a request, watched unless there is none.
+fn incoming<R>(
+    body: R,
+    record: &Arc<RequestRecord>,
+    idle_watch: Option<&Arc<IdleWatch>>,
+) -> axum::body::Body
+where
+    R: Body<Data = Bytes> + Send + Unpin + 'static,
+    R::Error: Into<axum::BoxError>,
+{
+    if !body.is_end_stream() {
+        return axum::body::Body::new(Incoming::new(body, record, idle_watch));
+    }
+    if let Some(idle_watch) = idle_watch {
+        idle_watch.read_whole();
+    }
+    axum::body::Body::empty()
 }
 
 /// A path as the log shows it: bounded, and without session ids.
@@ -203,23 +236,41 @@ impl Asked {
 
 pin_project! {
     /// The future of a response.
-    pub struct Answering<F> {
+    pub struct Answering<S> where S: Service<Request<Recorded>> {
         #[pin]
-        inner: F,
+        stage: Stage<S, S::Future>,
         line: Option<Line>,
     }
 }
 
-impl<F, B, E> Future for Answering<F>
+pin_project! {
+    #[project = StageProjection]
+    enum Stage<S, F> {
+        // Not asked before it is polled: by then hyper has read what came with the head.
+        Asked { service: S, request: Option<Request<Recorded>> },
+        Under { #[pin] way: F },
+    }
+}
+
+impl<S, B> Future for Answering<S>
 where
-    F: Future<Output = Result<Response<B>, E>>,
+    S: Service<Request<Recorded>, Response = Response<B>>,
     B: Body,
 {
-    type Output = Result<Response<Logged<B>>, E>;
+    type Output = Result<Response<Outgoing<B>>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let mut response = ready!(this.inner.poll(cx))?;
+        let mut this = self.project();
+        let mut response = loop {
+            let way = match this.stage.as_mut().project() {
+                StageProjection::Under { way } => break ready!(way.poll(cx))?,
+                StageProjection::Asked { service, request } => match request.take() {
+                    Some(request) => service.call(request),
+                    None => return Poll::Pending,
+                },
+            };
+            this.stage.set(Stage::Under { way });
+        };
         if let Some(line) = this.line {
             line.status = response.status().as_u16();
             // A host is shown of what was refused, and keeps the read buffer of the connection alive until then.
@@ -227,36 +278,73 @@ where
                 line.host = Asked::default();
             }
             line.identity.sign(&line.record, response.headers_mut());
+            if line.closes && line.record.is_left_unread() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
         }
         let line = this.line.take();
-        Poll::Ready(Ok(response.map(|inner| Logged { inner, line })))
+        Poll::Ready(Ok(response.map(|inner| Outgoing::new(inner, line))))
     }
 }
 
-/// The log line of a request, which is written when this is dropped.
+/// The log line of a request, which is written when its answer has ended, or else when this is dropped. The connection is
+/// not idle before that.
 #[derive(Debug)]
-struct Line {
+pub(super) struct Line {
     identity: Arc<Identity>,
     record: Arc<RequestRecord>,
     method: Method,
     path: Cow<'static, str>,
     host: Asked,
     idle_watch: Option<Arc<IdleWatch>>,
+    /// Whether an answer before the request's end must end the connection: in HTTP/1.
+    closes: bool,
     /// 0 while there is no response.
     status: u16,
-    complete: bool,
+    /// Bytes of the answer's body that have left.
+    left: AtomicU64,
+    /// The length of the answer's body, once it is known.
+    whole: AtomicU64,
+    written: AtomicBool,
 }
 
-impl Drop for Line {
-    fn drop(&mut self) {
-        let Self { identity, record, method, path, host, idle_watch, status, complete } = self;
-        let at = Instant::now();
-        if let Some(idle_watch) = idle_watch {
-            idle_watch.end(at);
+impl Line {
+    /// Counts bytes of the answer's body that have left.
+    pub(super) fn add_left(&self, bytes: usize) {
+        self.left.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// How many have.
+    pub(super) fn left(&self) -> u64 {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    /// The answer ends when so many have.
+    pub(super) fn expect(&self, bytes: u64) {
+        self.whole.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The answer has ended, after so many bytes.
+    pub(super) fn end(&self, bytes: u64) {
+        self.write(bytes, true, Instant::now());
+    }
+
+    fn write(&self, bytes: u64, complete: bool, at: Instant) {
+        if self.written.swap(true, Ordering::Relaxed) {
+            return;
         }
+        let Self { identity, record, method, path, host, status, .. } = self;
+        record.set_bytes(bytes);
         let facts = record.facts();
         let status = *status;
-        let outcome = RequestOutcome::settled(facts.outcome, *complete, status);
+        // hyper does not ask for the body of an answer to HEAD.
+        let complete = complete || (*method == Method::HEAD && status != 0);
+        let lifecycle = &identity.process.lifecycle;
+        let stops = !complete && lifecycle.cutting().is_cancelled();
+        let outcome = RequestOutcome::settled(facts.outcome, complete, stops, status);
+        if outcome == RequestOutcome::CutOff {
+            lifecycle.count_cut_off();
+        }
         let duration = at.saturating_duration_since(record.received);
         let kind = facts.method.map_or_else(|| kind_of(method, path), Kind::Rpc);
         let Identity { process, tenants, .. } = &**identity;
@@ -287,6 +375,17 @@ impl Drop for Line {
     }
 }
 
+impl Drop for Line {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let left = self.left();
+        self.write(left, left == self.whole.load(Ordering::Relaxed), now);
+        if let Some(idle_watch) = &self.idle_watch {
+            idle_watch.end(now);
+        }
+    }
+}
+
 fn name_of(method: &Method) -> &'static str {
     match *method {
         Method::POST => "POST",
@@ -299,59 +398,5 @@ fn name_of(method: &Method) -> &'static str {
         Method::TRACE => "TRACE",
         Method::CONNECT => "CONNECT",
         _ => "other",
-    }
-}
-
-pin_project! {
-    /// A response body that counts its bytes, and drops the line when it is dropped.
-    #[derive(Debug)]
-    pub struct Logged<B> where B: Body {
-        #[pin]
-        inner: B,
-        line: Option<Line>,
-    }
-
-    impl<B> PinnedDrop for Logged<B> where B: Body {
-        fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
-            // hyper does not poll a body that says it has ended.
-            if let Some(line) = this.line {
-                line.complete |= this.inner.is_end_stream();
-            }
-        }
-    }
-}
-
-impl<B> Body for Logged<B>
-where
-    B: Body<Data = Bytes>,
-{
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let this = self.project();
-        let frame = this.inner.poll_frame(cx);
-        if let Some(line) = this.line {
-            match &frame {
-                Poll::Ready(Some(Ok(frame))) => {
-                    line.record.add_bytes(frame.data_ref().map_or(0, Buf::remaining));
-                }
-                Poll::Ready(None) => line.complete = true,
-                Poll::Ready(Some(Err(_))) | Poll::Pending => {}
-            }
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }

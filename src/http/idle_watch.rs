@@ -1,16 +1,18 @@
 //! How long a connection has had no request in flight.
 //!
 //! Owns [`IdleWatch`], which the outermost layer tells of both ends of each request, and which the connection's task
-//! asks. It bounds how long a request head may take, and how long a connection may be kept for nothing, in both
+//! asks. The end of a request is that of its answer, when the last byte has left for the peer. It bounds how long a request head may take, and how long a connection may be kept for nothing, in both
 //! protocols: hyper arms a timer for every head; one per connection, re-checked now and then, is cheaper and just as
 //! good. HTTP/2 has several requests at a time, so they are counted.
+//! It also knows whether the peer may still be sending a request that nobody will read to its end: such a connection is
+//! closed in stages.
 //! Trap: an answer's end is the end of its body, not its head: an event stream is one long request.
 
 use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::{Duration, Instant},
@@ -29,13 +31,21 @@ pub struct IdleWatch {
     ended: AtomicU64,
     /// Milliseconds on the clock at which a request last ended, or the connection began.
     quiet_since: AtomicU64,
+    /// Whether something has come since a request was last read to its end. HTTP/1 alone.
+    unread: AtomicBool,
 }
 
 impl IdleWatch {
     /// For a connection that begins now.
     pub fn new(clock: Clock) -> Self {
         let now = AtomicU64::new(clock.now().as_millis());
-        Self { clock, begun: AtomicU64::new(0), ended: AtomicU64::new(0), quiet_since: now }
+        Self {
+            clock,
+            begun: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            quiet_since: now,
+            unread: AtomicBool::new(false),
+        }
     }
 
     /// A request has come. Called by the task that asks.
@@ -48,6 +58,26 @@ impl IdleWatch {
         self.quiet_since.store(self.clock.moment(now).as_millis(), Ordering::Relaxed);
         // Whoever sees that it has ended sees when.
         self.ended.fetch_add(1, Ordering::Release);
+    }
+
+    /// Begins to count anew, if no request is in flight.
+    pub fn rest(&self) {
+        self.quiet_since.store(self.clock.now().as_millis(), Ordering::Relaxed);
+    }
+
+    /// Bytes have come.
+    pub fn heard(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+
+    /// A request has been read to its end.
+    pub fn read_whole(&self) {
+        self.unread.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether a part of a request has come that is not read to its end.
+    pub fn is_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
     }
 
     /// Whether a request has ever come.

@@ -170,8 +170,22 @@ async fn by_handle(
 /// Lets an era turn an outcome into a result before the call is counted.
 pub(super) type Settle = fn(Outcome<ToolResult>, &CallContext) -> Outcome<ToolResult>;
 
-/// Runs a tool and counts the call.
+/// Runs a tool and counts the call. A server that stops waits for it only so long.
 pub(super) async fn run(
+    tool: &Tool,
+    context: &Arc<CallContext>,
+    prepared: Prepared,
+    settle: Settle,
+) -> Outcome<ToolResult> {
+    tokio::select! {
+        outcome = run_to_its_end(tool, context, prepared, settle) => outcome,
+        () = context.instance.process.lifecycle.cutting().cancelled() => {
+            Outcome::Failed(Failure::CutOff)
+        }
+    }
+}
+
+async fn run_to_its_end(
     tool: &Tool,
     context: &Arc<CallContext>,
     prepared: Prepared,

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    observe::RpcMethod,
+    observe::{RequestOutcome, RpcMethod},
     session::{Change, EventLog, Followed, MAX_SUBSCRIPTIONS, Record},
     tools::{Outcome, resources},
     wire::{
@@ -95,6 +95,10 @@ impl<'a> Sessioned<'a> {
                     Started::Done(message) => self.exchange.whole(message)?,
                     Started::Later(work) => {
                         let message = self.detach(work).await?;
+                        // Its answer has not begun, so it can have a status of its own.
+                        if self.exchange.record().facts().outcome == Some(RequestOutcome::CutOff) {
+                            return Err(Failure::CutOff);
+                        }
                         self.exchange.room_for(&message)?;
                         Reply::Json(message)
                     }

@@ -2,11 +2,11 @@
 //!
 //! Owns the tracing subscriber and the access log, which share one [`Lines`], and the [`LogControl`] that changes their
 //! level and reopens their file. No request waits for the log: when the writer cannot keep up, lines are dropped and
-//! counted.
+//! counted. Nor does the end of the process, but for a moment.
 //! Trap: operators read what is logged, and must not learn a token or a whole session id.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, IsTerminal, Write},
     panic,
     path::{Path, PathBuf},
@@ -14,16 +14,20 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread::JoinHandle,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Registry, fmt, layer::SubscriberExt as _, registry, reload};
 
 use super::{access::AccessLog, json::JsonEvents, lines::Lines};
-use crate::config::{LogConfig, LogFormat, LogLevel};
+use crate::config::{LogConfig, LogFormat, LogLevel, file};
 
-/// Runs the log; dropping it writes what is still buffered.
+/// How long the end of the process waits for what is still buffered to be written.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Runs the log; dropping it writes what is still buffered, if somebody takes it.
 #[derive(Debug)]
 pub struct Log {
     lines: Lines,
@@ -36,10 +40,12 @@ impl Log {
     pub fn install(config: &LogConfig) -> anyhow::Result<Self> {
         let file = match config.file.as_os_str().is_empty() {
             true => None,
-            false => Some(LogFile::open(&config.file).map_err(|error| {
-                anyhow::anyhow!("log.file: {}: cannot be written: {error}", config.file.display())
-            })?),
+            false => Some(
+                LogFile::open(&config.file)
+                    .map_err(|error| cannot_be_written(&config.file, &error))?,
+            ),
         };
+        let path = file.as_ref().map(|file| file.path.clone());
         let moved = file.as_ref().map(|file| Arc::clone(&file.moved));
         // Programs read a file, so there are colours only if there is none.
         let ansi = file.is_none() && io::stdout().is_terminal();
@@ -66,7 +72,7 @@ impl Log {
         let pushing = lines.clone();
         let access = AccessLog::new(move |line| pushing.push(line), config.format, ansi)
             .beside(lines.clone());
-        let control = LogControl { events: level_of_events, access, moved };
+        let control = LogControl { events: level_of_events, access, path, moved };
         control.turn(config.level);
         Ok(Self { lines, control, writer: Some(writer) })
     }
@@ -90,9 +96,11 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         self.lines.close();
-        if let Some(writer) = self.writer.take() {
-            // If it panicked, the panic hook has said why.
-            let _ = writer.join();
+        let Some(writer) = self.writer.take() else { return };
+        let deadline = Instant::now() + LAST_WORDS;
+        // A pipe that nobody reads would keep it for ever.
+        while !writer.is_finished() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
         }
     }
 }
@@ -102,6 +110,8 @@ impl Drop for Log {
 pub struct LogControl {
     events: reload::Handle<LevelFilter, Registry>,
     access: AccessLog,
+    /// Of the file, if there is one.
+    path: Option<PathBuf>,
     moved: Option<Arc<AtomicBool>>,
 }
 
@@ -113,12 +123,22 @@ impl LogControl {
         let _ = self.events.modify(|filter| *filter = LevelFilter::from_level(level));
     }
 
+    /// Fails if what has taken the place of the log file cannot be written to.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        file::append(path).map(drop).map_err(|error| cannot_be_written(path, &error))
+    }
+
     /// Opens the log file by its name again before the next line, because it may have been moved away.
     pub(crate) fn reopen(&self) {
         if let Some(moved) = &self.moved {
             moved.store(true, Ordering::Relaxed);
         }
     }
+}
+
+fn cannot_be_written(path: &Path, error: &io::Error) -> anyhow::Error {
+    anyhow::anyhow!("log.file: {}: cannot be written: {error}", path.display())
 }
 
 struct LogFile {
@@ -138,7 +158,7 @@ impl LogFile {
         if let Some(directory) = path.parent().filter(|path| !path.as_os_str().is_empty()) {
             fs::create_dir_all(directory)?;
         }
-        OpenOptions::new().create(true).append(true).open(path)
+        file::append(path)
     }
 
     fn write_all(&mut self, lines: &[u8]) -> io::Result<()> {

@@ -89,6 +89,8 @@ outcomes! {
         /// As many calls are under way as may be.
         TooManyCalls = "too_many_calls";
         Draining = "draining";
+        /// The server stopped while it was being answered.
+        CutOff = "cut_off";
         StoreUnavailable = "store_unavailable";
         /// The session has `session.max_streams` streams open.
         TooManyStreams = "too_many_streams";
@@ -112,9 +114,16 @@ impl RequestOutcome {
         if is_error { Self::ToolError } else { Self::Ok }
     }
 
-    /// The final outcome: the noted one unless the client left; if none was noted, the status decides.
-    pub(crate) const fn settled(noted: Option<Self>, complete: bool, status: u16) -> Self {
+    /// The final outcome: the noted one unless the client left, or the server `stops`; if none was noted, the status
+    /// decides.
+    pub(crate) const fn settled(
+        noted: Option<Self>,
+        complete: bool,
+        stops: bool,
+        status: u16,
+    ) -> Self {
         match (complete, noted) {
+            (false, _) if stops => Self::CutOff,
             (false, _) => Self::ClientGone,
             (true, Some(noted)) => noted,
             (true, None) if status < 400 => Self::Ok,

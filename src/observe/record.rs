@@ -10,7 +10,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -199,6 +199,8 @@ pub struct RequestRecord {
     missing: OnceLock<Missing>,
     bytes: AtomicU64,
     booking: OnceLock<Booking>,
+    /// Whether nobody has read its body to the end.
+    left_unread: AtomicBool,
 }
 
 impl RequestRecord {
@@ -211,6 +213,7 @@ impl RequestRecord {
             missing: OnceLock::new(),
             bytes: AtomicU64::new(0),
             booking: OnceLock::new(),
+            left_unread: AtomicBool::new(false),
         }
     }
 
@@ -275,9 +278,18 @@ impl RequestRecord {
         self.booking.get_or_init(|| Booking::of(share)).add(bytes)
     }
 
-    /// Counts bytes of the answer's body.
-    pub(crate) fn add_bytes(&self, count: usize) {
-        self.bytes.fetch_add(count as u64, Ordering::Relaxed);
+    /// Notes that nobody will read the rest of its body.
+    pub(crate) fn leave_unread(&self) {
+        self.left_unread.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_left_unread(&self) -> bool {
+        self.left_unread.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes the answer's body had, as far as they were sent.
+    pub(crate) fn set_bytes(&self, count: u64) {
+        self.bytes.store(count, Ordering::Relaxed);
     }
 
     pub(crate) fn bytes(&self) -> u64 {

@@ -1,7 +1,8 @@
 //! Taking connections: a port, and how many may be open.
 //!
-//! Owns [`Listener`], which waits for the next connection until there is room for it, and [`Limit`], the room, which a
-//! reload may change while connections are open. Refuses to know what is said on a connection.
+//! Owns [`Listener`], which accepts a connection and finds a place for it, and [`Limit`], the places, which a reload may
+//! change while connections are open. What is said on a connection is not its matter. The rule: where no place is left, a
+//! few reserved ones are, for one answer each: health is told, and everyone else is told to come again.
 //! Trap: an accept that fails must not end the server: without file descriptors it waits and tries again.
 
 use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
@@ -16,13 +17,20 @@ use tokio::{
 use super::stack::Stack;
 use crate::lifecycle::Lifecycle;
 
+/// Connections beyond the cap that a port has at the most. Others wait to be accepted.
+const RESERVED: usize = 64;
+
 /// A port, what is served there, and how many connections it may have.
 pub(super) struct Listener {
     /// `None` for a port that is not configured.
-    pub tcp: Option<TcpListener>,
-    pub stack: Stack,
+    tcp: Option<TcpListener>,
+    stack: Stack,
+    /// What is served where no place is left.
+    when_full: Stack,
     /// One for each connection that may be open.
-    pub permits: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
+    /// One for each beyond.
+    reserved: Arc<Semaphore>,
 }
 
 /// A connection that has been accepted, and the stack that answers its requests.
@@ -31,20 +39,41 @@ pub(super) struct Accepted {
     pub peer: SocketAddr,
     pub permit: OwnedSemaphorePermit,
     pub stack: Stack,
+    /// Whether its place is a reserved one.
+    pub reserved: bool,
 }
 
 impl Listener {
-    /// The next connection; waits while as many are open as may be.
+    pub(super) fn new(
+        tcp: Option<TcpListener>,
+        limit: &Limit,
+        stack: Stack,
+        when_full: Stack,
+    ) -> Self {
+        let (permits, reserved) = (limit.permits(), Arc::new(Semaphore::new(RESERVED)));
+        Self { tcp, stack, when_full, permits, reserved }
+    }
+
+    /// The next connection; waits while as many are open as may be, reserved places and all.
     pub(super) async fn accept(&self) -> Accepted {
         let Some(tcp) = &self.tcp else { return pending().await };
         loop {
-            let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
+            let Ok(reserved) = Arc::clone(&self.reserved).acquire_owned().await else {
                 // The semaphore is never closed.
                 return pending().await;
             };
             match tcp.accept().await {
                 Ok((stream, peer)) => {
-                    return Accepted { stream, peer, permit, stack: self.stack.clone() };
+                    return match Arc::clone(&self.permits).try_acquire_owned() {
+                        Ok(permit) => {
+                            let stack = self.stack.clone();
+                            Accepted { stream, peer, permit, stack, reserved: false }
+                        }
+                        Err(_) => {
+                            let stack = self.when_full.clone();
+                            Accepted { stream, peer, permit: reserved, stack, reserved: true }
+                        }
+                    };
                 }
                 Err(error) => {
                     // Out of file descriptors, most likely: others must close before this helps.
@@ -72,7 +101,7 @@ impl Limit {
     }
 
     /// What a listener takes its permits from.
-    pub(super) fn permits(&self) -> Arc<Semaphore> {
+    fn permits(&self) -> Arc<Semaphore> {
         Arc::clone(&self.permits)
     }
 

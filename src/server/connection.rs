@@ -2,9 +2,10 @@
 //!
 //! Owns [`Settings`], which every new connection is served by, and how a connection ends: by its peer, by the deadline
 //! for request heads, or by a shutdown, which lets what is being answered finish. How its protocol is found out and
-//! served is [`protocols`](super::protocols)' matter.
+//! served is [`protocols`](super::protocols)' matter. The rule: a connection that has nothing under way for
+//! `http.header_timeout_seconds` is told to leave, and gives its place back soon after, whatever its peer does.
 //! Traps: hyper puts no time on the first bytes of a connection; a graceful shutdown waits for ever on an open event
-//! stream unless the stream is told.
+//! stream unless the stream is told, and in HTTP/2 on a peer that does not answer its PING.
 
 use std::{
     mem::replace,
@@ -21,8 +22,8 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{
     accept::Accepted,
-    protocols::{Protocols, Served},
-    socket::Socket,
+    protocols::{Parts, Protocols, Served},
+    socket::{Patience, Socket},
 };
 use crate::{
     config::HttpConfig,
@@ -31,7 +32,10 @@ use crate::{
     process::Process,
 };
 
-/// What a connection that has never had a request has to take its leave, beyond the deadline for heads.
+/// What a connection in a reserved place has to send a head: others wait for the place.
+const HURRY: Duration = Duration::from_secs(1);
+
+/// What a connection that has nothing under way has to take its leave.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What all connections that are accepted from now on have in common.
@@ -39,35 +43,41 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub(super) struct Settings {
     process: Arc<Process>,
     header_timeout: Duration,
-    write_timeout: Duration,
-    draining: bool,
+    patience: Patience,
+    /// Whether a connection ends after its first answer.
+    single: bool,
     protocols: Arc<Protocols>,
 }
 
 impl Settings {
     /// As configured.
     pub(super) fn new(process: &Arc<Process>, config: &HttpConfig) -> Self {
-        Self::with(
-            Arc::clone(process),
-            config.header_timeout_seconds.get(),
-            config.write_timeout_seconds.get(),
-            false,
-        )
+        let patience = Patience {
+            write: config.write_timeout_seconds.get(),
+            discard: config.body_timeout_seconds.get(),
+        };
+        Self::with(Arc::clone(process), config.header_timeout_seconds.get(), patience, false)
     }
 
-    /// The same for those that come while the server drains: they get one answer each.
-    pub(super) fn while_draining(&self) -> Self {
-        Self::with(Arc::clone(&self.process), self.header_timeout, self.write_timeout, true)
+    /// The same for those that get one answer each, because the server drains.
+    pub(super) fn single(&self) -> Self {
+        Self::with(Arc::clone(&self.process), self.header_timeout, self.patience, true)
+    }
+
+    /// The same for those in a reserved place, which get one answer each and less time to ask for it.
+    pub(super) fn reserved(&self) -> Self {
+        let header_timeout = self.header_timeout.min(HURRY);
+        Self::with(Arc::clone(&self.process), header_timeout, self.patience, true)
     }
 
     fn with(
         process: Arc<Process>,
         header_timeout: Duration,
-        write_timeout: Duration,
-        draining: bool,
+        patience: Patience,
+        single: bool,
     ) -> Self {
-        let protocols = Arc::new(Protocols::new(&process, !draining, header_timeout));
-        Self { process, header_timeout, write_timeout, draining, protocols }
+        let protocols = Protocols::new(&process, !single, header_timeout, patience.write);
+        Self { process, header_timeout, patience, single, protocols: Arc::new(protocols) }
     }
 }
 
@@ -86,7 +96,7 @@ pin_project! {
         peer: SocketAddr,
         permit: OwnedSemaphorePermit,
         open: Open,
-        // Whether `closing` has been asked once.
+        // Whether `closing` has been asked once. What it waits for later is the end of all connections.
         asked: bool,
         // Whether it has been told to end.
         leaving: bool,
@@ -95,13 +105,18 @@ pin_project! {
 
 impl Connection {
     pub(super) fn new(settings: Arc<Settings>, accepted: Accepted) -> Self {
-        let Accepted { stream, peer, permit, stack } = accepted;
+        let Accepted { stream, peer, permit, stack, reserved: _ } = accepted;
         let process = &settings.process;
         let watch = Arc::new(IdleWatch::new(process.clock));
         let stack = stack.of_connection(peer.ip(), Some(Arc::clone(&watch)));
-        let socket = Socket::new(stream, settings.write_timeout);
+        let parts = Parts {
+            protocols: Arc::clone(&settings.protocols),
+            socket: Socket::new(stream, settings.patience),
+            stack,
+            watch: Arc::clone(&watch),
+        };
         Self {
-            served: Served::new(Arc::clone(&settings.protocols), socket, stack),
+            served: Served::new(parts),
             idle: watch.idle_for(settings.header_timeout),
             closing: process.lifecycle.closing().clone().cancelled_owned(),
             peer,
@@ -134,22 +149,27 @@ impl Future for Connection {
             let too_long = this.idle.as_mut().poll(cx).is_ready();
             let used = this.idle.watch().was_used();
             if *this.leaving {
-                // What has been asked is answered first. Where nothing has been, a head may have begun.
-                return if too_long && !used { Poll::Ready(()) } else { Poll::Pending };
+                // What has been asked is answered first, and what is on its way leaves, unless the server's time is over.
+                let over = this.closing.as_mut().poll(cx).is_ready();
+                return if too_long || over { Poll::Ready(()) } else { Poll::Pending };
             }
             // All connections share one `closing`, behind a lock, and this is polled at every request: so it is
-            // asked once, to wake this task, and again when the answer is known. A connection that came while
-            // draining has its first request answered.
-            let ask = (!this.settings.draining || used)
-                && (!replace(this.asked, true) || lifecycle.is_draining());
-            let should_end = too_long || (ask && this.closing.as_mut().poll(cx).is_ready());
+            // asked once, to wake this task, and again when the answer is known. A connection with a single answer is
+            // told when it has asked for it.
+            let single = this.settings.single;
+            let ask = !single && (!replace(this.asked, true) || lifecycle.is_draining());
+            let should_end =
+                too_long || (single && used) || (ask && this.closing.as_mut().poll(cx).is_ready());
             if !should_end {
                 return Poll::Pending;
             }
             *this.leaving = true;
             let watch = Arc::clone(this.idle.watch());
-            let patience = this.settings.header_timeout.saturating_add(GOODBYE);
-            this.idle.set(watch.idle_for(patience));
+            watch.rest();
+            // Where nothing has been asked yet, a head may have begun.
+            let head = if used || too_long { Duration::ZERO } else { this.settings.header_timeout };
+            this.idle.set(watch.idle_for(head.saturating_add(GOODBYE)));
+            this.closing.set(lifecycle.over().clone().cancelled_owned());
             this.served.as_mut().graceful_shutdown();
         }
     }

@@ -1,9 +1,12 @@
 //! Host selection: from the authority of a request to the instance that answers it.
 //!
 //! Owns the front door and the way to each instance, which change as a whole when the configuration does; it is the one
-//! place that knows more than one tenant. Refuses a request that names no host or two (400) and hosts that are not ours
-//! (421), before any router sees it. Health answers on any host.
-//! Trap: a header that names the host may appear once, and must agree with the request target.
+//! place that knows more than one tenant. Refuses a request that names its host in a way that cannot be trusted (400) and
+//! hosts that are not ours (421), before any router sees it. Health answers whatever the host, and where no place is left.
+//! The rule: a request has one host. In HTTP/1.1 it has exactly one valid Host header, whatever its target says; a target
+//! in absolute form is the host, and the header is then ignored (RFC 9112 §3.2.2). In HTTP/2 a Host header must agree with
+//! `:authority` (RFC 9113 §8.3.1).
+//! Trap: a proxy in front may have gone by the other one of two names.
 
 use std::{
     convert::Infallible,
@@ -20,10 +23,10 @@ use futures_util::{
     FutureExt as _,
     future::{BoxFuture, Either, ready},
 };
-use http::{HeaderMap, HeaderName, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version, header};
 use tower::Service;
 
-use super::stack::Tenant;
+use super::{protocols::MAX_HEAD_LINES, stack::Tenant};
 use crate::{
     admin::health,
     config::FrontDoor,
@@ -35,15 +38,15 @@ use crate::{
     wire::{HANDLE_HEADER, SESSION_HEADER, Single, headers::single},
 };
 
-/// Why a request has no host that we could serve.
+/// Why a request's host cannot be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum NoHost {
+enum BadHost {
     Missing,
     Several,
     Malformed,
 }
 
-impl NoHost {
+impl BadHost {
     const fn text(self) -> &'static str {
         match self {
             Self::Missing => "the request names no host: send one Host header",
@@ -55,28 +58,25 @@ impl NoHost {
     }
 }
 
-/// The one host of a request: the target's authority (HTTP/2, absolute form), else the Host header
-/// (RFC 9112 §3.2, RFC 9113 §8.3.1).
-fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, NoHost> {
-    let header = match single(headers, header::HOST) {
+/// The host of a request, by the rule above; `None` if it need not name one, in HTTP/1.0, and does not.
+fn host<B>(request: &Request<B>) -> Result<Option<&str>, BadHost> {
+    let name = |text| without_port(text).ok_or(BadHost::Malformed);
+    let header = match single(request.headers(), header::HOST) {
+        Single::Missing if request.version() == Version::HTTP_11 => return Err(BadHost::Missing),
         Single::Missing => None,
-        Single::Several => return Err(NoHost::Several),
-        Single::Value(value) => {
-            let text = value.to_str().map_err(|_| NoHost::Malformed)?;
-            Some(without_port(text).ok_or(NoHost::Malformed)?)
-        }
+        Single::Several => return Err(BadHost::Several),
+        Single::Value(value) => Some(value.to_str().map_err(|_| BadHost::Malformed)?),
     };
-    let target = match uri.authority() {
-        None => None,
-        Some(authority) => Some(without_port(authority.as_str()).ok_or(NoHost::Malformed)?),
-    };
-    match (target, header) {
-        (Some(target), Some(header)) if !target.eq_ignore_ascii_case(header) => {
-            Err(NoHost::Several)
+    let Some(target) = request.uri().authority() else { return header.map(name).transpose() };
+    let target = name(target.as_str())?;
+    // It is empty where the client's target has no authority.
+    if let Some(header) = header.filter(|header| !header.is_empty()) {
+        let other = name(header)?;
+        if request.version() >= Version::HTTP_2 && !target.eq_ignore_ascii_case(other) {
+            return Err(BadHost::Several);
         }
-        (Some(host), _) | (None, Some(host)) => Ok(host),
-        (None, None) => Err(NoHost::Missing),
     }
+    Ok(Some(target))
 }
 
 /// What the hosts are, as one configuration has it.
@@ -101,6 +101,16 @@ pub enum Port {
     Main,
     /// `admin.listen`: for the operator, whatever the host.
     Admin,
+    /// Either of them where no place is left: for health alone.
+    Full,
+}
+
+/// What a connection beyond the cap is told about anything but health.
+fn no_place() -> Response {
+    let text = "as many connections are open as may be (http.max_connections)";
+    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, text);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 /// The service that hands each request to the router of its instance.
@@ -186,19 +196,29 @@ impl Service<Request<Recorded>> for VirtualHosts {
             )
         };
         let Shared { process, hosts, .. } = &*self.shared;
+        if request.headers().len() > MAX_HEAD_LINES {
+            let text = "the request has more than 100 header lines";
+            return answer(problem(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text));
+        }
         let path = Path::of(request.uri().path());
         if path == Path::Health {
             let response = health::answer(process, request.method(), request.uri().path());
             return answer(response);
         }
-        let hosts = hosts.load();
-        if self.port == Port::Admin {
-            return through(&hosts.operators, request);
-        }
-        let target = match host(request.uri(), request.headers()) {
-            Ok(host) => hosts.table.select(host),
-            Err(no_host) => return answer(problem(StatusCode::BAD_REQUEST, no_host.text())),
+        let host = match host(&request) {
+            Ok(host) => host,
+            Err(bad) => return answer(problem(StatusCode::BAD_REQUEST, bad.text())),
         };
+        let hosts = hosts.load();
+        match self.port {
+            Port::Main => {}
+            Port::Admin => return through(&hosts.operators, request),
+            Port::Full => return answer(no_place()),
+        }
+        let Some(host) = host else {
+            return answer(problem(StatusCode::BAD_REQUEST, BadHost::Missing.text()));
+        };
+        let target = hosts.table.select(host);
         let instance = match target {
             Some(Target::Instance(instance)) => instance,
             Some(Target::FrontDoor) if matches!(path, Path::Admin | Path::Session) => {

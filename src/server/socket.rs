@@ -1,16 +1,20 @@
-//! A connection whose other side must take what it is sent.
+//! A connection whose other side must take what it is sent, and may finish what it is sending.
 //!
-//! Owns [`Socket`]: a TCP stream that fails once a write has waited for too long, and the options by which
-//! the kernel sees to the same where no write waits: what was sent to a peer that is gone. Refuses to
-//! judge how slowly someone reads: any progress sets the clock back.
-//! Traps: the kernel takes megabytes on behalf of a peer that reads nothing, unless it is told how few may
-//! wait; and it goes on offering them after a close, unless it is told not to.
+//! Owns [`Socket`]: a TCP stream that fails once a write has waited for too long, and the options by which the kernel sees
+//! to the same where no write waits: what was sent to a peer that is gone. How slowly someone reads is not judged: any
+//! progress sets the clock back.
+//! It closes in stages where the peer may still be sending (RFC 9112 §9.6): it stops sending, reads on for a bounded
+//! time and amount, and then closes. So whatever was answered before a request had come to its end arrives.
+//! Traps: the kernel takes megabytes on behalf of a peer that reads nothing, unless it is told how few may wait; and it
+//! goes on offering them after a close, unless it is told not to. A close with bytes unread is a reset, which takes the
+//! answer away from a peer that has not read it yet.
 
 use std::{
     io::{self, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use socket2::SockRef;
@@ -20,21 +24,53 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use crate::http::idle_watch::IdleWatch;
+
 /// Bytes that may wait in the kernel before a write does; what is under way to the peer is not counted.
 const MAX_UNSENT: u32 = 128 * 1024;
+
+/// What is read of a request that has been answered already. Bytes.
+const MAX_DISCARDED: usize = 64 * 1024 * 1024;
+
+/// How long a peer may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// To take something of what it is sent.
+    pub(super) write: Duration,
+    /// To send the rest of a request that has been answered already.
+    pub(super) discard: Duration,
+}
 
 /// A TCP connection that does not wait for ever.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TcpStream,
-    patience: Duration,
+    patience: Patience,
+    /// What was read to find out which protocol it speaks, and is to be read again.
+    opening: Vec<u8>,
+    /// Told of what comes, in HTTP/1.
+    watch: Option<Arc<IdleWatch>>,
     /// Runs while a write waits.
     deadline: Option<Pin<Box<Sleep>>>,
+    discarding: Option<Box<Discarding>>,
+}
+
+/// The last stage of a close. A connection in it is not idle.
+#[derive(Debug)]
+struct Discarding {
+    watch: Arc<IdleWatch>,
+    deadline: Pin<Box<Sleep>>,
+    left: usize,
+}
+
+impl Drop for Discarding {
+    fn drop(&mut self) {
+        self.watch.end(Instant::now());
+    }
 }
 
 impl Socket {
-    /// A connection that is given up when its peer has taken nothing for so long.
-    pub(super) fn new(stream: TcpStream, patience: Duration) -> Self {
+    pub(super) fn new(stream: TcpStream, patience: Patience) -> Self {
         // An answer is one small write; without this it would wait for the next one.
         let _ = stream.set_nodelay(true);
         #[cfg(target_os = "linux")]
@@ -43,14 +79,38 @@ impl Socket {
             let options = SockRef::from(&stream);
             let _ = options.set_tcp_notsent_lowat(MAX_UNSENT);
             // Later than the deadline: the kernel gives up without telling the peer.
-            let _ = options.set_tcp_user_timeout(Some(patience.saturating_mul(2)));
+            let _ = options.set_tcp_user_timeout(Some(patience.write.saturating_mul(2)));
         }
-        Self { stream, patience, deadline: None }
+        let (opening, watch) = (Vec::new(), None);
+        Self { stream, patience, opening, watch, deadline: None, discarding: None }
     }
 
-    /// The stream, to look at before anything is read.
-    pub(super) fn stream(&self) -> &TcpStream {
-        &self.stream
+    /// Whether `preface` is the first that comes; `false` as soon as it cannot be. What comes is looked at, and read only
+    /// where that does not tell, because a task that has only looked would be woken for the same bytes again.
+    pub(super) fn poll_opens_with(
+        &mut self,
+        preface: &[u8],
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<bool>> {
+        loop {
+            let missing = preface.get(self.opening.len()..).unwrap_or_default();
+            let mut buffer = vec![0; missing.len()];
+            let mut seen = ReadBuf::new(&mut buffer);
+            let count = ready!(self.stream.poll_peek(cx, &mut seen))?;
+            match seen.filled() {
+                seen if seen == missing => return Poll::Ready(Ok(true)),
+                seen if count == 0 || !missing.starts_with(seen) => return Poll::Ready(Ok(false)),
+                _ => buffer.truncate(count),
+            }
+            let mut taken = ReadBuf::new(&mut buffer);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut taken))?;
+            self.opening.extend_from_slice(taken.filled());
+        }
+    }
+
+    /// Closes in stages from now on: it speaks HTTP/1.
+    pub(super) fn watched(self, watch: Arc<IdleWatch>) -> Self {
+        Self { watch: Some(watch), ..self }
     }
 
     /// Notes how a write went; one that waits is given until the deadline.
@@ -63,7 +123,7 @@ impl Socket {
             self.deadline = None;
             return written;
         }
-        let patience = self.patience;
+        let patience = self.patience.write;
         ready!(self.deadline.get_or_insert_with(|| Box::pin(sleep(patience))).as_mut().poll(cx));
         // Or the kernel would go on offering the rest.
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
@@ -77,7 +137,20 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        if !self.opening.is_empty() {
+            let count = self.opening.len().min(buffer.remaining());
+            buffer.put_slice(&self.opening[..count]);
+            self.opening.drain(..count);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+        if let Some(watch) = &self.watch
+            && buffer.filled().len() > before
+        {
+            watch.heard();
+        }
+        Poll::Ready(read)
     }
 }
 
@@ -109,6 +182,48 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        let discarding = match &mut this.discarding {
+            Some(discarding) => discarding,
+            none => {
+                ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+                let Some(watch) = this.watch.as_ref().filter(|watch| watch.is_unread()) else {
+                    return Poll::Ready(Ok(()));
+                };
+                watch.begin();
+                none.insert(Box::new(Discarding {
+                    watch: Arc::clone(watch),
+                    deadline: Box::pin(sleep(this.patience.discard)),
+                    left: MAX_DISCARDED,
+                }))
+            }
+        };
+        let over = poll_discard(&mut this.stream, discarding, cx);
+        if over.is_ready() {
+            this.watch = None;
+            this.discarding = None;
+        }
+        over.map(Ok)
     }
+}
+
+/// Completes when the peer has closed too, or has sent for too long or too much.
+fn poll_discard(
+    stream: &mut TcpStream,
+    discarding: &mut Discarding,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    let mut buffer = [0; 8 * 1024];
+    while discarding.deadline.as_mut().poll(cx).is_pending() {
+        let mut read = ReadBuf::new(&mut buffer);
+        if ready!(Pin::new(&mut *stream).poll_read(cx, &mut read)).is_err() {
+            break;
+        }
+        let count = read.filled().len();
+        discarding.left = discarding.left.saturating_sub(count);
+        if count == 0 || discarding.left == 0 {
+            break;
+        }
+    }
+    Poll::Ready(())
 }

@@ -4,7 +4,7 @@
 //! verified: that is a gateway's work. A token is either one of those configured, or taken as it comes.
 //! Trap: a session belongs to an identity, not to the bytes of a token, which change at every refresh.
 
-use std::{fmt, fs};
+use std::fmt;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::{
-    config::{AuthConfig, AuthModeName, is_token, split_pair},
+    config::{AuthConfig, AuthModeName, file, is_token, split_pair},
     id::Caller,
 };
 
@@ -59,7 +59,7 @@ impl AuthMode {
             config.tokens.iter().map(|pair| pair.expose().to_owned()).collect();
         if !config.tokens_file.as_os_str().is_empty() {
             let path = config.tokens_file.display();
-            let text = fs::read_to_string(&config.tokens_file)
+            let text = file::read(&config.tokens_file)
                 .map_err(|error| anyhow::anyhow!("auth.tokens_file: {path}: {error}"))?;
             for (number, line) in (1..).zip(text.lines().map(str::trim)) {
                 if line.is_empty() || line.starts_with('#') {

@@ -601,6 +601,9 @@ fn raw_post(body: &str, headers: &str) -> Vec<u8> {
     format!("{POST}\r\n{HOST}{headers}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
+/// A target in absolute form.
+const ABSOLUTE: &str = "POST http://localhost/mcp HTTP/1.1";
+
 fn bad_hosts(server: &TestServer) -> Vec<Row> {
     let host = |value: &str| server.post(initialize().to_string()).host(value).bytes();
     let target = |target: &str| raw(&format!("POST {target} HTTP/1.1"), HOST);
@@ -612,13 +615,10 @@ fn bad_hosts(server: &TestServer) -> Vec<Row> {
         row("two equal Hosts", two("localhost"), 400, Problem),
         row("two different Hosts", two("echo-stateful1.localhost"), 400, Problem),
         row("two Hosts in one", host("localhost, localhost"), 400, Problem),
-        row(
-            "a target that disagrees with Host",
-            target("http://echo-stateful3.localhost/mcp"),
-            400,
-            Problem,
-        ),
-        row("a target with a host of someone else", target("http://example.org/mcp"), 400, Problem),
+        row("a target with a host and no Host", raw(ABSOLUTE, ""), 400, Problem),
+        row("a target with a host and a bad Host", raw(ABSOLUTE, "Host: a/b\r\n"), 400, Problem),
+        row("a target with a host and two Hosts", raw(ABSOLUTE, &HOST.repeat(2)), 400, Problem),
+        row("a target with a host of someone else", target("http://example.org/mcp"), 421, Problem),
         row(
             "a target with user information",
             target("http://me:secret@localhost/mcp"),

@@ -1,6 +1,9 @@
 //! The Host header selects the instance, and nothing else does.
 
-use crate::support::{Connection, TestServer, instance_host};
+use crate::{
+    http2::Http2,
+    support::{Connection, TestServer, instance_host},
+};
 use serde_json::json;
 
 #[tokio::test]
@@ -114,9 +117,41 @@ async fn a_repeated_header_hides_no_other() {
 async fn an_absolute_target_names_the_host() {
     let server = TestServer::start(&[]).await;
     let host = instance_host(7);
-    let answer = server.request("DELETE", &format!("http://{host}/mcp")).host(&host).send().await;
-    answer.expect_status(400);
-    assert_eq!(answer.header("mcp-echo-instance"), Some("7"));
+    // Whatever the Host header says, even nothing.
+    for header in [host.as_str(), "localhost", "echo-stateful3.example.com:80", "evil.test", ""] {
+        let target = format!("http://{host}/mcp");
+        let answer = server.request("DELETE", &target).host(header).send().await;
+        answer.expect_status(400);
+        assert_eq!(answer.header("mcp-echo-instance"), Some("7"), "{header:?}");
+    }
+    let other = server.request("DELETE", "http://evil.test/mcp").host("localhost");
+    other.send().await.expect_status(421);
+}
+
+#[tokio::test]
+async fn http_1_0_names_its_host_in_either_way_or_is_asked_about_health_alone() {
+    let server = TestServer::start(&[]).await;
+    for (head, status) in [
+        ("GET http://localhost/mcp HTTP/1.0\r\n", 400),
+        ("GET http://localhost/nowhere HTTP/1.0\r\n", 404),
+        ("GET /nowhere HTTP/1.0\r\nHost: localhost\r\n", 404),
+        ("GET /nowhere HTTP/1.0\r\n", 400),
+        ("GET /readyz HTTP/1.0\r\n", 200),
+    ] {
+        let mut connection = Connection::open(server.address).await;
+        connection.write(format!("{head}\r\n").as_bytes()).await;
+        connection.head().await.expect_status(status);
+    }
+}
+
+#[tokio::test]
+async fn in_http2_a_host_header_agrees_with_the_authority() {
+    let server = TestServer::start(&[]).await;
+    for (host, status) in [("localhost", 404), ("localhost:1", 404), ("evil.test", 400)] {
+        let mut client = Http2::opened(server.address).await;
+        client.request(1, "GET", "/nowhere", &[("host", host)], b"").await;
+        assert_eq!(client.status(1).await, status, "{host}");
+    }
 }
 
 #[tokio::test]

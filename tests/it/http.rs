@@ -156,18 +156,6 @@ async fn heads_and_bodies_that_never_come_are_given_up_on() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_cap_wait_for_their_turn() {
-    let server = TestServer::start(&[("MCP_ECHO_HTTP__MAX_CONNECTIONS", "2")]).await;
-    let first = server.rpc("ping", json!({})).begin().await;
-    let second = server.rpc("ping", json!({})).begin().await;
-    let mut third = server.rpc("ping", json!({})).begin().await;
-    let waits = tokio::time::timeout(Duration::from_millis(200), third.head()).await;
-    assert!(waits.is_err(), "the third connection is not served while two are open");
-    drop((first, second));
-    third.answer().await.expect_status(200);
-}
-
-#[tokio::test]
 async fn a_request_id_is_kept_or_given() {
     let server = TestServer::start(&[]).await;
     let answer = server.rpc("ping", json!({})).header("X-Request-Id", "my-id-7").send().await;

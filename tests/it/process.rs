@@ -537,7 +537,7 @@ async fn waiting_for_calls_is_bounded() {
     let (status, took) = program.exited().await;
     assert_eq!(status.code(), Some(0));
     assert!(took > Duration::from_millis(800) && took < Duration::from_secs(3), "{took:?}");
-    assert!(call.closes().await, "the call is cut off");
+    call.answer().await.expect_error(503, -32000);
 }
 
 #[tokio::test]
@@ -621,4 +621,37 @@ async fn a_terminal_that_is_closed_takes_its_server_with_it() {
     terminal.kill().expect("is killed");
     terminal.wait().expect("ends");
     eventually(|| !answers()).await;
+}
+
+/// Answers one request with these bytes and closes, as often as it is asked.
+fn answering(answer: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let address = listener.local_addr().expect("is bound");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = std::io::Write::write_all(&mut stream, answer);
+        }
+    });
+    address
+}
+
+#[test]
+fn healthcheck_takes_an_answer_that_comes_with_the_end_of_its_connection() {
+    for (answer, code) in [
+        (&b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\nok\n"[..], 0),
+        (b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n", 0),
+        (b"HTTP/1.0 200 OK\r\n\r\nok until the end\n", 0),
+        (b"HTTP/1.1 200 OK\r\n\r\nok until the end\n", 0),
+        (b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\r\n", 1),
+        (b"HTTP/1.1 200", 1),
+        (b"", 1),
+    ] {
+        let url = format!("http://{}/readyz", answering(answer));
+        for _ in 0..20 {
+            let output = run(&[], &["healthcheck", &url]);
+            assert_eq!(output.status.code(), Some(code), "{answer:?}: {output:?}");
+        }
+    }
 }
