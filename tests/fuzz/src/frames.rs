@@ -15,8 +15,11 @@ const SETTINGS: u8 = 4;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
+/// A header: its name and its value.
+type Header = (&'static str, &'static str);
+
 /// Method, path and further headers of ready-made requests.
-const HEADS: [(&str, &str, &[(&str, &str)]); 8] = [
+const HEADS: [(&str, &str, &[Header]); 8] = [
     ("POST", "/mcp", &[("content-type", "application/json")]),
     ("GET", "/mcp", &[("accept", "text/event-stream"), ("mcp-session-id", "garbage")]),
     ("DELETE", "/mcp", &[("mcp-session-id", "0216d3d4-c821-8388-9fde-d39b06f54f35")]),
