@@ -10,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use mcp_echo_stateful::id::SessionRef;
+use mcp_echo_stateful::{
+    config::{Flags, Layers},
+    id::SessionRef,
+    observe::log::Log,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::sleep;
@@ -256,6 +260,32 @@ async fn a_misrouted_request_says_who_minted_its_id() {
     assert_eq!(minted[1].map(|text| &text[..5]), Some("0/b2/"));
     assert_eq!(minted[2], Some("0/a1/fff"), "a handle's id as well");
     assert_eq!(minted[3], None);
+}
+
+/// The hook is of the whole process, so this test runs itself once more and panics there.
+#[test]
+fn with_json_a_panic_is_a_line_of_the_log() {
+    const CHILD: &str = "PANIC_ON_PURPOSE";
+    if std::env::var_os(CHILD).is_some() {
+        let layers = Layers::merge(&Flags::default(), &[(JSON.0.into(), JSON.1.into())]);
+        let config = layers.and_then(|layers| layers.check()).expect("fits");
+        let log = Log::install(&config.log).expect("is installed");
+        let joined = std::thread::spawn(|| panic!("on\npurpose")).join();
+        assert!(joined.is_err());
+        return drop(log);
+    }
+    let output = Command::new(std::env::current_exe().expect("runs"))
+        .args(["--exact", "logging::with_json_a_panic_is_a_line_of_the_log", "--nocapture"])
+        .env(CHILD, "1")
+        .output()
+        .expect("runs");
+    assert!(output.status.success(), "{output:?}");
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("purpose"), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("is text");
+    let log: String = text.lines().filter(|line| line.starts_with('{')).collect();
+    let [line] = &lines(&log)[..] else { panic!("{text}") };
+    assert_eq!(line["level"], "ERROR");
+    assert!(line["message"].as_str().is_some_and(|text| text.contains("on\npurpose")), "{line}");
 }
 
 #[tokio::test]
