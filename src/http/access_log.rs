@@ -353,7 +353,11 @@ impl Line {
         let tenant = instance.and_then(|instance| tenants.get(instance.index()));
         let counters = tenant.map_or(&process.counters.nowhere, |state| &state.counters);
         counters.count(kind, &facts, status, outcome, duration);
-        let weight = if kind == Kind::Health { Weight::Probe } else { Weight::Usual };
+        let scraped = path == paths::METRICS && status < 400;
+        let weight = match kind == Kind::Health || scraped {
+            true => Weight::Probe,
+            false => Weight::Usual,
+        };
         let host = host.text();
         let ending = Ending { method, path, host, status, outcome, duration, weight };
         process.log.write(record, &facts, &ending);

@@ -54,7 +54,7 @@ struct Written {
 pub(crate) enum Weight {
     /// Someone asked for something: info.
     Usual,
-    /// A probe, of which a pod has tens of thousands a day: debug.
+    /// A probe or a scrape, of which a pod has tens of thousands a day: debug.
     Probe,
 }
 

@@ -291,7 +291,11 @@ fn with_json_a_panic_is_a_line_of_the_log() {
 #[tokio::test]
 async fn probes_are_logged_at_debug() {
     for (level, shown) in [("info", false), ("debug", true)] {
-        let logged = Logged::start(&[("LOG_LEVEL", level)]);
+        let logged = Logged::start(&[("LOG_LEVEL", level), ("ADMIN_TOKEN", "admin-secret")]);
+        let admin = "Authorization: Bearer admin-secret\r\n";
+        logged.send("GET", "/metrics", admin, "").await.expect_status(200);
+        // One that is turned away is worth a look.
+        logged.send("GET", "/metrics", "X-Request-Id: stranger\r\n", "").await.expect_status(401);
         for (method, path) in [("GET", "/livez"), ("GET", "/readyz"), ("HEAD", "/health")] {
             let mut connection = logged.program.begin(method, path, "", "").await;
             connection.head().await.expect_status(200);
@@ -299,8 +303,10 @@ async fn probes_are_logged_at_debug() {
         logged.send("GET", "/nothing", "", "").await.expect_status(404);
         let log = logged.end().await;
         assert!(log.contains(" INFO") && log.contains("path=\"/nothing\""), "{log}");
-        for path in ["/livez", "/readyz", "/health"] {
-            let mut lines = log.lines().filter(|line| line.contains(path));
+        assert!(log.contains("request_id=\"stranger\""), "{log}");
+        for path in ["/livez", "/readyz", "/health", "/metrics"] {
+            let mut lines =
+                log.lines().filter(|line| line.contains(path) && !line.contains("stranger"));
             let line = lines.next();
             assert_eq!(line.is_some(), shown, "{level}: {log}");
             assert!(line.is_none_or(|line| line.contains("DEBUG")), "{log}");
