@@ -10,7 +10,7 @@ use crate::{http::options, paths::LIVE, process::Process};
 
 /// `/livez` says that the process runs, `/readyz` and `/health` that it takes new sessions.
 pub(crate) fn answer(process: &Process, method: &Method, path: &str) -> Response {
-    const ALLOWED: &str = "GET, HEAD, OPTIONS";
+    const ALLOWED: &str = "GET, HEAD";
     match *method {
         Method::GET | Method::HEAD => {}
         Method::OPTIONS => return options(ALLOWED),

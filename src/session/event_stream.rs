@@ -26,9 +26,8 @@ use crate::wire::sse;
 pub(crate) struct EventStream {
     log: Arc<EventLog>,
     reader: u64,
-    /// Events before the first one that are no longer kept.
-    missed: u64,
-    opening: Option<Bytes>,
+    /// Sent first: how many events before the first one are no longer kept.
+    gap: Option<Bytes>,
     keep_alive: Duration,
     quiet: Pin<Box<Sleep>>,
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -49,8 +48,7 @@ impl EventStream {
         let (reader, missed) = log.attach(after);
         Self {
             reader,
-            missed,
-            opening: None,
+            gap: (missed > 0).then(|| sse::gap(missed)),
             log,
             keep_alive,
             quiet: Box::pin(sleep(keep_alive)),
@@ -64,12 +62,6 @@ impl EventStream {
     /// What is sent last when `closing` is cancelled.
     pub(crate) fn with_farewell(mut self, farewell: Bytes) -> Self {
         self.farewell = farewell;
-        self
-    }
-
-    /// What is sent first if events have been missed, of that number.
-    pub(crate) fn after_gap(mut self, opening: impl FnOnce(u64) -> Bytes) -> Self {
-        self.opening = (self.missed > 0).then(|| opening(self.missed));
         self
     }
 
@@ -96,8 +88,8 @@ impl http_body::Body for EventStream {
         if self.closed {
             return Poll::Ready(None);
         }
-        if let Some(opening) = self.opening.take() {
-            return Poll::Ready(Some(Ok(Frame::data(opening))));
+        if let Some(gap) = self.gap.take() {
+            return Poll::Ready(Some(Ok(Frame::data(gap))));
         }
         // Frames come first, so that what was sent before the end still goes out.
         match self.log.poll_next(self.reader, cx) {

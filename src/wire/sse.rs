@@ -50,14 +50,9 @@ fn extend_in_one_line(frame: &mut Vec<u8>, message: &[u8]) {
     }
 }
 
-/// What opens a stream that is resumed after events which are no longer kept: a comment for whoever looks at the bytes, and
-/// for the client a message, if there is one. It has no id, so a client resumes from where it did.
-pub(crate) fn gap(missed: u64, message: Option<&[u8]>) -> Bytes {
-    let mut frame = format!(": {missed} events are no longer kept\n\n").into_bytes();
-    if let Some(message) = message {
-        frame.extend_from_slice(&self::frame(message, None));
-    }
-    frame.into()
+/// What opens a stream that is resumed after events which are no longer kept: a comment, since MCP has no message for it.
+pub(crate) fn gap(missed: u64) -> Bytes {
+    format!(": {missed} events are no longer kept\n\n").into()
 }
 
 /// An event with an id and no data, from which a client can resume (SEP-1699).

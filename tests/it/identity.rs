@@ -221,8 +221,8 @@ async fn options_tells_what_a_path_takes() {
     let server = TestServer::start(&[]).await;
     for (path, allowed) in [
         ("/mcp", "GET, POST, DELETE, OPTIONS"),
-        ("/livez", "GET, HEAD, OPTIONS"),
-        ("/health", "GET, HEAD, OPTIONS"),
+        ("/livez", "GET, HEAD"),
+        ("/health", "GET, HEAD"),
         ("/.well-known/oauth-protected-resource", "GET,HEAD"),
         ("/debug", "GET,HEAD"),
     ] {

@@ -267,8 +267,7 @@ async fn tasks_and_what_is_kept_to_be_resumed_have_the_new_limits() {
         ticks["_meta"] = json!({"progressToken": 1});
         talk.rpc("tools/call", ticks).send().await.expect_status(200);
         let again = talk.request("GET").header("Last-Event-ID", "1-0").send().await;
-        let text = again.text();
-        text.matches("data: {").count() - text.matches("missed_events").count()
+        again.text().matches("data: {").count()
     };
     assert_eq!(slow().result().await["ttlMs"], 300_000);
     assert_eq!(resumed().await, 6);

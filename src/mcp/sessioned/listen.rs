@@ -8,8 +8,6 @@
 use std::sync::Arc;
 
 use axum::response::Response;
-use bytes::Bytes;
-use serde_json::json;
 
 use super::Sessioned;
 use crate::{
@@ -18,7 +16,7 @@ use crate::{
     observe::StreamKind,
     session::{Conversation, EventLog, EventStream, Lease},
     tenant::OpenStream,
-    wire::{Feature, LAST_EVENT_ID_HEADER, LogLevel, jsonrpc, sse},
+    wire::{Feature, LAST_EVENT_ID_HEADER, sse},
 };
 
 /// Counts a stream as open, and keeps its session from expiring, until dropped.
@@ -39,8 +37,7 @@ pub(in crate::mcp) async fn listen(exchange: Exchange<'_>) -> Result<Response, F
         return Err(Failure::NotAcceptable { needed: "text/event-stream" });
     }
     let mut request = Sessioned::new(exchange);
-    let session = request.existing().await?;
-    let (head, level) = (Arc::clone(&session.head), session.log_level);
+    let head = Arc::clone(&request.existing().await?.head);
     let resumed = request.resumed()?;
     let (instance, policy) = (exchange.instance(), exchange.policy());
     let conversation = request.conversation().await?;
@@ -63,17 +60,7 @@ pub(in crate::mcp) async fn listen(exchange: Exchange<'_>) -> Result<Response, F
     };
     let keep_alive = policy.stream.keep_alive_seconds.get();
     let stream = EventStream::new(log, after, keep_alive, closed, following);
-    let stream = stream.after_gap(|missed| gap(missed, level));
     Ok(Reply::Stream(stream).into_response(Some(head.id)))
-}
-
-/// Tells how many events are missing. The client reads it in a log message, unless it wants none of that level.
-fn gap(missed: u64, least: LogLevel) -> Bytes {
-    let level = LogLevel::Warning;
-    let data = json!({ "missed_events": missed, "reason": "they are no longer kept" });
-    let params = json!({ "level": level, "logger": "mcp-echo-stateful", "data": data });
-    let message = jsonrpc::notification("notifications/message", &params);
-    sse::gap(missed, (level >= least).then_some(&message))
 }
 
 impl Sessioned<'_> {
