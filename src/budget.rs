@@ -1,6 +1,6 @@
 //! How many bytes clients can make the process hold: one budget, of which each instance may take a share.
 //!
-//! Owns [`Budget`] and [`Share`]. The rule: whatever a client can make the process hold is booked where it is taken and
+//! Owns [`Budget`] and [`Share`], and the guards [`Booking`] and [`Held`]. The rule: whatever a client can make the process hold is booked where it is taken and
 //! given back where it is dropped. What a request needs while it is under way is asked for, before the work. What it
 //! leaves behind may take three quarters, so that a share full of sessions still answers requests, and the last sixteenth
 //! is for small requests alone. A few hundred bytes that a request leaves behind are booked without asking.
@@ -68,6 +68,33 @@ impl Account {
 /// Up to which size a booking may take the last sixteenth.
 const SMALL: usize = 16 * 1024;
 
+/// Bytes of the whole, of no instance, that are held until this is dropped: a connection before it has asked anything.
+#[derive(Debug)]
+pub(crate) struct Held {
+    whole: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Holds so many bytes more.
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        let fits = self.whole.0.try_add(bytes, self.whole.0.limit());
+        fits.then(|| self.bytes += bytes).ok_or(NoRoom)
+    }
+
+    /// Holds so many bytes less.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        self.whole.0.subtract(bytes);
+        self.bytes -= bytes;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.whole.0.subtract(self.bytes);
+    }
+}
+
 /// Of a limit, what may be held beyond the request that brought it.
 fn kept_of(limit: usize) -> usize {
     limit / 4 * 3
@@ -77,6 +104,11 @@ impl Budget {
     /// A budget of that many bytes.
     pub fn of(limit: usize) -> Arc<Self> {
         Arc::new(Self(Account::of(limit)))
+    }
+
+    /// Holds nothing yet.
+    pub(crate) fn held(self: &Arc<Self>) -> Held {
+        Held { whole: Arc::clone(self), bytes: 0 }
     }
 
     /// What is held already stays, even if it is more.

@@ -180,10 +180,11 @@ impl Server {
 
         let Listeners { main, admin } = listeners.into();
         let when_full = self.stack_through(Port::Full);
-        let through = |port| self.stack_through(port);
-        let main = Listener::new(Some(main), &self.limit, through(Port::Main), when_full.clone());
+        let (through, budget) = (|port| self.stack_through(port), &self.process.budget);
+        let main =
+            Listener::new(Some(main), &self.limit, through(Port::Main), when_full.clone(), budget);
         let few = Limit::new(MAX_ADMIN_CONNECTIONS);
-        let admin = Listener::new(admin, &few, through(Port::Admin), when_full);
+        let admin = Listener::new(admin, &few, through(Port::Admin), when_full, budget);
         self.serve_until(shutdown, &main, &admin).await;
         let stopped = self.drain(&main, &admin).await;
         for instance in self.instances() {

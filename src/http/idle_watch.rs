@@ -80,9 +80,19 @@ impl IdleWatch {
         self.unread.load(Ordering::Relaxed)
     }
 
+    /// How many requests have come.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Whether no request is in flight.
+    pub fn is_idle(&self) -> bool {
+        self.ended.load(Ordering::Acquire) == self.begun()
+    }
+
     /// Whether a request has ever come.
     pub fn was_used(&self) -> bool {
-        self.begun.load(Ordering::Relaxed) > 0
+        self.begun() > 0
     }
 
     /// Completes when no request has been in flight for so long.
@@ -101,9 +111,7 @@ impl IdleWatch {
 
     /// Since when no request is in flight; `None` if one is.
     fn quiet_since(&self) -> Option<Moment> {
-        let ended = self.ended.load(Ordering::Acquire);
-        let idle = ended == self.begun.load(Ordering::Relaxed);
-        idle.then(|| Moment::from_millis(self.quiet_since.load(Ordering::Relaxed)))
+        self.is_idle().then(|| Moment::from_millis(self.quiet_since.load(Ordering::Relaxed)))
     }
 }
 

@@ -14,8 +14,11 @@ use tokio::{
     time::sleep,
 };
 
-use super::stack::Stack;
-use crate::lifecycle::Lifecycle;
+use super::{socket::Socket, stack::Stack};
+use crate::{
+    budget::{Budget, Held, NoRoom},
+    lifecycle::Lifecycle,
+};
 
 /// Connections beyond the cap that a port has at the most. Others wait to be accepted.
 const RESERVED: usize = 64;
@@ -31,6 +34,7 @@ pub(super) struct Listener {
     permits: Arc<Semaphore>,
     /// One for each beyond.
     reserved: Arc<Semaphore>,
+    budget: Arc<Budget>,
 }
 
 /// A connection that has been accepted, and the stack that answers its requests.
@@ -38,6 +42,8 @@ pub(super) struct Accepted {
     pub stream: TcpStream,
     pub peer: SocketAddr,
     pub permit: OwnedSemaphorePermit,
+    /// What it has been given room for.
+    pub held: Held,
     pub stack: Stack,
     /// Whether its place is a reserved one.
     pub reserved: bool,
@@ -49,9 +55,10 @@ impl Listener {
         limit: &Limit,
         stack: Stack,
         when_full: Stack,
+        budget: &Arc<Budget>,
     ) -> Self {
         let (permits, reserved) = (limit.permits(), Arc::new(Semaphore::new(RESERVED)));
-        Self { tcp, stack, when_full, permits, reserved }
+        Self { tcp, stack, when_full, permits, reserved, budget: Arc::clone(budget) }
     }
 
     /// The next connection; waits while as many are open as may be, reserved places and all.
@@ -64,14 +71,16 @@ impl Listener {
             };
             match tcp.accept().await {
                 Ok((stream, peer)) => {
-                    return match Arc::clone(&self.permits).try_acquire_owned() {
-                        Ok(permit) => {
+                    let permit = Arc::clone(&self.permits).try_acquire_owned();
+                    return match (permit, Socket::place(&self.budget)) {
+                        (Ok(permit), Ok(held)) => {
                             let stack = self.stack.clone();
-                            Accepted { stream, peer, permit, stack, reserved: false }
+                            Accepted { stream, peer, permit, held, stack, reserved: false }
                         }
-                        Err(_) => {
-                            let stack = self.when_full.clone();
-                            Accepted { stream, peer, permit: reserved, stack, reserved: true }
+                        (Err(_), _) | (_, Err(NoRoom)) => {
+                            let (stack, held) = (self.when_full.clone(), self.budget.held());
+                            let permit = reserved;
+                            Accepted { stream, peer, permit, held, stack, reserved: true }
                         }
                     };
                 }

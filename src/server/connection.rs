@@ -105,13 +105,13 @@ pin_project! {
 
 impl Connection {
     pub(super) fn new(settings: Arc<Settings>, accepted: Accepted) -> Self {
-        let Accepted { stream, peer, permit, stack, reserved: _ } = accepted;
+        let Accepted { stream, peer, permit, held, stack, reserved: _ } = accepted;
         let process = &settings.process;
         let watch = Arc::new(IdleWatch::new(process.clock));
         let stack = stack.of_connection(peer.ip(), Some(Arc::clone(&watch)));
         let parts = Parts {
             protocols: Arc::clone(&settings.protocols),
-            socket: Socket::new(stream, settings.patience),
+            socket: Socket::new(stream, settings.patience, held),
             stack,
             watch: Arc::clone(&watch),
         };

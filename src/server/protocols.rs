@@ -127,9 +127,12 @@ impl Future for Served {
                     let (Ok(is_http2), Some(parts)) = (opening, parts.take()) else {
                         return Poll::Ready(Ok(()));
                     };
-                    let Parts { protocols, socket, stack, watch } = parts;
+                    let Parts { protocols, mut socket, stack, watch } = parts;
                     let requests = Requests(stack);
                     if is_http2 {
+                        if socket.widen().is_err() {
+                            return Poll::Ready(Ok(()));
+                        }
                         let socket = TokioIo::new(socket);
                         let connection = protocols.http2.serve_connection(socket, requests);
                         Self::Http2 { connection: Box::pin(connection) }

@@ -24,10 +24,20 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use crate::http::idle_watch::IdleWatch;
+use crate::{
+    budget::{Budget, Held, NoRoom},
+    http::idle_watch::IdleWatch,
+};
 
 /// Bytes that may wait in the kernel before a write does; what is under way to the peer is not counted.
 const MAX_UNSENT: u32 = 128 * 1024;
+
+/// What a connection takes by itself, what it takes more in HTTP/2 with the head that is being read there, and what a
+/// head of HTTP/1 takes that is longer than most. Bytes.
+const CONNECTION_BYTES: usize = 12 * 1024;
+const HTTP2_BYTES: usize = 96 * 1024;
+const LONG_HEAD_BYTES: usize = 64 * 1024;
+const USUAL_HEAD_BYTES: u32 = 8 * 1024;
 
 /// What is read of a request that has been answered already. Bytes.
 const MAX_DISCARDED: usize = 64 * 1024 * 1024;
@@ -46,6 +56,8 @@ pub(super) struct Patience {
 pub(super) struct Socket {
     stream: TcpStream,
     patience: Patience,
+    held: Held,
+    head: Head,
     /// What was read to find out which protocol it speaks, and is to be read again.
     opening: Vec<u8>,
     /// Told of what comes, in HTTP/1.
@@ -53,6 +65,33 @@ pub(super) struct Socket {
     /// Runs while a write waits.
     deadline: Option<Pin<Box<Sleep>>>,
     discarding: Option<Box<Discarding>>,
+}
+
+/// What has come since the last request began.
+#[derive(Debug, Default)]
+struct Head {
+    bytes: u32,
+    is_long: bool,
+    requests: u64,
+}
+
+impl Head {
+    /// Books a head that is longer than most, until its request has begun.
+    fn count(&mut self, held: &mut Held, watch: &IdleWatch, bytes: usize) -> Result<(), NoRoom> {
+        let requests = watch.begun();
+        if self.requests != requests {
+            if self.is_long {
+                held.shrink(LONG_HEAD_BYTES);
+            }
+            *self = Self { requests, ..Self::default() };
+        }
+        self.bytes = self.bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        if self.bytes > USUAL_HEAD_BYTES && !self.is_long && watch.is_idle() {
+            held.grow(LONG_HEAD_BYTES)?;
+            self.is_long = true;
+        }
+        Ok(())
+    }
 }
 
 /// The last stage of a close. A connection in it is not idle.
@@ -70,7 +109,7 @@ impl Drop for Discarding {
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, patience: Patience) -> Self {
+    pub(super) fn new(stream: TcpStream, patience: Patience, held: Held) -> Self {
         // An answer is one small write; without this it would wait for the next one.
         let _ = stream.set_nodelay(true);
         #[cfg(target_os = "linux")]
@@ -82,7 +121,8 @@ impl Socket {
             let _ = options.set_tcp_user_timeout(Some(patience.write.saturating_mul(2)));
         }
         let (opening, watch) = (Vec::new(), None);
-        Self { stream, patience, opening, watch, deadline: None, discarding: None }
+        let head = Head::default();
+        Self { stream, patience, held, head, opening, watch, deadline: None, discarding: None }
     }
 
     /// Whether `preface` is the first that comes; `false` as soon as it cannot be. What comes is looked at, and read only
@@ -106,6 +146,18 @@ impl Socket {
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut taken))?;
             self.opening.extend_from_slice(taken.filled());
         }
+    }
+
+    /// Books what a connection takes by itself.
+    pub(super) fn place(budget: &Arc<Budget>) -> Result<Held, NoRoom> {
+        let mut held = budget.held();
+        held.grow(CONNECTION_BYTES)?;
+        Ok(held)
+    }
+
+    /// Books what it takes more in HTTP/2.
+    pub(super) fn widen(&mut self) -> Result<(), NoRoom> {
+        self.held.grow(HTTP2_BYTES)
     }
 
     /// Closes in stages from now on: it speaks HTTP/1.
@@ -145,10 +197,13 @@ impl AsyncRead for Socket {
         }
         let before = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
-        if let Some(watch) = &self.watch
-            && buffer.filled().len() > before
+        let count = buffer.filled().len() - before;
+        let Self { watch, held, head, .. } = &mut *self;
+        if count > 0
+            && let Some(watch) = watch
         {
             watch.heard();
+            head.count(held, watch, count).map_err(io::Error::other)?;
         }
         Poll::Ready(read)
     }
