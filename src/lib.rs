@@ -23,7 +23,7 @@
 //! | [`paths`] | the paths that are served |
 //! | [`budget`] | how many bytes clients can make the process hold |
 //! | [`lifecycle`] | no task is forgotten; stopping in two stages |
-//! | [`clock`] | times that never jump |
+//! | [`clock`] | moments that never jump, and how they are told as times of day |
 //!
 //! # A tool call, from the socket to the answer
 //!

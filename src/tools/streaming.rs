@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     TOOL, Tool,
-    arguments::{Arguments, BadArguments, Fields},
+    arguments::{Arguments, BadArguments},
     call::{CallContext, Prepared},
     diagnostics, input, object,
 };
@@ -175,10 +175,11 @@ struct Trace<'a> {
 fn request_echo(context: &CallContext) -> ToolResult {
     let inbound = &context.inbound;
     let meta = context.client.meta.as_deref().map(Raw::again);
-    let Fields(members) = meta.map(Fields::read).and_then(Result::ok).unwrap_or_default();
+    let members = meta.and_then(|meta| serde_json::from_str(meta.get()).ok());
+    let members: BTreeMap<String, Raw<'_>> = members.unwrap_or_default();
     let trace = |name| {
-        let in_meta = members.iter().find(|(known, _)| known == name).map(|(_, raw)| *raw);
-        (name, Trace { header: diagnostics::header_shown(inbound, name), meta: in_meta })
+        let header = diagnostics::header_shown(inbound, name);
+        (name, Trace { header, meta: members.get(name).copied() })
     };
     ToolResult::readable(&Arrived {
         http: diagnostics::print_header(context),

@@ -201,7 +201,9 @@ impl Question {
         let [error] = [&value];
         assert!(error.get("error").is_some(), "{status} {text}");
         // What is refused before the body is read names no id.
-        let unread = text.contains("must stand once, not twice");
+        let header =
+            value["error"]["message"].as_str().is_some_and(|it| it.starts_with("the header "));
+        let unread = header && value.get("id").is_none();
         let read = self.whole && !unread && [400, 404, 409, 503].contains(&status);
         if self.is_call() && read {
             self.check_complete();
