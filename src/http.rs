@@ -72,10 +72,10 @@ impl ResponseForPanic for PanicResponse {
 
 /// The answer to a request with a header that decides something and cannot be used.
 fn refuse_header(request: &Request<Recorded>, bad: BadHeader) -> Response {
-    request.body().record.set_outcome(RequestOutcome::BadHeader);
     if Path::of(request.uri().path()) != Path::Mcp {
         return problem(StatusCode::BAD_REQUEST, &bad.to_string());
     }
+    request.body().record.set_outcome(RequestOutcome::BadHeader);
     let version = headers::text(request.headers(), &VERSION_HEADER, "MCP-Protocol-Version");
     let era = Era::of(false, version.unwrap_or_default());
     Failure::BadHeader(bad).into_response(None, era).map(Body::from)

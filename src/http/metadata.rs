@@ -17,7 +17,7 @@ use serde_json::json;
 use super::{external_base, problem};
 use crate::{
     failure::TRANSPORT,
-    observe::{RequestOutcome, RequestRecord},
+    observe::RequestRecord,
     paths::{MCP, METADATA},
     tenant::{AuthMode, Instance, Unauthorized},
 };
@@ -30,10 +30,7 @@ pub(crate) async fn document(
 ) -> Response {
     let base = match external_base(&instance, record.peer, request.uri(), request.headers()) {
         Ok(base) => base,
-        Err(bad) => {
-            record.set_outcome(RequestOutcome::BadHeader);
-            return problem(StatusCode::BAD_REQUEST, &bad.to_string());
-        }
+        Err(bad) => return problem(StatusCode::BAD_REQUEST, &bad.to_string()),
     };
     let auth = &instance.policy.config.auth;
     let mut document = json!({
