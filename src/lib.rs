@@ -22,7 +22,7 @@
 //! | [`id`] | instance, replica, boot, session id, caller |
 //! | [`paths`] | the paths that are served |
 //! | [`budget`] | how many bytes clients can make the process hold |
-//! | [`lifecycle`] | no task is forgotten; stopping in two stages |
+//! | [`lifecycle`] | no task is forgotten; stopping in stages |
 //! | [`clock`] | moments that never jump, and how they are told as times of day |
 //!
 //! # A tool call, from the socket to the answer

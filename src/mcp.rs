@@ -140,7 +140,9 @@ impl Endpoint {
             (self.instance.policy.max_body_bytes, self.instance.policy.body_timeout);
         let share = &self.instance.state.share;
         let book = |bytes| record.book(share, bytes * BODY_TIMES);
-        Ok((body::read(&parts.headers, body, limit, deadline, book).await?, forms))
+        let cutting = self.instance.process.lifecycle.cutting();
+        let bytes = body::read(&parts.headers, body, limit, deadline, book, cutting).await?;
+        Ok((bytes, forms))
     }
 
     /// Answers a POST whose body has been read.

@@ -112,22 +112,16 @@ impl<S> AccessLogged<S> {
     }
 }
 
-impl<S, B, R> Service<Request<R>> for AccessLogged<S>
+impl<S> AccessLogged<S>
 where
-    S: Service<Request<Recorded>, Response = Response<B>> + Clone,
-    B: Body,
-    R: Body<Data = Bytes> + Send + Unpin + 'static,
-    R::Error: Into<axum::BoxError>,
+    S: Service<Request<Recorded>> + Clone,
 {
-    type Response = Response<Outgoing<B>>;
-    type Error = S::Error;
-    type Future = Answering<S>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<R>) -> Self::Future {
+    /// What the service does, for a caller that would have to clone it first.
+    pub(crate) fn answer<R>(&self, request: Request<R>) -> Answering<S>
+    where
+        R: Body<Data = Bytes> + Send + Unpin + 'static,
+        R::Error: Into<axum::BoxError>,
+    {
         if let Some(idle_watch) = &self.idle_watch {
             idle_watch.begin();
         }
@@ -162,6 +156,26 @@ where
         });
         let stage = Stage::Asked { service: self.inner.clone(), request: Some(request) };
         Answering { stage, line: Some(line) }
+    }
+}
+
+impl<S, B, R> Service<Request<R>> for AccessLogged<S>
+where
+    S: Service<Request<Recorded>, Response = Response<B>> + Clone,
+    B: Body,
+    R: Body<Data = Bytes> + Send + Unpin + 'static,
+    R::Error: Into<axum::BoxError>,
+{
+    type Response = Response<Outgoing<B>>;
+    type Error = S::Error;
+    type Future = Answering<S>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<R>) -> Self::Future {
+        self.answer(request)
     }
 }
 
@@ -223,13 +237,17 @@ struct Asked {
 impl Asked {
     fn of<B>(request: &Request<B>) -> Self {
         Self {
-            header: request.headers().get(header::HOST).cloned(),
+            header: match single(request.headers(), header::HOST) {
+                Single::Value(host) => Some(host.clone()),
+                Single::Missing | Single::Several => None,
+            },
             target: request.uri().authority().cloned(),
         }
     }
 
     fn text(&self) -> Option<&str> {
-        let header = || self.header.as_ref().and_then(|value| value.to_str().ok());
+        let header =
+            || self.header.as_ref().and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
         self.target.as_ref().map(Authority::as_str).or_else(header)
     }
 }

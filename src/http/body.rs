@@ -11,6 +11,8 @@ use bytes::{Bytes, BytesMut};
 use futures_util::poll;
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     budget::NoRoom,
@@ -126,13 +128,15 @@ pub(crate) fn check_content_encoding(headers: &HeaderMap) -> Result<(), Failure>
 /// A body of so many bytes has room in what its request takes anyway.
 const SMALL: usize = 1024;
 
-/// Reads at most `limit` bytes within `deadline`. `book` is asked for room for what has come.
+/// Reads at most `limit` bytes within `deadline`, unless the server ends requests before. `book` is asked for room for
+/// what has come.
 pub(crate) async fn read(
     headers: &HeaderMap,
     body: Body,
     limit: usize,
     deadline: Duration,
     book: impl Fn(usize) -> Result<(), NoRoom>,
+    cutting: &CancellationToken,
 ) -> Result<Bytes, Failure> {
     let declared =
         headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -144,7 +148,10 @@ pub(crate) async fn read(
     if let Poll::Ready(read) = poll!(reading.as_mut()) {
         return read;
     }
-    tokio::time::timeout(deadline, reading).await.unwrap_or(Err(Failure::BodyTimeout))
+    tokio::select! {
+        read = timeout(deadline, reading) => read.unwrap_or(Err(Failure::BodyTimeout)),
+        () = cutting.cancelled() => Err(Failure::CutOff),
+    }
 }
 
 /// The whole body. It is copied only if it arrived in several frames.

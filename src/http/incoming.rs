@@ -1,7 +1,7 @@
 //! The body of a request on its way in.
 //!
 //! Owns [`Incoming`], which notes whether a request was read to its end. The rule: an answer that is given before that
-//! ends an HTTP/1 connection, in stages (RFC 9112 §9.6), so that the answer reaches a peer that is still sending; the
+//! ends an HTTP/1 connection, in stages (RFC 9112 §9.6), so that the answer reaches a peer that is still sending. The
 //! stages are the socket's.
 //! Trap: most bodies that nobody reads have come with their head, and need not cost the connection.
 
@@ -13,7 +13,6 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use pin_project_lite::pin_project;
 
 use super::idle_watch::IdleWatch;
 use crate::observe::RequestRecord;
@@ -21,42 +20,15 @@ use crate::observe::RequestRecord;
 /// Frames that are looked at when nobody has read the body.
 const AT_HAND: usize = 16;
 
-pin_project! {
-    /// The body of a request, as the connection knows it.
-    pub(super) struct Incoming<B> where B: Body, B: Unpin {
-        inner: B,
-        record: Arc<RequestRecord>,
-        idle_watch: Option<Arc<IdleWatch>>,
-        whole: bool,
-    }
-
-    impl<B> PinnedDrop for Incoming<B> where B: Body, B: Unpin {
-        fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
-            let mut cx = Context::from_waker(Waker::noop());
-            for _ in 0..AT_HAND {
-                if *this.whole {
-                    return;
-                }
-                match Pin::new(&mut *this.inner).poll_frame(&mut cx) {
-                    Poll::Ready(Some(Ok(_))) if !this.inner.is_end_stream() => {}
-                    Poll::Ready(None | Some(Ok(_))) => {
-                        *this.whole = true;
-                        if let Some(idle_watch) = this.idle_watch {
-                            idle_watch.read_whole();
-                        }
-                    }
-                    Poll::Ready(Some(Err(_))) | Poll::Pending => break,
-                }
-            }
-            if !*this.whole {
-                this.record.leave_unread();
-            }
-        }
-    }
+/// The body of a request, as the connection knows it.
+pub(super) struct Incoming<B: Body<Data = Bytes> + Unpin> {
+    inner: B,
+    record: Arc<RequestRecord>,
+    idle_watch: Option<Arc<IdleWatch>>,
+    whole: bool,
 }
 
-impl<B: Body + Unpin> Incoming<B> {
+impl<B: Body<Data = Bytes> + Unpin> Incoming<B> {
     pub(super) fn new(
         inner: B,
         record: &Arc<RequestRecord>,
@@ -66,26 +38,41 @@ impl<B: Body + Unpin> Incoming<B> {
     }
 }
 
-impl<B> Body for Incoming<B>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
+impl<B: Body<Data = Bytes> + Unpin> Drop for Incoming<B> {
+    fn drop(&mut self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..AT_HAND {
+            if self.whole {
+                return;
+            }
+            match Pin::new(&mut *self).poll_frame(&mut cx) {
+                Poll::Ready(None | Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(_))) | Poll::Pending => break,
+            }
+        }
+        if !self.whole {
+            self.record.leave_unread();
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Incoming<B> {
     type Data = Bytes;
     type Error = B::Error;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let this = self.project();
-        let frame = Pin::new(&mut *this.inner).poll_frame(cx);
+        let frame = Pin::new(&mut self.inner).poll_frame(cx);
         let ended = match &frame {
             Poll::Ready(None) => true,
-            Poll::Ready(Some(Ok(_))) => this.inner.is_end_stream(),
+            Poll::Ready(Some(Ok(_))) => self.inner.is_end_stream(),
             Poll::Ready(Some(Err(_))) | Poll::Pending => false,
         };
-        if ended && !std::mem::replace(this.whole, true) {
-            if let Some(idle_watch) = this.idle_watch {
+        if ended && !self.whole {
+            self.whole = true;
+            if let Some(idle_watch) = &self.idle_watch {
                 idle_watch.read_whole();
             }
         }

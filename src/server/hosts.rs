@@ -26,7 +26,7 @@ use futures_util::{
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version, header};
 use tower::Service;
 
-use super::{protocols::MAX_HEAD_LINES, stack::Tenant};
+use super::{protocols::head_fits, stack::Tenant};
 use crate::{
     admin::health,
     config::FrontDoor,
@@ -196,8 +196,8 @@ impl Service<Request<Recorded>> for VirtualHosts {
             )
         };
         let Shared { process, hosts, .. } = &*self.shared;
-        if request.headers().len() > MAX_HEAD_LINES {
-            let text = "the request has more than 100 header lines";
+        if !head_fits(&request) {
+            let text = "the head of the request has more than 64 KiB or 100 lines";
             return answer(problem(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text));
         }
         let path = Path::of(request.uri().path());

@@ -32,12 +32,23 @@ use crate::{
 /// What every HTTP/2 connection begins with (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A request head beyond this is answered with 431, in both protocols. Bytes; HTTP/2 counts 32 more for each line
-/// (RFC 9113 §10.5.1).
+/// A request head beyond this is answered with 431, in both protocols. Bytes, as HTTP/1 writes them.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// So is one with more lines. For HTTP/1 it is hyper's own limit, which costs nothing; HTTP/2 has none.
-pub(super) const MAX_HEAD_LINES: usize = 100;
+/// So is one with more lines.
+const MAX_HEAD_LINES: usize = 100;
+
+/// What HTTP/2 counts beside the text of such a head: 32 bytes a line, of which it has four more (RFC 9113 §6.5.2).
+const HTTP2_OVERHEAD: usize = 32 * (MAX_HEAD_LINES + 4) + MAX_HEAD_LINES;
+
+/// Whether a head is within these limits. hyper and h2 read no more than that either, but for what they happen to have
+/// room for, and h2 does not count lines.
+pub(super) fn head_fits<B>(request: &Request<B>) -> bool {
+    let (headers, target) = (request.headers(), request.uri().path_and_query());
+    let target = target.map_or(0, |target| target.as_str().len());
+    let lines = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    headers.len() <= MAX_HEAD_LINES && lines.sum::<usize>() + target <= MAX_HEAD_BYTES
+}
 
 /// Requests that one HTTP/2 connection may have under way.
 const MAX_STREAMS: u32 = 256;
@@ -60,17 +71,15 @@ impl Protocols {
     ) -> Self {
         let mut http1 = http1::Builder::new();
         // For the deadline of a head see `http::idle_watch`.
-        http1
-            .header_read_timeout(None)
-            .max_buf_size(MAX_HEAD_BYTES)
-            .max_header_size(MAX_HEAD_BYTES)
-            .keep_alive(keep_alive);
+        http1.header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES).keep_alive(keep_alive);
         let mut http2 =
             http2::Builder::new(Tracked { process: Arc::clone(process), write_timeout });
         http2
             .timer(TokioTimer::new())
             .keep_alive_interval(ping_interval)
-            .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
+            .max_header_list_size(
+                u32::try_from(MAX_HEAD_BYTES + HTTP2_OVERHEAD).unwrap_or(u32::MAX),
+            )
             .max_concurrent_streams(MAX_STREAMS);
         Self { http1, http2 }
     }
@@ -157,7 +166,7 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
     type Future = <Stack as Service<Request<Incoming>>>::Future;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.0.clone().call(request)
+        self.0.answer(request)
     }
 }
 

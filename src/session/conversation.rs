@@ -233,8 +233,6 @@ impl Conversation {
         let mut state = lock(&self.state);
         state.next_request += 1;
         let id = state.next_request;
-        // Forget requests whose sender has given up waiting.
-        state.asked.retain(|_, (sender, _)| !sender.is_closed());
         state.asked.insert(id, (sender, self.questions.open()));
         (id, receiver)
     }
@@ -248,9 +246,14 @@ impl Conversation {
         }
     }
 
+    /// Whoever asked has given up waiting.
+    pub(crate) fn give_up(&self, id: u64) {
+        lock(&self.state).asked.remove(&id);
+    }
+
     /// Requests to the client that await a response.
     pub fn open_questions(&self) -> usize {
-        lock(&self.state).asked.values().filter(|(sender, _)| !sender.is_closed()).count()
+        lock(&self.state).asked.len()
     }
 
     /// Registers a running call, so that its client can cancel it; `None` if `limit` are under way.

@@ -23,7 +23,7 @@ fn ticks() -> Value {
 fn lines(program: &Program, tool: &str) -> Vec<Value> {
     let log = program.log.lock().expect("lock").clone();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    lines.filter(|line| line["tool"] == tool).collect()
+    lines.filter(|line| line["gen_ai.tool.name"] == tool).collect()
 }
 
 #[tokio::test]
@@ -47,7 +47,11 @@ async fn a_slow_reader_is_not_idle() {
     assert!(start.elapsed() > Duration::from_secs(2));
     eventually(|| lines(&program, "big_response").len() == 1).await;
     let line = lines(&program, "big_response").remove(0);
-    assert_eq!((&line["outcome"], &line["bytes"]), (&json!("ok"), &json!(length)), "{line}");
+    assert_eq!(
+        (&line["mcp_echo.outcome"], &line["http.response.body.size"]),
+        (&json!("ok"), &json!(length)),
+        "{line}"
+    );
     assert!(slow.closes().await, "the idle clock runs from the end");
 }
 
@@ -64,8 +68,11 @@ async fn what_was_not_sent_is_not_logged_as_sent() {
     drop(http2);
     eventually(|| lines(&program, "big_response").len() == 2).await;
     for line in lines(&program, "big_response") {
-        assert_eq!(line["outcome"], "client_gone", "{line}");
-        assert!(line["bytes"].as_u64().is_some_and(|bytes| bytes < 11_000_000), "{line}");
+        assert_eq!(line["mcp_echo.outcome"], "client_gone", "{line}");
+        assert!(
+            line["http.response.body.size"].as_u64().is_some_and(|bytes| bytes < 11_000_000),
+            "{line}"
+        );
     }
 }
 

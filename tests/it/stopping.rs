@@ -105,41 +105,57 @@ async fn a_log_that_nobody_reads_keeps_no_process() {
     assert!(took < Duration::from_secs(2), "{took:?}");
 }
 
+/// A pipe whose reader is gone.
+fn closed() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
+}
+
 #[tokio::test]
 async fn it_runs_where_nobody_reads_what_it_says() {
     let directory = TempDir::new().expect("a directory");
     let log = directory.path().join("log");
-    let port = {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
-        free.local_addr().expect("is bound")
-    };
-    // Both ends of its output are closed.
-    let script = format!(
-        "exec {} --host 127.0.0.1 --port {} 2>&1 | true",
-        env!("CARGO_BIN_EXE_mcp-echo-stateful"),
-        port.port()
-    );
-    let mut shell = Command::new("sh")
-        .args(["-c", &format!("{{ sleep 0.2; {script}; }}")])
-        .env("LOG_FILE", &log)
-        .spawn()
-        .expect("sh runs");
-    eventually(|| std::net::TcpStream::connect(port).is_ok()).await;
-    let mut connection = Connection::open(port).await;
-    connection.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-    connection.answer().await.expect_status(200);
-    eventually(|| fs::read_to_string(&log).is_ok_and(|text| text.contains("/readyz"))).await;
-    let found = Command::new("sh")
-        .args(["-c", &format!("pgrep -f -- '--port {}$'", port.port())])
-        .output()
-        .expect("sh runs");
-    for process in String::from_utf8_lossy(&found.stdout).lines() {
-        let _ = Command::new("kill").arg(process).status();
-    }
-    shell.wait().expect("ends");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    let address = free.local_addr().expect("is bound");
+    drop(free);
+    let port = address.port().to_string();
+    let variables = [("LOG_FILE", log.to_str().expect("is text"))];
+    let mut command = command(&variables, &["--host", "127.0.0.1", "--port", &port]);
+    let mut program = command.stdout(closed()).stderr(closed()).spawn().expect("starts");
+    eventually(|| std::net::TcpStream::connect(address).is_ok()).await;
+    let mut connection = Connection::open(address).await;
+    connection.write(b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    connection.answer().await.expect_status(404);
+    drop(connection);
+    eventually(|| fs::read_to_string(&log).is_ok_and(|text| text.contains("/nowhere"))).await;
+    signal(program.id(), "TERM");
+    assert_eq!(program.wait().expect("ends").code(), Some(0));
 }
 
-/// Makes a FIFO, a directory or nothing; the last is there already.
+/// The pipe of a log whose reader stands still is full after some hundred lines; the process ends all the same.
+#[tokio::test]
+async fn a_log_that_nobody_takes_keeps_nothing_alive() {
+    let directory = TempDir::new().expect("a directory");
+    let fifo = directory.path().join("log");
+    assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs").success());
+    // Open at both ends, and read by nobody.
+    let _reader = fs::OpenOptions::new().read(true).write(true).open(&fifo).expect("opens");
+    let log = fifo.display().to_string();
+    let mut program =
+        Program::start(&[("LOG_FILE", &log), ("MCP_ECHO_SHUTDOWN__DRAIN_SECONDS", "1")]);
+    let mut connection = Connection::open(program.address).await;
+    for _ in 0..600 {
+        connection.write(b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        connection.answer().await.expect_status(404);
+    }
+    program.signal("TERM");
+    let (status, took) = program.exited().await;
+    assert!(status.code().is_some(), "{status:?}");
+    assert!(took < Duration::from_secs(6), "{took:?}");
+}
+
+/// What is no regular file, and what it is called.
 fn strange_files(directory: &Path) -> Vec<(String, &'static str)> {
     let fifo = directory.join("fifo");
     let made = Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs");
@@ -157,7 +173,6 @@ async fn a_file_that_is_none_is_refused_at_the_start() {
     for (path, kind) in strange_files(directory.path()) {
         for (name, key) in [
             ("MCP_ECHO_CONFIG", ""),
-            ("LOG_FILE", "log.file"),
             ("ADMIN_TOKEN_FILE", "admin.token_file"),
             ("MCP_ECHO_AUTH__TOKENS_FILE", "auth.tokens_file"),
         ] {
@@ -195,16 +210,16 @@ async fn a_file_that_is_none_any_more_is_refused_at_a_reload() {
         ("MCP_ECHO_CONFIG", &config.display().to_string()),
         ("LOG_FILE", &log.display().to_string()),
     ]);
-    for path in [&config, &log] {
+    for (path, make) in [(&config, "mkfifo"), (&log, "mkdir")] {
         let kept = fs::read(path).expect("is there");
         fs::remove_file(path).expect("is removed");
-        assert!(Command::new("mkfifo").arg(path).status().expect("mkfifo runs").success());
+        assert!(Command::new(make).arg(path).status().expect("runs").success());
         program.signal("HUP");
         let told = || program.log.lock().expect("lock").contains(&*path.to_string_lossy());
         eventually(told).await;
         let mut alive = program.begin("GET", "/readyz", "", "").await;
         alive.answer().await.expect_status(200);
-        fs::remove_file(path).expect("is removed");
+        fs::remove_file(path).or_else(|_| fs::remove_dir(path)).expect("is removed");
         fs::write(path, kept).expect("is written");
     }
     program.signal("HUP");
@@ -270,6 +285,9 @@ async fn who_is_cut_off_is_told_and_counted() {
     reads.head().await.expect_status(200);
     let mut http2 = Http2::opened(program.address).await;
     http2.echo(1, 30.0).await;
+    let mut sends = Connection::open(program.address).await;
+    let head = "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    sends.write(format!("{head}Content-Length: 50\r\n\r\n{{").as_bytes()).await;
     let created = || lines(&program).iter().filter(|l| l["message"] == "session created").count();
     eventually(|| created() == 3).await;
     program.signal("TERM");
@@ -278,6 +296,7 @@ async fn who_is_cut_off_is_told_and_counted() {
     let error = answer.expect_error(503, -32000);
     assert_eq!(error["data"]["reason"], "draining");
     assert!(answer.header("retry-after").is_some());
+    assert_eq!(sends.answer().await.expect_error(503, -32000)["data"]["reason"], "draining");
     let last = reads.chunk().await.expect("a last event");
     let text = String::from_utf8_lossy(&last).into_owned();
     assert!(text.contains("draining"), "{text}");
@@ -288,11 +307,15 @@ async fn who_is_cut_off_is_told_and_counted() {
     assert_eq!(status.code(), Some(0));
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     let lines = lines(&program);
-    let outcomes: Vec<_> = lines.iter().filter(|line| line["tool"] == "echo").collect();
+    let outcomes: Vec<_> = lines.iter().filter(|line| line["gen_ai.tool.name"] == "echo").collect();
     assert_eq!(outcomes.len(), 3);
-    assert!(outcomes.iter().all(|line| line["outcome"] == "cut_off"), "{outcomes:#?}");
+    assert!(outcomes.iter().all(|line| line["mcp_echo.outcome"] == "cut_off"), "{outcomes:#?}");
     let last = lines.last().expect("lines");
-    assert_eq!((&last["message"], &last["cut_off"]), (&json!("stopped"), &json!(3)), "{last}");
+    assert_eq!(
+        (&last["message"], &last["mcp_echo.cut_off"]),
+        (&json!("stopped"), &json!(4)),
+        "{last}"
+    );
 }
 
 #[tokio::test]
@@ -309,7 +332,7 @@ async fn who_takes_nothing_is_cut_off_in_both_protocols() {
     assert_eq!(status.code(), Some(0));
     assert!(took < Duration::from_secs(3), "{took:?}");
     let lines = lines(&program);
-    let cut = lines.iter().filter(|line| line["outcome"] == "cut_off").count();
+    let cut = lines.iter().filter(|line| line["mcp_echo.outcome"] == "cut_off").count();
     assert_eq!(cut, 2, "{lines:#?}");
-    assert_eq!(lines.last().expect("lines")["cut_off"], 2);
+    assert_eq!(lines.last().expect("lines")["mcp_echo.cut_off"], 2);
 }

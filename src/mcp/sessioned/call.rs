@@ -244,6 +244,7 @@ impl Drop for Run {
 /// basic/lifecycle, "Timeouts"): whatever ends the call drops it, so this holds for every end.
 struct Question<'a> {
     id: u64,
+    conversation: &'a Conversation,
     stream: &'a EventLog,
     /// Why it is given up, if it is.
     reason: &'a OnceLock<&'static str>,
@@ -260,6 +261,7 @@ impl Question<'_> {
 impl Drop for Question<'_> {
     fn drop(&mut self) {
         if self.open {
+            self.conversation.give_up(self.id);
             let reason = self.reason.get().copied().unwrap_or("its call has ended");
             let params = json!({ "requestId": self.id, "reason": reason });
             self.stream.push(&jsonrpc::notification("notifications/cancelled", &params));
@@ -315,7 +317,8 @@ impl Run {
         for (key, InputRequest { kind, params }) in requests {
             let (id, answer) = self.conversation.ask();
             stream.send(&jsonrpc::request(id, kind.method(), &params)).await;
-            let question = Question { id, stream, reason: &reason, open: true };
+            let conversation = &*self.conversation;
+            let question = Question { id, conversation, stream, reason: &reason, open: true };
             waiting.push(async move {
                 let answer = answer.await;
                 question.close();

@@ -15,7 +15,7 @@ use std::{
 };
 
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use futures_util::{FutureExt, stream};
 use http::Request;
 use http_body_util::BodyExt;
@@ -336,9 +336,10 @@ impl Exchange {
                 let cut_off = loose.hangs_up || lock(&self.memory).unsettled;
                 return question.check_end(cut_off);
             };
-            if let Ok(bytes) = frame.expect("a whole body").into_data() {
-                note(format_args!("<< {}", String::from_utf8_lossy(&bytes)));
-                events.read(&bytes, &mut question, &mut lock(&self.memory));
+            if let Ok(slice) = frame.expect("a whole body").into_data() {
+                let bytes = slice.chunk();
+                note(format_args!("<< {}", String::from_utf8_lossy(bytes)));
+                events.read(bytes, &mut question, &mut lock(&self.memory));
                 assert!(events.quiet < 40, "ten minutes, and the call has not ended");
             }
         }
