@@ -43,6 +43,9 @@ use crate::{
     },
 };
 
+/// Bytes of a request in HTTP/1 from which on its head is measured; where fewer have come, it is within its limit.
+const LONG: usize = 48 * 1024;
+
 /// Longest path in the log. Characters.
 const MAX_PATH: usize = 128;
 
@@ -131,6 +134,10 @@ where
             Single::Missing | Single::Several => None,
         });
         let record = Arc::new(RequestRecord::begin(id, self.peer));
+        let come = self.idle_watch.as_ref().map_or(0, |idle_watch| idle_watch.unread());
+        if come > LONG || request.version() >= Version::HTTP_2 {
+            record.set_may_be_long();
+        }
         // A trace that cannot be read, or of two, is ignored, as the standard asks.
         if let Single::Value(trace) = single(headers, TRACEPARENT_HEADER)
             && let Ok(trace) = trace.to_str()

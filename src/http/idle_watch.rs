@@ -12,7 +12,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
     time::{Duration, Instant},
@@ -31,8 +31,8 @@ pub struct IdleWatch {
     ended: AtomicU64,
     /// Milliseconds on the clock at which a request last ended, or the connection began.
     quiet_since: AtomicU64,
-    /// Whether something has come since a request was last read to its end. HTTP/1 alone.
-    unread: AtomicBool,
+    /// Bytes that have come since a request was last read to its end. HTTP/1 alone.
+    unread: AtomicUsize,
 }
 
 impl IdleWatch {
@@ -44,7 +44,7 @@ impl IdleWatch {
             begun: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             quiet_since: now,
-            unread: AtomicBool::new(false),
+            unread: AtomicUsize::new(0),
         }
     }
 
@@ -65,18 +65,19 @@ impl IdleWatch {
         self.quiet_since.store(self.clock.now().as_millis(), Ordering::Relaxed);
     }
 
-    /// Bytes have come.
-    pub fn heard(&self) {
-        self.unread.store(true, Ordering::Relaxed);
+    /// Bytes have come. Called by the task that asks.
+    pub fn heard(&self, bytes: usize) {
+        let unread = self.unread.load(Ordering::Relaxed);
+        self.unread.store(unread.saturating_add(bytes), Ordering::Relaxed);
     }
 
     /// A request has been read to its end.
     pub fn read_whole(&self) {
-        self.unread.store(false, Ordering::Relaxed);
+        self.unread.store(0, Ordering::Relaxed);
     }
 
-    /// Whether a part of a request has come that is not read to its end.
-    pub fn is_unread(&self) -> bool {
+    /// How many bytes have come of a request that is not read to its end.
+    pub fn unread(&self) -> usize {
         self.unread.load(Ordering::Relaxed)
     }
 

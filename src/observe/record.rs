@@ -201,6 +201,8 @@ pub struct RequestRecord {
     booking: OnceLock<Booking>,
     /// Whether nobody has read its body to the end.
     left_unread: AtomicBool,
+    /// Whether so much has come that its head may be too long.
+    may_be_long: AtomicBool,
 }
 
 impl RequestRecord {
@@ -214,6 +216,7 @@ impl RequestRecord {
             bytes: AtomicU64::new(0),
             booking: OnceLock::new(),
             left_unread: AtomicBool::new(false),
+            may_be_long: AtomicBool::new(false),
         }
     }
 
@@ -281,6 +284,15 @@ impl RequestRecord {
     /// Notes that nobody will read the rest of its body.
     pub(crate) fn leave_unread(&self) {
         self.left_unread.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that its head is worth measuring.
+    pub(crate) fn set_may_be_long(&self) {
+        self.may_be_long.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn may_be_long(&self) -> bool {
+        self.may_be_long.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_left_unread(&self) -> bool {

@@ -196,7 +196,7 @@ impl Service<Request<Recorded>> for VirtualHosts {
             )
         };
         let Shared { process, hosts, .. } = &*self.shared;
-        if !head_fits(&request) {
+        if request.body().record.may_be_long() && !head_fits(&request) {
             let text = "the head of the request has more than 64 KiB or 100 lines";
             return answer(problem(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text));
         }

@@ -202,7 +202,7 @@ impl AsyncRead for Socket {
         if count > 0
             && let Some(watch) = watch
         {
-            watch.heard();
+            watch.heard(count);
             head.count(held, watch, count).map_err(io::Error::other)?;
         }
         Poll::Ready(read)
@@ -242,7 +242,7 @@ impl AsyncWrite for Socket {
             Some(discarding) => discarding,
             none => {
                 ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-                let Some(watch) = this.watch.as_ref().filter(|watch| watch.is_unread()) else {
+                let Some(watch) = this.watch.as_ref().filter(|watch| watch.unread() > 0) else {
                     return Poll::Ready(Ok(()));
                 };
                 watch.begin();
