@@ -64,16 +64,21 @@ impl Clock {
 
     /// What to tell times by in one answer.
     pub(crate) fn time_of_day(self) -> TimeOfDay {
+        self.time_of_day_at(self.now())
+    }
+
+    /// The same, where it has just been read what moment it is.
+    pub(crate) fn time_of_day_at(self, now: Moment) -> TimeOfDay {
         let kept = self.wall.epoch.load(Ordering::Relaxed);
-        match self.epoch_seen().abs_diff(kept) <= UNEVENNESS.unsigned_abs() {
+        match self.epoch_seen(now).abs_diff(kept) <= UNEVENNESS.unsigned_abs() {
             true => TimeOfDay { epoch: kept },
             false => TimeOfDay { epoch: self.set_again(kept) },
         }
     }
 
     /// The time of day of moment zero, as the machine's clock has it now.
-    fn epoch_seen(self) -> i64 {
-        (self.wall.now)().saturating_sub_unsigned(self.now().0)
+    fn epoch_seen(self, now: Moment) -> i64 {
+        (self.wall.now)().saturating_sub_unsigned(now.0)
     }
 
     /// The machine's clock has been set, or this thread was held up between the two readings.
@@ -81,7 +86,7 @@ impl Clock {
     fn set_again(self, kept: i64) -> i64 {
         for _ in 0..4 {
             let before = self.now();
-            let seen = self.epoch_seen();
+            let seen = self.epoch_seen(before);
             if self.now().0 - before.0 <= 1 {
                 if seen.abs_diff(kept) <= UNEVENNESS.unsigned_abs() {
                     return kept;

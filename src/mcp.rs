@@ -82,7 +82,7 @@ impl Endpoint {
         let Called { caller, trusted_peer, request } = called;
         let (parts, Recorded { record, body }) = request.into_parts();
         if let Err(full) =
-            record.book(&self.instance.state.share, REQUEST_BYTES + head_bytes(&parts))
+            record.book(&self.instance.state.share, REQUEST_BYTES + head_bytes(&parts, &record))
         {
             return Ok(refuse(&record, full.into(), None, self.era_of_headers(&parts)));
         }
@@ -192,8 +192,11 @@ impl Endpoint {
     }
 }
 
-/// What a head takes, roughly.
-fn head_bytes(parts: &Parts) -> usize {
+/// What a head takes, roughly. In HTTP/1 no more than what has come on its connection.
+fn head_bytes(parts: &Parts, record: &RequestRecord) -> usize {
+    if record.come > 0 {
+        return record.come;
+    }
     let values: usize = parts.headers.values().map(HeaderValue::len).sum();
     let query = parts.uri.query().map_or(0, str::len);
     values + query + parts.headers.len() * 32

@@ -29,6 +29,7 @@ use tower::Service;
 
 use super::{Recorded, idle_watch::IdleWatch, incoming::Incoming, outgoing::Outgoing};
 use crate::{
+    clock::Moment,
     id::InstanceId,
     observe::{
         CompletedRequest, Ending, Kind, OwnId, RequestId, RequestOutcome, RequestRecord, Weight,
@@ -45,6 +46,9 @@ use crate::{
 
 /// Bytes of a request in HTTP/1 from which on its head is measured; where fewer have come, it is within its limit.
 const LONG: usize = 48 * 1024;
+
+/// An answer of so many bytes leaves as soon as it has ended.
+const SMALL: u64 = 16 * 1024;
 
 /// Longest path in the log. Characters.
 const MAX_PATH: usize = 128;
@@ -133,8 +137,8 @@ where
             Single::Value(sent) => Some(sent),
             Single::Missing | Single::Several => None,
         });
-        let record = Arc::new(RequestRecord::begin(id, self.peer));
         let come = self.idle_watch.as_ref().map_or(0, |idle_watch| idle_watch.unread());
+        let record = Arc::new(RequestRecord::begin(id, self.peer, come));
         if come > LONG || request.version() >= Version::HTTP_2 {
             record.set_may_be_long();
         }
@@ -156,6 +160,7 @@ where
             left: AtomicU64::new(0),
             whole: AtomicU64::new(u64::MAX),
             written: AtomicBool::new(false),
+            ended: AtomicU64::new(0),
         };
         let request = request.map(|body| {
             let body = incoming(body, &record, self.idle_watch.as_ref());
@@ -331,6 +336,8 @@ pub(super) struct Line {
     /// The length of the answer's body, once it is known.
     whole: AtomicU64,
     written: AtomicBool,
+    /// When a small answer has ended, which then leaves at once: milliseconds on the clock, and one more; 0 for others.
+    ended: AtomicU64,
 }
 
 impl Line {
@@ -351,7 +358,12 @@ impl Line {
 
     /// The answer has ended, after so many bytes.
     pub(super) fn end(&self, bytes: u64) {
-        self.write(bytes, true, Instant::now());
+        let now = Instant::now();
+        if bytes <= SMALL {
+            let moment = self.identity.process.clock.moment(now);
+            self.ended.store(moment.as_millis() + 1, Ordering::Relaxed);
+        }
+        self.write(bytes, true, now);
     }
 
     fn write(&self, bytes: u64, complete: bool, at: Instant) {
@@ -406,9 +418,14 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let now = Instant::now();
-        let left = self.left();
-        self.write(left, left == self.whole.load(Ordering::Relaxed), now);
+        let now = match *self.ended.get_mut() {
+            0 => {
+                let (now, left) = (Instant::now(), self.left());
+                self.write(left, left == self.whole.load(Ordering::Relaxed), now);
+                self.identity.process.clock.moment(now)
+            }
+            ended => Moment::from_millis(ended - 1),
+        };
         if let Some(idle_watch) = &self.idle_watch {
             idle_watch.end(now);
         }

@@ -15,7 +15,7 @@ use std::{
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
@@ -54,10 +54,15 @@ impl IdleWatch {
     }
 
     /// An answer has ended, just now. Called by any task.
-    pub fn end(&self, now: Instant) {
-        self.quiet_since.store(self.clock.moment(now).as_millis(), Ordering::Relaxed);
+    pub fn end(&self, now: Moment) {
+        self.quiet_since.store(now.as_millis(), Ordering::Relaxed);
         // Whoever sees that it has ended sees when.
         self.ended.fetch_add(1, Ordering::Release);
+    }
+
+    /// The same, with a look at the clock.
+    pub fn end_now(&self) {
+        self.end(self.clock.now());
     }
 
     /// Begins to count anew, if no request is in flight.
@@ -167,9 +172,9 @@ mod tests {
         assert!(!watch.was_used());
         watch.begin();
         watch.begin();
-        watch.end(Instant::now());
+        watch.end(watch.clock.now());
         assert!(timeout(patience * 3, watch.idle_for(patience)).await.is_err(), "one in flight");
-        watch.end(Instant::now());
+        watch.end(watch.clock.now());
         assert!(timeout(patience / 3, watch.idle_for(patience)).await.is_err(), "just now");
         watch.idle_for(patience).await;
         assert!(watch.was_used());

@@ -198,7 +198,9 @@ pub struct RequestRecord {
     facts: Mutex<Facts>,
     missing: OnceLock<Missing>,
     bytes: AtomicU64,
-    booking: OnceLock<Booking>,
+    booking: Mutex<Option<Booking>>,
+    /// Bytes of its connection that had come when its head had been read and that nobody had read before; 0 in HTTP/2.
+    pub(crate) come: usize,
     /// Whether nobody has read its body to the end.
     left_unread: AtomicBool,
     /// Whether so much has come that its head may be too long.
@@ -206,7 +208,7 @@ pub struct RequestRecord {
 }
 
 impl RequestRecord {
-    pub(crate) fn begin(id: RequestId, peer: IpAddr) -> Self {
+    pub(crate) fn begin(id: RequestId, peer: IpAddr, come: usize) -> Self {
         Self {
             id,
             peer,
@@ -214,7 +216,8 @@ impl RequestRecord {
             facts: Mutex::default(),
             missing: OnceLock::new(),
             bytes: AtomicU64::new(0),
-            booking: OnceLock::new(),
+            booking: Mutex::new(None),
+            come,
             left_unread: AtomicBool::new(false),
             may_be_long: AtomicBool::new(false),
         }
@@ -278,7 +281,8 @@ impl RequestRecord {
 
     /// Books so many bytes of a share for as long as anyone works for this request.
     pub(crate) fn book(&self, share: &Arc<Share>, bytes: usize) -> Result<(), NoRoom> {
-        self.booking.get_or_init(|| Booking::of(share)).add(bytes)
+        let mut booking = self.booking.lock().unwrap_or_else(PoisonError::into_inner);
+        booking.get_or_insert_with(|| Booking::of(share)).add(bytes)
     }
 
     /// Notes that nobody will read the rest of its body.

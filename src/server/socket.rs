@@ -14,7 +14,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use socket2::SockRef;
@@ -104,7 +104,7 @@ struct Discarding {
 
 impl Drop for Discarding {
     fn drop(&mut self) {
-        self.watch.end(Instant::now());
+        self.watch.end_now();
     }
 }
 

@@ -118,15 +118,13 @@ impl<'a> Arguments<'a> {
 
     /// Takes the last of that name, and drops the others.
     fn take(&mut self, name: &str) -> Option<Raw<'a>> {
-        let mut taken = None;
-        self.fields.retain(|(field, raw)| {
-            let other = field != name;
-            if !other {
-                taken = Some(*raw);
-            }
-            other
-        });
-        taken
+        let last = self.fields.iter().rposition(|(field, _)| field == name)?;
+        let (_, taken) = self.fields.swap_remove(last);
+        // Few repeat a name.
+        if self.fields.iter().any(|(field, _)| field == name) {
+            self.fields.retain(|(field, _)| field != name);
+        }
+        Some(taken)
     }
 
     fn optional<T>(

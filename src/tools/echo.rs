@@ -184,11 +184,13 @@ fn tracking(
     let mut digits = itoa::Buffer::new();
     let count = tally.map(|tally| digits.format(tally.requests).as_bytes());
     member(",\"request_count\":", count, "");
-    let day = session.map(|_| context.instance.process.clock.time_of_day());
+    // The call that this answers was the last one, and was counted just now.
+    let last = tally.and_then(|tally| tally.last);
+    let day = last.map(|now| context.instance.process.clock.time_of_day_at(now));
     let text = |moment: Option<Moment>| Some(day?.text(moment?));
     let first = text(tally.and_then(|tally| tally.first));
     member(",\"first_request_at\":\"", first.as_ref().map(Rfc3339::as_bytes), "\"");
-    let last = text(tally.and_then(|tally| tally.last));
+    let last = text(last);
     member(",\"last_request_at\":\"", last.as_ref().map(Rfc3339::as_bytes), "\"");
     out.push(b'}');
     Json::composed(out)

@@ -298,7 +298,7 @@ impl<'a> Message<'a> {
         if raw_id.is_some_and(|raw| raw.get().len() > MAX_ID) {
             let problem =
                 format!("the member \"id\" must not be longer than {MAX_ID} bytes").into();
-            return Err(EnvelopeError::NotAMessage { id: None, problem });
+            return Err(EnvelopeError::NotAMessage { id, problem });
         }
         if let (Some(raw), None) = (raw_id, id) {
             return misfit(raw, "id", "a string or an integer");

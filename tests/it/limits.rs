@@ -204,7 +204,6 @@ async fn ids_tokens_and_keys_have_a_length_of_their_own() {
         let body = json!({"jsonrpc": "2.0", "id": id, "method": "ping"});
         let answer = talk.post(body.to_string()).send().await;
         answer.expect_status(status);
-        assert!(answer.body.len() < 2000, "{} bytes", answer.body.len());
     }
     let digits = "9".repeat(2000);
     let body = format!(r#"{{"jsonrpc":"2.0","id":{digits},"method":"ping"}}"#);

@@ -181,18 +181,27 @@ impl Answer {
         outcome: Outcome<ToolResult>,
     ) -> Result<Bytes, Failure> {
         let result = match outcome {
-            Outcome::Done(result) if self.audio => result.within(self.most),
-            Outcome::Done(result) => result.without_audio().within(self.most),
+            Outcome::Done(result) if self.audio => result,
+            Outcome::Done(result) => result.without_audio(),
             Outcome::Failed(failure) => return Err(failure),
             // `settle` or `Run` has dealt with questions.
             Outcome::NeedInput { .. } => return Err(Failure::Internal),
         };
-        record.set_outcome(RequestOutcome::of_tool(result.is_error));
-        Ok(jsonrpc::success_with(id, |message| {
-            message.push(b'{');
-            result.write_members(message);
-            message.push(b'}');
-        }))
+        let written = |result: &ToolResult| {
+            jsonrpc::success_with(id, |message| {
+                message.push(b'{');
+                result.write_members(message);
+                message.push(b'}');
+            })
+        };
+        let (mut message, mut is_error) = (written(&result), result.is_error);
+        // Few are so large that it must be looked at what makes them so.
+        if message.len() as u64 > self.most {
+            let result = result.within(self.most);
+            (message, is_error) = (written(&result), result.is_error);
+        }
+        record.set_outcome(RequestOutcome::of_tool(is_error));
+        Ok(message)
     }
 }
 

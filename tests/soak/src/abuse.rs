@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     task::JoinSet,
@@ -28,7 +28,7 @@ use crate::{
     http2,
     probe::{PATIENCE, Turn, Watch, begin},
     server::{Place, Server, Signal},
-    wire::{self, Wire, call, host, request},
+    wire::{Wire, call, host, request},
 };
 
 /// Instances 0 to 4 are abused.
