@@ -201,8 +201,8 @@ async fn a_refusal_says_which_host_was_asked_for_and_by_whom() {
     assert_eq!(
         facts,
         [
-            // A host that is no text cannot be shown.
-            row(400, None, peer),
+            // What a client wrote is shown escaped.
+            row(400, Some("evil\u{9b}.example.org"), peer),
             row(421, Some("evil.example.org:3000"), peer),
             row(401, Some("localhost"), peer),
             row(403, Some("localhost"), peer),
