@@ -207,7 +207,7 @@ async fn ids_tokens_and_keys_have_a_length_of_their_own() {
     }
     let digits = "9".repeat(2000);
     let body = format!(r#"{{"jsonrpc":"2.0","id":{digits},"method":"ping"}}"#);
-    talk.post(body).send().await.expect_error(400, -32600);
+    talk.post(body).send().await.expect_status(400);
     let token = |token: &str| {
         let params = json!({"name": "stream_ticks", "arguments": {"count": 1, "interval_ms": 0},
             "_meta": {"progressToken": token}});
