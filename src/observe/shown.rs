@@ -12,6 +12,9 @@ use crate::wire::{model::write_string, percent::decoded};
 /// Stands for an id.
 const ID: &str = "{id}";
 
+/// Hexadecimal digits of an id, without its hyphens.
+const ID_DIGITS: usize = 32;
+
 /// How often a text is decoded at most: a proxy may have encoded it again.
 const DECODINGS: usize = 4;
 
@@ -56,6 +59,10 @@ fn is_hidden(c: char) -> bool {
 
 /// The text with each session id in it replaced. If one is encoded, the text is decoded.
 pub(crate) fn masked(text: &str) -> Cow<'_, str> {
+    // Nearly every text is too short for an id.
+    if text.len() < ID_DIGITS {
+        return text.into();
+    }
     let mut plain = Cow::Borrowed(text);
     for _ in 0..DECODINGS {
         if let Some(masked) = replaced(&plain) {
@@ -96,7 +103,7 @@ fn replaced(text: &str) -> Option<String> {
 /// Whether a run of hexadecimal digits and hyphens has one of our ids in it: a UUID of version 8.
 fn has_id(run: &str) -> bool {
     let digits: Vec<u8> = run.bytes().filter(|byte| *byte != b'-').collect();
-    digits.windows(32).any(|id| {
+    digits.windows(ID_DIGITS).any(|id| {
         id[12] == b'8' && matches!(id[16].to_ascii_lowercase(), b'8' | b'9' | b'a' | b'b')
     })
 }
