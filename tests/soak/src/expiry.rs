@@ -36,7 +36,8 @@ pub async fn run(place: &Place, facts: &mut Facts) -> Result<()> {
         place,
         "expiry",
         &format!(
-            "[session]\ntimeout_seconds = 3600\n\
+            "[memory]\nmax_bytes = 2147483648\nmax_instance_bytes = 1073741824\n\
+             [session]\ntimeout_seconds = 3600\n\
              [instances.{EXPIRING}.session]\ncapacity = {}\ntimeout_seconds = {timeout}\n\
              [instances.{TOLD}.session]\ncapacity = {}\n",
             MANY + 10_000,
@@ -69,7 +70,7 @@ pub async fn run(place: &Place, facts: &mut Facts) -> Result<()> {
     let mut wire = Wire::open(server.address).await?;
     let session = begin(&mut wire, TOLD).await?;
     let due = Instant::now()
-        + Duration::from_secs_f64(MANY as f64 / poured.per_second() as f64 * 2.0 + 2.0);
+        + Duration::from_secs_f64(MANY as f64 / poured.per_second() as f64 * 3.0 + 2.0);
     let create = move || {
         let left = due.saturating_duration_since(Instant::now()).as_secs_f64();
         let body = wire::call("create_session", &format!(r#"{{"timeout_seconds":{left:.3}}}"#));
