@@ -1,9 +1,10 @@
 //! How many bytes clients can make the process hold: one budget, of which each instance may take a share.
 //!
-//! Owns [`Budget`] and [`Share`], and the guards [`Booking`] and [`Held`]. The rule: whatever a client can make the process hold is booked where it is taken and
-//! given back where it is dropped. What a request needs while it is under way is asked for, before the work. What it
-//! leaves behind may take three quarters, so that a share full of sessions still answers requests, and the last sixteenth
-//! is for small requests alone. A few hundred bytes that a request leaves behind are booked without asking.
+//! Owns [`Budget`] and [`Share`], and the guards [`Booking`] and [`Held`]. The rule: whatever a client can make the process
+//! hold is booked where it is taken and given back where it is dropped. What a request needs while it is under way is
+//! asked for, before the work. What it leaves behind may take three quarters, so that a share full of sessions still
+//! answers requests, and the last sixteenth is for small requests alone. A few hundred bytes that a request leaves behind
+//! are booked without asking.
 //! Trap: a booking must live as long as what it stands for, so it is kept beside it, in a [`Booking`], or given back by
 //! whoever knows its size.
 

@@ -48,6 +48,13 @@ pub(crate) fn for_router(request: Request<Recorded>) -> Request<Body> {
     Request::from_parts(parts, body)
 }
 
+/// The bytes of a head, as HTTP/1 writes it.
+pub(crate) fn head_bytes(headers: &HeaderMap, uri: &Uri) -> usize {
+    let target = uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let lines = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    lines.sum::<usize>() + target
+}
+
 /// An error response outside MCP: `{"error": text}`.
 pub(crate) fn problem(status: StatusCode, text: &str) -> Response {
     (status, Json(json!({ "error": text }))).into_response()

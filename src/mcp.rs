@@ -17,7 +17,7 @@ use std::{convert::Infallible, sync::Arc};
 
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderValue, Method, request::Parts};
+use http::{Method, request::Parts};
 
 use self::{
     catalogue::Catalogue,
@@ -31,7 +31,7 @@ use crate::{
         Recorded,
         bearer::Called,
         body::{self, AnswerForms},
-        options,
+        head_bytes, options,
     },
     observe::RequestRecord,
     tenant::{Inbound, Instance, Update},
@@ -82,7 +82,7 @@ impl Endpoint {
         let Called { caller, trusted_peer, request } = called;
         let (parts, Recorded { record, body }) = request.into_parts();
         if let Err(full) =
-            record.book(&self.instance.state.share, REQUEST_BYTES + head_bytes(&parts, &record))
+            record.book(&self.instance.state.share, REQUEST_BYTES + room_of_head(&parts, &record))
         {
             return Ok(refuse(&record, full.into(), None, self.era_of_headers(&parts)));
         }
@@ -193,13 +193,11 @@ impl Endpoint {
 }
 
 /// What a head takes, roughly. In HTTP/1 no more than what has come on its connection.
-fn head_bytes(parts: &Parts, record: &RequestRecord) -> usize {
-    if record.come > 0 {
-        return record.come;
+fn room_of_head(parts: &Parts, record: &RequestRecord) -> usize {
+    match record.come {
+        0 => head_bytes(&parts.headers, &parts.uri) + parts.headers.len() * 32,
+        come => come,
     }
-    let values: usize = parts.headers.values().map(HeaderValue::len).sum();
-    let query = parts.uri.query().map_or(0, str::len);
-    values + query + parts.headers.len() * 32
 }
 
 /// The HTTP methods that the endpoint takes.

@@ -102,19 +102,8 @@ fn sessions(page: &mut Page, instances: &[(&'static str, &Instance)]) {
     let counts: Vec<(_, Counts)> =
         instances.iter().map(|(name, own)| (*name, own.state.sessions.counts())).collect();
 
-    let mut family = page.family("mcp_echo_sessions_live", Gauge, "Live sessions.");
-    for (name, counts) in &counts {
-        family.sample(&[(INSTANCE, name)], counts.live);
-    }
-    let help = "Live sessions at the most (session.capacity).";
-    let mut family = page.family("mcp_echo_sessions_capacity", Gauge, help);
-    for (name, own) in instances {
-        family.sample(&[(INSTANCE, name)], own.policy.config.session.capacity);
-    }
-    let help = "Sessions begun.";
-    let mut family = page.family("mcp_echo_sessions_created_total", Counter, help);
-    for (name, counts) in &counts {
-        family.sample(&[(INSTANCE, name)], counts.created);
+    for (name, kind, help, read) in SESSIONS {
+        each(page, (name, kind, help), counts.iter().map(|(name, counts)| (*name, read(counts))));
     }
     let help = "Sessions ended, by reason; live is created less these.";
     let mut family = page.family("mcp_echo_sessions_ended_total", Counter, help);
@@ -123,21 +112,6 @@ fn sessions(page: &mut Page, instances: &[(&'static str, &Instance)]) {
             let labels = [(INSTANCE, *name), ("reason", reason.as_str())];
             family.sample(&labels, counts.ended[reason.index()]);
         }
-    }
-    let help = "Sessions not begun because the instance was full or stopping.";
-    let mut family = page.family("mcp_echo_sessions_refused_total", Counter, help);
-    for (name, counts) in &counts {
-        family.sample(&[(INSTANCE, name)], counts.refused);
-    }
-    let help = "What live sessions hold, keys, values and last echoes, in bytes.";
-    let mut family = page.family("mcp_echo_session_data_bytes", Gauge, help);
-    for (name, counts) in &counts {
-        family.sample(&[(INSTANCE, name)], counts.data_bytes);
-    }
-    let help = "Events that are unread or kept to be resumed, in bytes.";
-    let mut family = page.family("mcp_echo_replay_bytes", Gauge, help);
-    for (name, own) in instances {
-        family.sample(&[(INSTANCE, name)], own.state.replay.kept());
     }
     let help = "Tasks, by the status that their clients see.";
     let mut family = page.family("mcp_echo_tasks", Gauge, help);
@@ -150,11 +124,41 @@ fn sessions(page: &mut Page, instances: &[(&'static str, &Instance)]) {
     }
 }
 
-/// A family with one number an instance.
-type Family = (&'static str, Type, &'static str, fn(&Instance) -> u64);
+/// A family with one number an instance, read from that.
+type Family<T> = (&'static str, Type, &'static str, fn(&T) -> u64);
+
+/// What is counted of sessions, beside how they ended.
+const SESSIONS: [Family<Counts>; 4] = [
+    ("mcp_echo_sessions_live", Type::Gauge, "Live sessions.", |counts| counts.live),
+    ("mcp_echo_sessions_created_total", Type::Counter, "Sessions begun.", |counts| counts.created),
+    (
+        "mcp_echo_sessions_refused_total",
+        Type::Counter,
+        "Sessions not begun because the instance was full or stopping.",
+        |counts| counts.refused,
+    ),
+    (
+        "mcp_echo_session_data_bytes",
+        Type::Gauge,
+        "What live sessions hold, keys, values and last echoes, in bytes.",
+        |counts| counts.data_bytes,
+    ),
+];
 
 /// What clients make an instance hold, beside what has a family with more labels.
-const HELD: [Family; 9] = [
+const HELD: [Family<Instance>; 11] = [
+    (
+        "mcp_echo_sessions_capacity",
+        Type::Gauge,
+        "Live sessions at the most (session.capacity).",
+        |own| own.policy.config.session.capacity,
+    ),
+    (
+        "mcp_echo_replay_bytes",
+        Type::Gauge,
+        "Events that are unread or kept to be resumed, in bytes.",
+        |own| own.state.replay.kept() as u64,
+    ),
     (
         "mcp_echo_memory_booked_bytes",
         Type::Gauge,
@@ -201,10 +205,18 @@ const HELD: [Family; 9] = [
 
 fn held(page: &mut Page, instances: &[(&'static str, &Instance)]) {
     for (name, kind, help, read) in HELD {
-        let mut family = page.family(name, kind, help);
-        for (instance, own) in instances {
-            family.sample(&[(INSTANCE, instance)], read(own));
-        }
+        each(page, (name, kind, help), instances.iter().map(|(name, own)| (*name, read(own))));
+    }
+}
+
+fn each(
+    page: &mut Page,
+    (name, kind, help): (&'static str, Type, &str),
+    numbers: impl Iterator<Item = (&'static str, u64)>,
+) {
+    let mut family = page.family(name, kind, help);
+    for (instance, number) in numbers {
+        family.sample(&[(INSTANCE, instance)], number);
     }
 }
 

@@ -44,9 +44,6 @@ use crate::{
     },
 };
 
-/// Bytes of a request in HTTP/1 from which on its head is measured; where fewer have come, it is within its limit.
-const LONG: usize = 48 * 1024;
-
 /// An answer of so many bytes leaves as soon as it has ended.
 const SMALL: u64 = 16 * 1024;
 
@@ -139,9 +136,6 @@ where
         });
         let come = self.idle_watch.as_ref().map_or(0, |idle_watch| idle_watch.unread());
         let record = Arc::new(RequestRecord::begin(id, self.peer, come));
-        if come > LONG || request.version() >= Version::HTTP_2 {
-            record.set_may_be_long();
-        }
         // A trace that cannot be read, or of two, is ignored, as the standard asks.
         if let Single::Value(trace) = single(headers, TRACEPARENT_HEADER)
             && let Ok(trace) = trace.to_str()

@@ -1,9 +1,10 @@
 //! How long a connection has had no request in flight.
 //!
 //! Owns [`IdleWatch`], which the outermost layer tells of both ends of each request, and which the connection's task
-//! asks. The end of a request is that of its answer, when the last byte has left for the peer. It bounds how long a request head may take, and how long a connection may be kept for nothing, in both
-//! protocols: hyper arms a timer for every head; one per connection, re-checked now and then, is cheaper and just as
-//! good. HTTP/2 has several requests at a time, so they are counted.
+//! asks. A request ends when the last byte of its answer has left for the peer. In both protocols this bounds how long a
+//! head may take, and how long a connection may be kept for nothing: hyper arms a timer for every head; one per
+//! connection, re-checked now and then, is cheaper and just as good. HTTP/2 has several requests at a time, so they are
+//! counted.
 //! It also knows whether the peer may still be sending a request that nobody will read to its end: such a connection is
 //! closed in stages.
 //! Trap: an answer's end is the end of its body, not its head: an event stream is one long request.
@@ -86,8 +87,7 @@ impl IdleWatch {
         self.unread.load(Ordering::Relaxed)
     }
 
-    /// How many requests have come.
-    pub fn begun(&self) -> u64 {
+    fn begun(&self) -> u64 {
         self.begun.load(Ordering::Relaxed)
     }
 

@@ -24,6 +24,9 @@ use crate::{
     wire::{Era, Method},
 };
 
+/// Bytes that have come in HTTP/1 from which on a head is measured.
+const LONG: usize = 48 * 1024;
+
 /// Longest id that is taken from a caller. Bytes.
 const MAX_ID: usize = 128;
 
@@ -203,8 +206,6 @@ pub struct RequestRecord {
     pub(crate) come: usize,
     /// Whether nobody has read its body to the end.
     left_unread: AtomicBool,
-    /// Whether so much has come that its head may be too long.
-    may_be_long: AtomicBool,
 }
 
 impl RequestRecord {
@@ -219,7 +220,6 @@ impl RequestRecord {
             booking: Mutex::new(None),
             come,
             left_unread: AtomicBool::new(false),
-            may_be_long: AtomicBool::new(false),
         }
     }
 
@@ -290,13 +290,9 @@ impl RequestRecord {
         self.left_unread.store(true, Ordering::Relaxed);
     }
 
-    /// Notes that its head is worth measuring.
-    pub(crate) fn set_may_be_long(&self) {
-        self.may_be_long.store(true, Ordering::Relaxed);
-    }
-
+    /// Whether its head is worth measuring: where few bytes have come, it is within its limit.
     pub(crate) fn may_be_long(&self) -> bool {
-        self.may_be_long.load(Ordering::Relaxed)
+        self.come == 0 || self.come > LONG
     }
 
     pub(crate) fn is_left_unread(&self) -> bool {

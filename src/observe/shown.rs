@@ -68,10 +68,7 @@ pub(crate) fn masked(text: &str) -> Cow<'_, str> {
         if let Some(masked) = replaced(&plain) {
             return masked.into();
         }
-        let decoded = decoded(&plain).into_owned();
-        if decoded == plain {
-            break;
-        }
+        let Cow::Owned(decoded) = decoded(&plain) else { break };
         plain = decoded.into();
     }
     text.into()

@@ -1,6 +1,6 @@
 //! Taking a port to listen on.
 //!
-//! Owns [`bind`], and what the operator is told where that fails: the address, the reason, and what to write to have another.
+//! Owns [`bind`], and what the operator is told where that fails: the address, the reason, and which key to change.
 //! Trap: the kernel's own words name neither the port nor the key that chose it.
 
 use std::{

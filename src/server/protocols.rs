@@ -25,7 +25,7 @@ use tower::Service;
 
 use super::{socket::Socket, stack::Stack};
 use crate::{
-    http::{idle_watch::IdleWatch, pace::Paced},
+    http::{head_bytes, idle_watch::IdleWatch, pace::Paced},
     process::Process,
 };
 
@@ -44,10 +44,8 @@ const HTTP2_OVERHEAD: usize = 32 * (MAX_HEAD_LINES + 4) + MAX_HEAD_LINES;
 /// Whether a head is within these limits. hyper and h2 read no more than that either, but for what they happen to have
 /// room for, and h2 does not count lines.
 pub(super) fn head_fits<B>(request: &Request<B>) -> bool {
-    let (headers, target) = (request.headers(), request.uri().path_and_query());
-    let target = target.map_or(0, |target| target.as_str().len());
-    let lines = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-    headers.len() <= MAX_HEAD_LINES && lines.sum::<usize>() + target <= MAX_HEAD_BYTES
+    let headers = request.headers();
+    headers.len() <= MAX_HEAD_LINES && head_bytes(headers, request.uri()) <= MAX_HEAD_BYTES
 }
 
 /// Requests that one HTTP/2 connection may have under way.

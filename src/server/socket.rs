@@ -37,7 +37,7 @@ const MAX_UNSENT: u32 = 128 * 1024;
 const CONNECTION_BYTES: usize = 12 * 1024;
 const HTTP2_BYTES: usize = 96 * 1024;
 const LONG_HEAD_BYTES: usize = 64 * 1024;
-const USUAL_HEAD_BYTES: u32 = 8 * 1024;
+const USUAL_HEAD_BYTES: usize = 8 * 1024;
 
 /// What is read of a request that has been answered already. Bytes.
 const MAX_DISCARDED: usize = 64 * 1024 * 1024;
@@ -57,7 +57,8 @@ pub(super) struct Socket {
     stream: TcpStream,
     patience: Patience,
     held: Held,
-    head: Head,
+    /// Whether a head that is longer than most is booked.
+    long_head: bool,
     /// What was read to find out which protocol it speaks, and is to be read again.
     opening: Vec<u8>,
     /// Told of what comes, in HTTP/1.
@@ -65,33 +66,6 @@ pub(super) struct Socket {
     /// Runs while a write waits.
     deadline: Option<Pin<Box<Sleep>>>,
     discarding: Option<Box<Discarding>>,
-}
-
-/// What has come since the last request began.
-#[derive(Debug, Default)]
-struct Head {
-    bytes: u32,
-    is_long: bool,
-    requests: u64,
-}
-
-impl Head {
-    /// Books a head that is longer than most, until its request has begun.
-    fn count(&mut self, held: &mut Held, watch: &IdleWatch, bytes: usize) -> Result<(), NoRoom> {
-        let requests = watch.begun();
-        if self.requests != requests {
-            if self.is_long {
-                held.shrink(LONG_HEAD_BYTES);
-            }
-            *self = Self { requests, ..Self::default() };
-        }
-        self.bytes = self.bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
-        if self.bytes > USUAL_HEAD_BYTES && !self.is_long && watch.is_idle() {
-            held.grow(LONG_HEAD_BYTES)?;
-            self.is_long = true;
-        }
-        Ok(())
-    }
 }
 
 /// The last stage of a close. A connection in it is not idle.
@@ -121,8 +95,8 @@ impl Socket {
             let _ = options.set_tcp_user_timeout(Some(patience.write.saturating_mul(2)));
         }
         let (opening, watch) = (Vec::new(), None);
-        let head = Head::default();
-        Self { stream, patience, held, head, opening, watch, deadline: None, discarding: None }
+        let (long_head, deadline, discarding) = (false, None, None);
+        Self { stream, patience, held, long_head, opening, watch, deadline, discarding }
     }
 
     /// Whether `preface` is the first that comes; `false` as soon as it cannot be. What comes is looked at, and read only
@@ -198,12 +172,12 @@ impl AsyncRead for Socket {
         let before = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
         let count = buffer.filled().len() - before;
-        let Self { watch, held, head, .. } = &mut *self;
+        let Self { watch, held, long_head, .. } = &mut *self;
         if count > 0
             && let Some(watch) = watch
         {
             watch.heard(count);
-            head.count(held, watch, count).map_err(io::Error::other)?;
+            book_head(held, long_head, watch).map_err(io::Error::other)?;
         }
         Poll::Ready(read)
     }
@@ -260,6 +234,18 @@ impl AsyncWrite for Socket {
         }
         over.map(Ok)
     }
+}
+
+/// Books a head that is longer than most, as long as it is one: until its request has begun.
+fn book_head(held: &mut Held, booked: &mut bool, watch: &IdleWatch) -> Result<(), NoRoom> {
+    let is_long = watch.is_idle() && watch.unread() > USUAL_HEAD_BYTES;
+    match (is_long, *booked) {
+        (true, false) => held.grow(LONG_HEAD_BYTES)?,
+        (false, true) => held.shrink(LONG_HEAD_BYTES),
+        (true, true) | (false, false) => {}
+    }
+    *booked = is_long;
+    Ok(())
 }
 
 /// Completes when the peer has closed too, or has sent for too long or too much.

@@ -246,9 +246,9 @@ impl Conversation {
         }
     }
 
-    /// Whoever asked has given up waiting.
-    pub(crate) fn give_up(&self, id: u64) {
-        lock(&self.state).asked.remove(&id);
+    /// Whoever asked waits no longer; false if there has been a response.
+    pub(crate) fn give_up(&self, id: u64) -> bool {
+        lock(&self.state).asked.remove(&id).is_some()
     }
 
     /// Requests to the client that await a response.

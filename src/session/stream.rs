@@ -1,9 +1,9 @@
 //! What is sent on event streams: bounded logs of events.
 //!
 //! Owns [`EventLog`], which keeps events as frames that are encoded once. A log outlives its reader, which is what makes a
-//! stream resumable; a log without event ids drops what was read. Every log is bounded: a writer that can wait waits for a slow reader, one that cannot disconnects it.
-//! Together the logs of an instance keep what their [`ReplayBudget`] allows, and what they hold is booked on its
-//! [`Share`].
+//! stream resumable; a log without event ids drops what was read. Every log is bounded: a writer that can wait waits for
+//! a slow reader, one that cannot disconnects it. Together the logs of an instance keep what their [`ReplayBudget`]
+//! allows, and what they hold is booked on its [`Share`].
 //! Trap: whoever reads may be disconnected at any time, by a later reader or because it is too slow; what it has not read
 //! by then it can ask for again.
 

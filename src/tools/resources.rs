@@ -14,7 +14,7 @@ use crate::{
     id::Caller,
     session::{NotLoaded, Record, Unavailable, Want},
     tenant::Instance,
-    wire::{Contents, Feature, ProtocolVersion},
+    wire::{Contents, Feature, ProtocolVersion, percent},
 };
 
 /// A resource that is always there.
@@ -164,27 +164,13 @@ pub(super) fn titled(mut about: Value, title: &str, version: ProtocolVersion) ->
 
 /// The URI of a value that a session holds.
 pub(super) fn data_uri(session: &str, key: &str) -> String {
-    format!("session://{session}/data/{}", encode(key))
-}
-
-/// Percent-encodes what may not stand in a path segment (RFC 3986 §3.3).
-fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                encoded.push(char::from(byte));
-            }
-            other => encoded.push_str(&format!("%{other:02X}")),
-        }
-    }
-    encoded
+    format!("session://{session}/data/{}", percent::encoded(key))
 }
 
 /// The session id and the key in such a URI.
 fn session_data(uri: &str) -> Option<(&str, String)> {
     let (session, key) = uri.strip_prefix("session://")?.split_once("/data/")?;
-    Some((session, decode(key)?))
+    Some((session, percent::strictly_decoded(key)?))
 }
 
 /// The one spelling of a URI that answers and notifications use.
@@ -212,22 +198,6 @@ pub(super) fn is_plain_uri(text: &str) -> bool {
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
         && !host.contains([':', '@'])
         && rest.split('/').all(|part| part.is_empty() || is_segment(part))
-}
-
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        match byte {
-            b'%' => {
-                let digit = |byte: u8| char::from(byte).to_digit(16);
-                let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
-                bytes.push((high * 16 + low) as u8);
-            }
-            byte => bytes.push(byte),
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// A session of this caller, with its data.
@@ -311,23 +281,4 @@ pub(crate) async fn complete(
         (TEST_TEMPLATE, "id", _) => Some(vec!["1".to_owned(), "123".to_owned()]),
         _ => None,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn a_key_survives_its_uri(key in "\\PC{1,20}") {
-            prop_assert_eq!(decode(&encode(&key)), Some(key));
-        }
-
-        #[test]
-        fn any_segment_is_decoded_or_refused(text in "\\PC{0,20}") {
-            let _ = decode(&text);
-        }
-    }
 }

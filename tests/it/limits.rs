@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, PATIENCE, Talk, TestServer, eventually, instance_host};
+use crate::{
+    limits_table::metric,
+    support::{Answer, PATIENCE, Talk, TestServer, eventually, instance_host},
+};
 
 /// The share of an instance in most tests here: as small as it may be.
 const SHARE: usize = 16 << 20;
@@ -15,15 +18,6 @@ async fn small(more: &[(&str, &str)]) -> TestServer {
     let mut variables = vec![("MCP_ECHO_MEMORY__MAX_INSTANCE_BYTES", &*share)];
     variables.extend(more);
     TestServer::start(&variables).await
-}
-
-/// The value of a metric of instance 1.
-async fn metric(server: &TestServer, name: &str) -> f64 {
-    let page = server.operate("GET", "/metrics").send().await;
-    let text = String::from_utf8(page.body).expect("is text");
-    let line = format!("{name}{{mcp_instance=\"1\"}} ");
-    let value = text.lines().find_map(|l| l.strip_prefix(&*line)).expect("the metric is there");
-    value.parse().expect("is a number")
 }
 
 fn share_booked(server: &TestServer) -> usize {

@@ -83,7 +83,7 @@ fn the_worst_case_is_what_the_readme_says() {
 }
 
 /// The value of a metric of instance 1, or of the process.
-async fn metric(server: &TestServer, name: &str) -> f64 {
+pub(crate) async fn metric(server: &TestServer, name: &str) -> f64 {
     let page = server.operate("GET", "/metrics").send().await.text();
     let of = |line: &str| -> Option<f64> {
         let rest = line.strip_prefix(name)?;

@@ -257,20 +257,11 @@ struct Question<'a> {
     stream: &'a EventLog,
     /// Why it is given up, if it is.
     reason: &'a OnceLock<&'static str>,
-    open: bool,
-}
-
-impl Question<'_> {
-    /// It has been answered.
-    fn close(mut self) {
-        self.open = false;
-    }
 }
 
 impl Drop for Question<'_> {
     fn drop(&mut self) {
-        if self.open {
-            self.conversation.give_up(self.id);
+        if self.conversation.give_up(self.id) {
             let reason = self.reason.get().copied().unwrap_or("its call has ended");
             let params = json!({ "requestId": self.id, "reason": reason });
             self.stream.push(&jsonrpc::notification("notifications/cancelled", &params));
@@ -327,11 +318,10 @@ impl Run {
             let (id, answer) = self.conversation.ask();
             stream.send(&jsonrpc::request(id, kind.method(), &params)).await;
             let conversation = &*self.conversation;
-            let question = Question { id, conversation, stream, reason: &reason, open: true };
+            let question = Question { id, conversation, stream, reason: &reason };
             waiting.push(async move {
-                let answer = answer.await;
-                question.close();
-                (key, kind, answer)
+                let _given_up_when_dropped = question;
+                (key, kind, answer.await)
             });
         }
         let session = &self.context.instance.policy.config.session;
