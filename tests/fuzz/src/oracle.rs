@@ -9,7 +9,7 @@ use std::{
     fmt,
 };
 
-use http::{HeaderMap, Method, StatusCode, header, response::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, response::Parts};
 use serde_json::{Value, de::from_str, value::RawValue};
 
 use crate::{
@@ -26,6 +26,8 @@ type Object<'a> = BTreeMap<String, &'a RawValue>;
 pub struct Question {
     method: Method,
     path: String,
+    /// Whether the head is longer than the server takes.
+    long_head: bool,
     /// Whether the body came whole.
     whole: bool,
     asked: Asked,
@@ -102,6 +104,7 @@ impl Question {
         Self {
             method: sent.method.clone(),
             path: sent.target.path().to_owned(),
+            long_head: is_long(sent),
             whole: matches!(delivery, Delivery::Whole | Delivery::Chunks(_)),
             asked: Asked::read(&revision(sent, memory), told),
             kind,
@@ -126,8 +129,10 @@ impl Question {
     /// The head of an answer.
     pub fn check_head(&self, head: &Parts) {
         let status = head.status.as_u16();
-        let known = [200, 202, 204, 400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 421, 503];
+        let known =
+            [200, 202, 204, 400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 421, 431, 503];
         assert!(known.contains(&status), "status {status}");
+        assert_eq!(status == 431, self.long_head, "only a long head gets 431, and each does");
         let single = |name: &str| single(&head.headers, name);
         for name in ["x-request-id", "mcp-echo-replica", "mcp-echo-boot"] {
             assert!(single(name).is_some_and(|value| !value.is_empty()), "{status} without {name}");
@@ -136,10 +141,10 @@ impl Question {
         let health = ["/livez", "/readyz", "/health"].contains(&self.path.as_str());
         assert!(!health || instance.is_none(), "health is of no instance");
         assert!(
-            !self.is_mcp() || instance.is_some() || [400, 421].contains(&status),
+            !self.is_mcp() || instance.is_some() || [400, 421, 431].contains(&status),
             "no instance"
         );
-        assert!(instance.is_none() || status != 421, "421 from an instance");
+        assert!(instance.is_none() || ![421, 431].contains(&status), "{status} from an instance");
         if let Some(id) = single("mcp-session-id") {
             assert!([200, 202].contains(&status), "{status} gives a session");
             assert_eq!(id.len(), 36, "a session id");
@@ -293,6 +298,15 @@ impl fmt::Display for Question {
 }
 
 /// The one value of a header that may stand once.
+/// Whether a head has more than 64 KiB, as HTTP/1 writes it, or 100 lines.
+fn is_long(sent: &Sent) -> bool {
+    let line = |(name, value): (&HeaderName, &HeaderValue)| {
+        name.as_str().len() + value.len() + ": \r\n".len()
+    };
+    let bytes = sent.target.to_string().len() + sent.headers.iter().map(line).sum::<usize>();
+    bytes > 64 * 1024 || sent.headers.len() > 100
+}
+
 fn single(headers: &HeaderMap, name: &str) -> Option<String> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?.to_str().expect("text").to_owned();
