@@ -34,7 +34,7 @@ impl fmt::Display for Fault {
 /// The first fault of a text that is JSON.
 pub(crate) fn find(text: &str) -> Option<Fault> {
     let mut rest = text.as_bytes();
-    let mut depth = 0;
+    let mut depth = 0usize;
     while let [first, after @ ..] = rest {
         rest = match first {
             b'"' => match string(after) {
@@ -47,7 +47,8 @@ pub(crate) fn find(text: &str) -> Option<Fault> {
                 after
             }
             b'}' | b']' => {
-                depth -= 1;
+                // serde may have stopped before the end of what is no JSON.
+                depth = depth.saturating_sub(1);
                 after
             }
             b'0'..=b'9' => {

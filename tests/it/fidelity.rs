@@ -253,6 +253,7 @@ async fn what_is_wrong_is_said() {
         (r#"{"jsonrpc":"2.0","id":"\ud83d","method":"ping"}"#, "\"id\" holds a lone surrogate"),
         (r#"{"jsonrpc":"2.0","id":1,"method":"\ud83d"}"#, "\"method\" holds a lone surrogate"),
         (r#"{"jsonrpc":"2.0","id":1,"id":1,"method":"ping"}"#, "\"id\" is given twice"),
+        (r#"{"jsonrpc":"2.0","id":1,"id":1]}"#, "\"id\" is given twice"),
     ] {
         let answer = server.post(body).send().await;
         answer.expect_error(400, -32600);
