@@ -30,7 +30,7 @@ use crate::{
     http::problem,
     reload::Reloads,
     tenant::{Instance, auth},
-    wire::headers,
+    wire::{Known, Lines},
 };
 
 /// Access to `/debug` and `/metrics`.
@@ -120,7 +120,8 @@ fn guarded(admin: &Admin, paths: Router) -> Router {
 }
 
 async fn check_token(State(expected): State<[u8; 32]>, request: Request, next: Next) -> Response {
-    let header = match headers::value(request.headers(), &header::AUTHORIZATION, "Authorization") {
+    let lines = Lines::of(request.headers());
+    let header = match lines.head(request.headers()).value(Known::Authorization) {
         Ok(header) => header.map(|value| value.as_bytes()),
         Err(bad) => return problem(StatusCode::BAD_REQUEST, &bad.to_string()),
     };

@@ -9,11 +9,12 @@ pub mod access_log;
 pub mod bearer;
 pub mod body;
 pub mod idle_watch;
-mod incoming;
+pub mod incoming;
 pub mod metadata;
 pub mod origin;
 pub mod outgoing;
 pub(crate) mod pace;
+pub(crate) mod signature;
 
 use std::{any::Any, net::IpAddr, sync::Arc};
 
@@ -26,26 +27,32 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use serde_json::json;
 use tower_http::catch_panic::ResponseForPanic;
 
+use self::incoming::Incoming;
 use crate::{
     failure::Failure,
     observe::{RequestOutcome, RequestRecord},
     paths::Path,
     tenant::Instance,
-    wire::{BadHeader, Era, SCHEME_HEADER, VERSION_HEADER, headers},
+    wire::{BadHeader, Era, Head, Known},
 };
 
 /// The body of a request, with the record that the outermost layer has begun.
 #[derive(Debug)]
 pub struct Recorded {
     pub(crate) record: Arc<RequestRecord>,
-    pub(crate) body: Body,
+    pub(crate) body: Incoming,
+}
+
+/// The head of a request, whose lines its record knows.
+pub(crate) fn head(request: &Request<Recorded>) -> Head<'_> {
+    request.body().record.lines.head(request.headers())
 }
 
 /// Converts a request for a router, whose handlers find the record in the extensions.
 pub(crate) fn for_router(request: Request<Recorded>) -> Request<Body> {
     let (mut parts, Recorded { record, body }) = request.into_parts();
     parts.extensions.insert(record);
-    Request::from_parts(parts, body)
+    Request::from_parts(parts, Body::new(body))
 }
 
 /// The bytes of a head, as HTTP/1 writes it.
@@ -83,8 +90,7 @@ fn refuse_header(request: &Request<Recorded>, bad: BadHeader) -> Response {
         return problem(StatusCode::BAD_REQUEST, &bad.to_string());
     }
     request.body().record.set_outcome(RequestOutcome::BadHeader);
-    let version = headers::text(request.headers(), &VERSION_HEADER, "MCP-Protocol-Version");
-    let era = Era::of(false, version.unwrap_or_default());
+    let era = Era::of(false, head(request).text(Known::Version).unwrap_or_default());
     Failure::BadHeader(bad).into_response(None, era).map(Body::from)
 }
 
@@ -94,10 +100,10 @@ fn external_base(
     instance: &Instance,
     peer: IpAddr,
     uri: &Uri,
-    headers: &HeaderMap,
+    head: Head<'_>,
 ) -> Result<String, BadHeader> {
     let forwarded = match instance.trusts(peer) {
-        true => headers::value(headers, &SCHEME_HEADER, "X-Forwarded-Proto")?,
+        true => head.value(Known::Scheme)?,
         false => None,
     };
     let is = |value: &HeaderValue, scheme: &str| {
@@ -110,7 +116,7 @@ fn external_base(
     };
     let host = match uri.authority() {
         Some(authority) => authority.as_str(),
-        None => headers::text(headers, &header::HOST, "Host")?.unwrap_or_default(),
+        None => head.text(Known::Host)?.unwrap_or_default(),
     };
     Ok(format!("{scheme}://{host}"))
 }

@@ -31,11 +31,14 @@ use crate::{
         Recorded,
         bearer::Called,
         body::{self, AnswerForms},
-        head_bytes, options,
+        head_bytes,
+        incoming::Incoming,
+        options,
+        signature::Heads,
     },
     observe::RequestRecord,
     tenant::{Inbound, Instance, Update},
-    wire::{Body, EnvelopeError, Era, Id, Message, VERSION_HEADER, headers},
+    wire::{Body, EnvelopeError, Era, Head, Id, Known, Message},
 };
 
 /// The MCP endpoint of one instance, with its prepared answers.
@@ -43,6 +46,7 @@ use crate::{
 pub struct Endpoint {
     pub(crate) instance: Arc<Instance>,
     catalogue: Arc<Catalogue>,
+    heads: Heads,
 }
 
 impl Endpoint {
@@ -61,7 +65,8 @@ impl Endpoint {
                 Some(other) => Arc::clone(&other.catalogue),
                 None => Arc::new(Catalogue::build(policy, &instance.process)),
             };
-            endpoints.push(Arc::new(Self { instance: Arc::clone(instance), catalogue }));
+            let heads = Heads::of(&instance.process, instance.id);
+            endpoints.push(Arc::new(Self { instance: Arc::clone(instance), catalogue, heads }));
         }
         endpoints
     }
@@ -84,15 +89,28 @@ impl Endpoint {
         if let Err(full) =
             record.book(&self.instance.state.share, REQUEST_BYTES + room_of_head(&parts, &record))
         {
-            return Ok(refuse(&record, full.into(), None, self.era_of_headers(&parts)));
+            return Ok(refuse(
+                &record,
+                full.into(),
+                None,
+                self.era_of(record.lines.head(&parts.headers)),
+            ));
         }
         if parts.method != Method::POST {
             let inbound = Inbound { parts, trusted_peer, caller, body: Bytes::new(), record };
             return Ok(Box::pin(self.other_method(Arc::new(inbound))).await);
         }
-        let (bytes, forms) = match self.read(&parts, body, &record).await {
+        let (bytes, forms) = match self.read(record.lines.head(&parts.headers), body, &record).await
+        {
             Ok(read) => read,
-            Err(failure) => return Ok(refuse(&record, failure, None, self.era_of_headers(&parts))),
+            Err(failure) => {
+                return Ok(refuse(
+                    &record,
+                    failure,
+                    None,
+                    self.era_of(record.lines.head(&parts.headers)),
+                ));
+            }
         };
         let body = bytes.clone();
         let inbound = Arc::new(Inbound { parts, trusted_peer, caller, body, record });
@@ -101,8 +119,8 @@ impl Endpoint {
 
     /// GET, DELETE, and methods that are refused.
     async fn other_method(self: &Arc<Self>, inbound: Arc<Inbound>) -> Response {
-        let era = self.era_of_headers(&inbound.parts);
-        let forms = AnswerForms::of(inbound.headers());
+        let era = self.era_of(inbound.head());
+        let forms = AnswerForms::of(inbound.head());
         let exchange = Exchange { endpoint: self, inbound: &inbound, forms, era };
         let result = match (&inbound.parts.method, era) {
             (&Method::GET, Era::Sessioned) => sessioned::listen(exchange).await,
@@ -114,8 +132,8 @@ impl Endpoint {
     }
 
     /// The era of a request whose body has not been read.
-    fn era_of_headers(&self, parts: &Parts) -> Era {
-        match Era::of(false, version_header(parts)) {
+    fn era_of(&self, head: Head<'_>) -> Era {
+        match Era::of(false, version_header(head)) {
             era if self.instance.serves(era) => era,
             // The era that is served tells the client what is wrong.
             Era::Sessioned => Era::Stateless,
@@ -126,13 +144,13 @@ impl Endpoint {
     /// Checks the headers and reads the body.
     async fn read(
         &self,
-        parts: &Parts,
-        body: axum::body::Body,
+        head: Head<'_>,
+        body: Incoming,
         record: &RequestRecord,
     ) -> Result<(Bytes, AnswerForms), Failure> {
-        body::check_content_type(&parts.headers)?;
-        body::check_content_encoding(&parts.headers)?;
-        let forms = AnswerForms::of(&parts.headers);
+        body::check_content_type(head)?;
+        body::check_content_encoding(head)?;
+        let forms = AnswerForms::of(head);
         if !forms.json && !forms.events {
             return Err(Failure::NotAcceptable { needed: "application/json or text/event-stream" });
         }
@@ -141,7 +159,7 @@ impl Endpoint {
         let share = &self.instance.state.share;
         let book = |bytes| record.book(share, bytes * BODY_TIMES);
         let cutting = self.instance.process.lifecycle.cutting();
-        let bytes = body::read(&parts.headers, body, limit, deadline, book, cutting).await?;
+        let bytes = body::read(body, limit, deadline, book, cutting).await?;
         Ok((bytes, forms))
     }
 
@@ -152,7 +170,7 @@ impl Endpoint {
         forms: AnswerForms,
         bytes: &Bytes,
     ) -> Response {
-        let header = version_header(&inbound.parts);
+        let header = version_header(inbound.head());
         match &Body::parse(bytes) {
             Ok(Body::One(message)) => {
                 let era = Era::of(message.claims_version(), header);
@@ -166,7 +184,7 @@ impl Endpoint {
                     return Box::pin(Sessioned::new(exchange).batch(messages)).await;
                 }
                 let failure = Failure::NotAMessage("this revision has no JSON-RPC batches".into());
-                refuse(&inbound.record, failure, None, self.era_of_headers(&inbound.parts))
+                refuse(&inbound.record, failure, None, self.era_of(inbound.head()))
             }
             Err(error) => {
                 let id = error.id();
@@ -209,8 +227,8 @@ const fn allowed(era: Era) -> &'static str {
 }
 
 /// The revision that the header names. One that cannot be read names none here; the era that answers refuses it.
-fn version_header(parts: &Parts) -> Option<&str> {
-    headers::text(&parts.headers, &VERSION_HEADER, "MCP-Protocol-Version").unwrap_or_default()
+fn version_header(head: Head<'_>) -> Option<&str> {
+    head.text(Known::Version).unwrap_or_default()
 }
 
 impl<'a> Message<'a> {

@@ -26,7 +26,7 @@ use crate::{
     id::Boot,
     observe::{Event, Subject, Unread},
     process::Process,
-    wire::{ACCEL_BUFFERING_HEADER, LAST_EVENT_ID_HEADER, headers, sse},
+    wire::{ACCEL_BUFFERING_HEADER, Known, Lines, sse},
 };
 
 /// A comment is sent after so long without events.
@@ -46,7 +46,7 @@ pub(super) fn router() -> Router<Scope> {
 async fn follow(State(scope): State<Scope>, headers: HeaderMap) -> Response {
     let Some(first) = scope.first() else { return StatusCode::NOT_FOUND.into_response() };
     let process = Arc::clone(&first.process);
-    let id = match headers::text(&headers, &LAST_EVENT_ID_HEADER, "Last-Event-ID") {
+    let id = match Lines::of(&headers).head(&headers).text(Known::LastEventId) {
         Ok(id) => id.map(parse_id),
         Err(bad) => return problem(StatusCode::BAD_REQUEST, &bad.to_string()),
     };

@@ -1,4 +1,4 @@
-//! The outermost layer: request id, identity headers, one log line per request.
+//! The outermost layer: the request id, and one log line per request.
 //!
 //! Owns when the line is written and the request is counted: when its answer has ended, or is given up. So a stream is
 //! logged with its whole length, and a client that disconnected is told from one that read to the end.
@@ -17,20 +17,22 @@ use std::{
     time::Instant,
 };
 
-use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, Version,
-    header::{self, CONNECTION},
-    uri::Authority,
+    HeaderValue, Method, Request, Response, Uri, Version, header::CONNECTION, uri::Authority,
 };
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use super::{Recorded, idle_watch::IdleWatch, incoming::Incoming, outgoing::Outgoing};
+use super::{
+    Recorded,
+    idle_watch::IdleWatch,
+    incoming::{Incoming, Source},
+    outgoing::Outgoing,
+    signature::Signature,
+};
 use crate::{
     clock::Moment,
-    id::InstanceId,
     observe::{
         CompletedRequest, Ending, Kind, OwnId, RequestId, RequestOutcome, RequestRecord, Weight,
         shown,
@@ -38,10 +40,7 @@ use crate::{
     paths::{self, Path},
     process::Process,
     tenant::{Instance, State},
-    wire::{
-        BOOT_HEADER, INSTANCE_HEADER, REPLICA_HEADER, REQUEST_ID_HEADER, Single,
-        TRACEPARENT_HEADER, headers::single,
-    },
+    wire::{Head, Known, Lines, Single},
 };
 
 /// An answer of so many bytes leaves as soon as it has ended.
@@ -53,9 +52,7 @@ const MAX_PATH: usize = 128;
 /// The identity headers, the numbering of requests, and where requests are logged and counted.
 #[derive(Debug)]
 pub struct Identity {
-    replica: HeaderValue,
-    boot: HeaderValue,
-    instances: [HeaderValue; InstanceId::COUNT],
+    signature: Signature,
     requests: AtomicU64,
     process: Arc<Process>,
     /// Counters and recent requests of each instance, by its index.
@@ -65,12 +62,7 @@ pub struct Identity {
 impl Identity {
     pub(crate) fn of(process: &Arc<Process>, instances: &[Arc<Instance>]) -> Self {
         Self {
-            // The configuration check allows only names that fit a header.
-            replica: HeaderValue::from_str(&process.replica)
-                .unwrap_or(HeaderValue::from_static("local")),
-            boot: HeaderValue::from_str(&process.boot.to_string())
-                .unwrap_or(HeaderValue::from_static("000")),
-            instances: std::array::from_fn(HeaderValue::from),
+            signature: Signature::of(process),
             requests: AtomicU64::new(1),
             process: Arc::clone(process),
             tenants: instances.iter().map(|own| Arc::clone(&own.state)).collect(),
@@ -83,15 +75,6 @@ impl Identity {
             let number = self.requests.fetch_add(1, Ordering::Relaxed);
             RequestId::Ours(OwnId::new(self.process.tag, self.process.boot, number))
         })
-    }
-
-    fn sign(&self, record: &RequestRecord, headers: &mut HeaderMap) {
-        headers.insert(REQUEST_ID_HEADER, record.id.to_header());
-        headers.insert(REPLICA_HEADER, self.replica.clone());
-        headers.insert(BOOT_HEADER, self.boot.clone());
-        if let Some(instance) = record.instance() {
-            headers.insert(INSTANCE_HEADER, self.instances[instance.index()].clone());
-        }
     }
 }
 
@@ -121,23 +104,20 @@ where
     S: Service<Request<Recorded>> + Clone,
 {
     /// What the service does, for a caller that would have to clone it first.
-    pub(crate) fn answer<R>(&self, request: Request<R>) -> Answering<S>
-    where
-        R: Body<Data = Bytes> + Send + Unpin + 'static,
-        R::Error: Into<axum::BoxError>,
-    {
+    pub(crate) fn answer(&self, request: Request<impl Into<Source>>) -> Answering<S> {
         if let Some(idle_watch) = &self.idle_watch {
             idle_watch.begin();
         }
-        let headers = request.headers();
-        let id = self.identity.request_id(match single(headers, REQUEST_ID_HEADER) {
+        let lines = Lines::of(request.headers());
+        let head = lines.head(request.headers());
+        let id = self.identity.request_id(match head.single(Known::RequestId) {
             Single::Value(sent) => Some(sent),
             Single::Missing | Single::Several => None,
         });
         let come = self.idle_watch.as_ref().map_or(0, |idle_watch| idle_watch.unread());
-        let record = Arc::new(RequestRecord::begin(id, self.peer, come));
+        let record = Arc::new(RequestRecord::begin(id, self.peer, lines, come));
         // A trace that cannot be read, or of two, is ignored, as the standard asks.
-        if let Single::Value(trace) = single(headers, TRACEPARENT_HEADER)
+        if let Single::Value(trace) = head.single(Known::TraceParent)
             && let Ok(trace) = trace.to_str()
         {
             record.set_trace(trace);
@@ -147,7 +127,7 @@ where
             record: Arc::clone(&record),
             method: request.method().clone(),
             path: shown(request.uri().path()),
-            host: Asked::of(&request),
+            host: Asked::of(head, request.uri()),
             idle_watch: self.idle_watch.clone(),
             closes: request.version() < Version::HTTP_2,
             status: 0,
@@ -157,7 +137,7 @@ where
             ended: AtomicU64::new(0),
         };
         let request = request.map(|body| {
-            let body = incoming(body, &record, self.idle_watch.as_ref());
+            let body = Incoming::new(body.into(), &record, self.idle_watch.as_ref());
             Recorded { record, body }
         });
         let stage = Stage::Asked { service: self.inner.clone(), request: Some(request) };
@@ -169,8 +149,7 @@ impl<S, B, R> Service<Request<R>> for AccessLogged<S>
 where
     S: Service<Request<Recorded>, Response = Response<B>> + Clone,
     B: Body,
-    R: Body<Data = Bytes> + Send + Unpin + 'static,
-    R::Error: Into<axum::BoxError>,
+    R: Into<Source>,
 {
     type Response = Response<Outgoing<B>>;
     type Error = S::Error;
@@ -183,25 +162,6 @@ where
     fn call(&mut self, request: Request<R>) -> Self::Future {
         self.answer(request)
     }
-}
-
-/// The body of a request, watched unless there is none.
-fn incoming<R>(
-    body: R,
-    record: &Arc<RequestRecord>,
-    idle_watch: Option<&Arc<IdleWatch>>,
-) -> axum::body::Body
-where
-    R: Body<Data = Bytes> + Send + Unpin + 'static,
-    R::Error: Into<axum::BoxError>,
-{
-    if !body.is_end_stream() {
-        return axum::body::Body::new(Incoming::new(body, record, idle_watch));
-    }
-    if let Some(idle_watch) = idle_watch {
-        idle_watch.read_whole();
-    }
-    axum::body::Body::empty()
 }
 
 /// A path as the log shows it: bounded, and without session ids.
@@ -241,13 +201,13 @@ struct Asked {
 }
 
 impl Asked {
-    fn of<B>(request: &Request<B>) -> Self {
+    fn of(head: Head<'_>, target: &Uri) -> Self {
         Self {
-            header: match single(request.headers(), header::HOST) {
+            header: match head.single(Known::Host) {
                 Single::Value(host) => Some(host.clone()),
                 Single::Missing | Single::Several => None,
             },
-            target: request.uri().authority().cloned(),
+            target: target.authority().cloned(),
         }
     }
 
@@ -301,7 +261,7 @@ where
             if line.status < 400 {
                 line.host = Asked::default();
             }
-            line.identity.sign(&line.record, response.headers_mut());
+            line.identity.signature.sign(&line.record, response.headers_mut());
             if line.closes && line.record.is_left_unread() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -16,15 +16,15 @@ use futures_util::{
     FutureExt as _,
     future::{BoxFuture, Either, ready},
 };
-use http::{HeaderMap, Request, header};
+use http::Request;
 use tower::Service;
 
-use super::{Recorded, external_base, metadata, refuse_header};
+use super::{Recorded, external_base, head, metadata, refuse_header};
 use crate::{
     id::Caller,
     observe::RequestOutcome,
     tenant::{AuthMode, Instance, Unauthorized},
-    wire::{BadHeader, USER_ID_HEADER, headers},
+    wire::{BadHeader, Head, Known},
 };
 
 /// A request to MCP with its caller.
@@ -60,17 +60,15 @@ impl<S> BearerChecked<S> {
         Self { inner, instance }
     }
 
-    fn caller(&self, trusted_peer: bool, headers: &HeaderMap) -> Result<Caller, NoCaller> {
+    fn caller(&self, trusted_peer: bool, head: Head<'_>) -> Result<Caller, NoCaller> {
         let auth = &self.instance.policy.auth;
         let header = match auth {
             AuthMode::Off => None,
-            AuthMode::Passthrough | AuthMode::Tokens(_) => {
-                headers::value(headers, &header::AUTHORIZATION, "Authorization")?
-            }
+            AuthMode::Passthrough | AuthMode::Tokens(_) => head.value(Known::Authorization)?,
         };
         let checked = auth.check(header.map(|value| value.as_bytes()));
         Ok(match checked.map_err(NoCaller::Unauthorized)? {
-            Caller::Anonymous if trusted_peer => forwarded_user(headers)?,
+            Caller::Anonymous if trusted_peer => forwarded_user(head)?,
             Caller::Anonymous => Caller::Anonymous,
             known @ Caller::Known(_) => known,
         })
@@ -83,7 +81,7 @@ impl<S> BearerChecked<S> {
             NoCaller::Unauthorized(problem) => problem,
             NoCaller::BadHeader(bad) => return refuse_header(request, bad),
         };
-        match external_base(&self.instance, record.peer, request.uri(), request.headers()) {
+        match external_base(&self.instance, record.peer, request.uri(), head(request)) {
             Ok(base) => {
                 record.set_outcome(RequestOutcome::Unauthorized);
                 metadata::challenge(problem, &base)
@@ -107,7 +105,7 @@ where
 
     fn call(&mut self, request: Request<Recorded>) -> Self::Future {
         let trusted_peer = self.instance.trusts(request.body().record.peer);
-        match self.caller(trusted_peer, request.headers()) {
+        match self.caller(trusted_peer, head(&request)) {
             Ok(caller) => Either::Left(self.inner.call(Called { caller, trusted_peer, request })),
             Err(why) => Either::Right(ready(Ok(self.refuse(&request, why))).boxed()),
         }
@@ -115,14 +113,11 @@ where
 }
 
 /// The user that a trusted proxy has authenticated; nobody only if it names none.
-fn forwarded_user(headers: &HeaderMap) -> Result<Caller, BadHeader> {
-    const SHOWN: &str = "X-User-Id";
-    let Some(user) = headers::value(headers, &USER_ID_HEADER, SHOWN)? else {
-        return Ok(Caller::Anonymous);
-    };
+fn forwarded_user(head: Head<'_>) -> Result<Caller, BadHeader> {
+    let Some(user) = head.value(Known::UserId)? else { return Ok(Caller::Anonymous) };
     // Space around a value is no part of it (RFC 9110 §5.5), though HTTP/2 lets it through.
     match user.as_bytes().trim_ascii() {
-        b"" => Err(BadHeader::Empty(SHOWN)),
+        b"" => Err(BadHeader::Empty("X-User-Id")),
         user => Ok(Caller::known("user", user)),
     }
 }

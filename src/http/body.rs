@@ -6,21 +6,19 @@
 
 use std::{pin::pin, task::Poll, time::Duration};
 
-use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::poll;
-use http::{HeaderMap, header};
+use http::header;
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::incoming::Incoming;
 use crate::{
     budget::NoRoom,
     failure::Failure,
-    wire::{
-        Single,
-        headers::{self, single},
-    },
+    wire::{Head, Known, Single},
 };
 
 /// Which of `application/json` and `text/event-stream` a client accepts.
@@ -40,15 +38,15 @@ const USUAL: [(&str, AnswerForms); 4] = [
 
 impl AnswerForms {
     /// Reads the `Accept` headers. If there is none, or all are empty, both forms are accepted.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        if let Single::Value(usual) = single(headers, header::ACCEPT)
+    pub(crate) fn of(head: Head<'_>) -> Self {
+        if let Single::Value(usual) = head.single(Known::Accept)
             && let Some((_, accepted)) = USUAL.iter().find(|(value, _)| usual == value)
         {
             return *accepted;
         }
         let mut found = Found::default();
         let mut empty = true;
-        for value in headers.get_all(header::ACCEPT) {
+        for value in head.headers.get_all(header::ACCEPT) {
             let text = String::from_utf8_lossy(value.as_bytes());
             for range in text.split(',').map(str::trim).filter(|range| !range.is_empty()) {
                 empty = false;
@@ -95,10 +93,9 @@ impl Found {
 }
 
 /// Only `application/json`, in UTF-8 if it names a charset.
-pub(crate) fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
+pub(crate) fn check_content_type(head: Head<'_>) -> Result<(), Failure> {
     let refusal = || Failure::UnsupportedMediaType { encoded: false };
-    let value = headers::value(headers, &header::CONTENT_TYPE, "Content-Type")?;
-    let value = value.ok_or_else(refusal)?;
+    let value = head.value(Known::ContentType)?.ok_or_else(refusal)?;
     if value == "application/json" {
         return Ok(());
     }
@@ -115,11 +112,8 @@ pub(crate) fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
 }
 
 /// A body is read as it came: any coding but `identity` is refused (RFC 9110 §8.4.1, §15.5.16).
-pub(crate) fn check_content_encoding(headers: &HeaderMap) -> Result<(), Failure> {
-    let shown = "Content-Encoding";
-    let Some(value) = headers::value(headers, &header::CONTENT_ENCODING, shown)? else {
-        return Ok(());
-    };
+pub(crate) fn check_content_encoding(head: Head<'_>) -> Result<(), Failure> {
+    let Some(value) = head.value(Known::ContentEncoding)? else { return Ok(()) };
     let mut codings = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
     let plain = codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity"));
     plain.then_some(()).ok_or(Failure::UnsupportedMediaType { encoded: true })
@@ -131,16 +125,14 @@ const SMALL: usize = 1024;
 /// Reads at most `limit` bytes within `deadline`, unless the server ends requests before. `book` is asked for room for
 /// what has come.
 pub(crate) async fn read(
-    headers: &HeaderMap,
-    body: Body,
+    body: Incoming,
     limit: usize,
     deadline: Duration,
     book: impl Fn(usize) -> Result<(), NoRoom>,
     cutting: &CancellationToken,
 ) -> Result<Bytes, Failure> {
-    let declared =
-        headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if declared.is_some_and(|length: u64| length > limit as u64) {
+    // As much as `Content-Length` has declared.
+    if body.size_hint().lower() > limit as u64 {
         return Err(Failure::BodyTooLarge { limit });
     }
     let mut reading = pin!(gather(body, limit, book));
@@ -156,7 +148,7 @@ pub(crate) async fn read(
 
 /// The whole body. It is copied only if it arrived in several frames.
 async fn gather(
-    mut body: Body,
+    mut body: Incoming,
     limit: usize,
     book: impl Fn(usize) -> Result<(), NoRoom>,
 ) -> Result<Bytes, Failure> {
@@ -184,15 +176,20 @@ async fn gather(
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::wire::Lines;
+
+    fn forms(headers: &HeaderMap) -> AnswerForms {
+        AnswerForms::of(Lines::of(headers).head(headers))
+    }
 
     fn accepted(value: &str) -> AnswerForms {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_str(value).expect("is a header value"));
-        AnswerForms::of(&headers)
+        forms(&headers)
     }
 
     proptest! {
@@ -208,7 +205,7 @@ mod tests {
                 let mut headers = HeaderMap::new();
                 headers.append(header::ACCEPT, HeaderValue::from_static("image/png"));
                 headers.append(header::ACCEPT, HeaderValue::from_str(&value).expect("is a value"));
-                AnswerForms::of(&headers)
+                forms(&headers)
             });
         }
     }

@@ -11,6 +11,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use axum::BoxError;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
@@ -20,25 +21,88 @@ use crate::observe::RequestRecord;
 /// Frames that are looked at when nobody has read the body.
 const AT_HAND: usize = 16;
 
+/// Where a body comes from.
+#[derive(Debug)]
+pub enum Source {
+    /// A connection, without a box: nearly every body does.
+    Connection(hyper::body::Incoming),
+    /// A caller within the process.
+    Caller(axum::body::Body),
+}
+
+impl From<hyper::body::Incoming> for Source {
+    fn from(body: hyper::body::Incoming) -> Self {
+        Self::Connection(body)
+    }
+}
+
+impl From<axum::body::Body> for Source {
+    fn from(body: axum::body::Body) -> Self {
+        Self::Caller(body)
+    }
+}
+
+impl Body for Source {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Connection(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Caller(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Connection(body) => body.is_end_stream(),
+            Self::Caller(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Connection(body) => body.size_hint(),
+            Self::Caller(body) => body.size_hint(),
+        }
+    }
+}
+
 /// The body of a request, as the connection knows it.
-pub(super) struct Incoming<B: Body<Data = Bytes> + Unpin> {
-    inner: B,
+#[derive(Debug)]
+pub struct Incoming {
+    source: Source,
     record: Arc<RequestRecord>,
     idle_watch: Option<Arc<IdleWatch>>,
     whole: bool,
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Incoming<B> {
+impl Incoming {
     pub(super) fn new(
-        inner: B,
+        source: Source,
         record: &Arc<RequestRecord>,
         idle_watch: Option<&Arc<IdleWatch>>,
     ) -> Self {
-        Self { inner, record: Arc::clone(record), idle_watch: idle_watch.cloned(), whole: false }
+        let (record, idle_watch) = (Arc::clone(record), idle_watch.cloned());
+        let mut incoming = Self { source, record, idle_watch, whole: false };
+        incoming.note(incoming.source.is_end_stream());
+        incoming
+    }
+
+    fn note(&mut self, ended: bool) {
+        if ended && !self.whole {
+            self.whole = true;
+            if let Some(idle_watch) = &self.idle_watch {
+                idle_watch.read_whole();
+            }
+        }
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Drop for Incoming<B> {
+impl Drop for Incoming {
     fn drop(&mut self) {
         let mut cx = Context::from_waker(Waker::noop());
         for _ in 0..AT_HAND {
@@ -56,34 +120,29 @@ impl<B: Body<Data = Bytes> + Unpin> Drop for Incoming<B> {
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for Incoming<B> {
+impl Body for Incoming {
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let frame = Pin::new(&mut self.inner).poll_frame(cx);
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = Pin::new(&mut self.source).poll_frame(cx);
         let ended = match &frame {
             Poll::Ready(None) => true,
-            Poll::Ready(Some(Ok(_))) => self.inner.is_end_stream(),
+            Poll::Ready(Some(Ok(_))) => self.source.is_end_stream(),
             Poll::Ready(Some(Err(_))) | Poll::Pending => false,
         };
-        if ended && !self.whole {
-            self.whole = true;
-            if let Some(idle_watch) = &self.idle_watch {
-                idle_watch.read_whole();
-            }
-        }
+        self.note(ended);
         frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.source.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.source.size_hint()
     }
 }

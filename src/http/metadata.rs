@@ -28,7 +28,8 @@ pub(crate) async fn document(
     Extension(record): Extension<Arc<RequestRecord>>,
     request: Request,
 ) -> Response {
-    let base = match external_base(&instance, record.peer, request.uri(), request.headers()) {
+    let head = record.lines.head(request.headers());
+    let base = match external_base(&instance, record.peer, request.uri(), head) {
         Ok(base) => base,
         Err(bad) => return problem(StatusCode::BAD_REQUEST, &bad.to_string()),
     };

@@ -17,11 +17,11 @@ use futures_util::future::{BoxFuture, Either, ready};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use tower::Service;
 
-use super::{Recorded, problem, refuse_header};
+use super::{Recorded, head, problem, refuse_header};
 use crate::{
     observe::RequestOutcome,
     tenant::{EXPOSED, Instance, METHODS, Verdict},
-    wire::{Single, headers, headers::single},
+    wire::{Known, Single},
 };
 
 /// Refuses foreign pages, answers preflights, and lets other pages read the response.
@@ -52,10 +52,10 @@ where
     }
 
     fn call(&mut self, request: Request<Recorded>) -> Self::Future {
-        let refused = headers::check(request.headers()).map_err(|bad| refuse_header(&request, bad));
+        let refused = head(&request).check().map_err(|bad| refuse_header(&request, bad));
         // Several Origin headers, which no browser sends, are not a valid one: 403 as well (basic/transports).
         let origins = &self.instance.policy.origins;
-        let known = match single(request.headers(), header::ORIGIN) {
+        let known = match head(&request).single(Known::Origin) {
             Single::Missing => {
                 return match refused {
                     Ok(()) => Either::Left(self.inner.call(request)),

@@ -2,26 +2,25 @@
 //!
 //! Owns [`Exchange`], the forms of an answer with their headers ([`Reply`]), and [`refuse`], through which every failed
 //! request leaves.
-//! Traps: a failure is recorded for the log line before it becomes an answer; without `X-Accel-Buffering: no` a proxy may
-//! hold events back until the stream ends.
+//! Trap: a failure is recorded for the log line before it becomes an answer.
 
 use std::sync::Arc;
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
+use http::StatusCode;
 use tokio_util::sync::CancellationToken;
 
 use super::{Endpoint, catalogue::Catalogue};
 use crate::{
     config::{PolicyConfig, ResponseForm},
     failure::Failure,
-    http::body::AnswerForms,
+    http::{body::AnswerForms, signature::Form},
     id::SessionId,
     observe::{Open, RequestRecord, StreamKind},
     session::{EventLog, EventStream, SessionStore},
     tenant::{Inbound, Instance},
-    wire::{ACCEL_BUFFERING_HEADER, Era, Id, SESSION_HEADER, sse},
+    wire::{Era, Id, sse},
 };
 
 /// What a request takes while it is under way, beside its head and body. Bytes.
@@ -129,31 +128,22 @@ pub(super) enum Reply {
 
 impl Reply {
     /// The response, with the id of the session that it belongs to.
-    pub(super) fn into_response(self, session: Option<SessionId>) -> Response {
-        let (status, body, content_type) = match self {
-            Self::Accepted => (StatusCode::ACCEPTED, Body::empty(), None),
-            Self::NoContent => (StatusCode::NO_CONTENT, Body::empty(), None),
-            Self::Json(bytes) => (StatusCode::OK, Body::from(bytes), Some("application/json")),
-            Self::Events(bytes) => (StatusCode::OK, Body::from(bytes), Some("text/event-stream")),
-            Self::Stream(events) => (StatusCode::OK, Body::new(events), Some("text/event-stream")),
+    pub(super) fn into_response(
+        self,
+        exchange: &Exchange<'_>,
+        session: Option<SessionId>,
+    ) -> Response {
+        let (status, body, form) = match self {
+            Self::Accepted => (StatusCode::ACCEPTED, Body::empty(), Form::Empty),
+            Self::NoContent => (StatusCode::NO_CONTENT, Body::empty(), Form::Empty),
+            Self::Json(bytes) => (StatusCode::OK, Body::from(bytes), Form::Json),
+            Self::Events(bytes) => (StatusCode::OK, Body::from(bytes), Form::Events),
+            Self::Stream(events) => (StatusCode::OK, Body::new(events), Form::Events),
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;
-        let headers = response.headers_mut();
-        // Room for these and for those that the layers add.
-        headers.reserve(6);
-        if let Some(content_type) = content_type {
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-            if content_type == "text/event-stream" {
-                headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-                headers.insert(ACCEL_BUFFERING_HEADER, HeaderValue::from_static("no"));
-            }
-        }
-        if let Some(id) = session
-            && let Ok(value) = HeaderValue::from_str(id.encode(&mut [0; 36]))
-        {
-            headers.insert(SESSION_HEADER, value);
-        }
+        let id = &exchange.record().id;
+        *response.headers_mut() = exchange.endpoint.heads.head(form, id, session);
         response
     }
 }

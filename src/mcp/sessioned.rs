@@ -77,7 +77,10 @@ impl<'a> Sessioned<'a> {
 
     fn respond(&self, result: Result<Reply, Failure>, id: Option<Id<'_>>) -> Response {
         match result {
-            Ok(reply) => reply.into_response(self.session.as_ref().map(|session| session.head.id)),
+            Ok(reply) => {
+                let id = self.session.as_ref().map(|session| session.head.id);
+                reply.into_response(&self.exchange, id)
+            }
             Err(failure) => refuse(self.exchange.record(), failure, id, ERA),
         }
     }

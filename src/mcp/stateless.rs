@@ -63,7 +63,7 @@ impl<'a> Stateless<'a> {
             }
         };
         match result {
-            Ok(reply) => reply.into_response(None),
+            Ok(reply) => reply.into_response(&self.exchange, None),
             Err(failure) => refuse(self.exchange.record(), failure, id, ERA),
         }
     }
@@ -76,9 +76,9 @@ impl<'a> Stateless<'a> {
         }
         params.check()?;
         let client = self.check_meta(name, params, meta)?;
-        let headers = self.exchange.inbound.headers();
-        let method = metadata::check_method(headers, name)?;
-        metadata::check_name(headers, method, params)?;
+        let head = self.exchange.inbound.head();
+        let method = metadata::check_method(head, name)?;
+        metadata::check_name(head, method, params)?;
         let Some(method) = method else {
             record.set_method(RpcMethod::Other);
             return Err(Failure::MethodNotFound(name.to_owned()));

@@ -21,7 +21,7 @@ use super::{outcome::RequestOutcome, shown::holds_id};
 use crate::{
     budget::{Booking, NoRoom, Share},
     id::{Boot, InstanceId, MintedBy, ReplicaTag, SessionRef},
-    wire::{Era, Method},
+    wire::{Era, Lines, Method},
 };
 
 /// Bytes that have come in HTTP/1 from which on a head is measured.
@@ -196,6 +196,8 @@ pub struct RequestRecord {
     pub(crate) id: RequestId,
     /// The peer of the connection, which may be a proxy.
     pub(crate) peer: IpAddr,
+    /// Where its headers stand.
+    pub(crate) lines: Lines,
     /// When its head had been read.
     pub(crate) received: Instant,
     facts: Mutex<Facts>,
@@ -209,10 +211,11 @@ pub struct RequestRecord {
 }
 
 impl RequestRecord {
-    pub(crate) fn begin(id: RequestId, peer: IpAddr, come: usize) -> Self {
+    pub(crate) fn begin(id: RequestId, peer: IpAddr, lines: Lines, come: usize) -> Self {
         Self {
             id,
             peer,
+            lines,
             received: Instant::now(),
             facts: Mutex::default(),
             missing: OnceLock::new(),

@@ -23,19 +23,19 @@ use futures_util::{
     FutureExt as _,
     future::{BoxFuture, Either, ready},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version, header};
+use http::{HeaderValue, Request, StatusCode, Version, header};
 use tower::Service;
 
 use super::{protocols::head_fits, stack::Tenant};
 use crate::{
     admin::health,
     config::FrontDoor,
-    http::{Recorded, for_router, problem},
+    http::{Recorded, for_router, head, problem},
     id::{InstanceId, SessionId},
     paths::Path,
     process::Process,
     tenant::{HostTable, Target, hosts::without_port},
-    wire::{HANDLE_HEADER, SESSION_HEADER, Single, headers::single},
+    wire::{Head, Known, Single},
 };
 
 /// Why a request's host cannot be told.
@@ -59,9 +59,9 @@ impl BadHost {
 }
 
 /// The host of a request, by the rule above; `None` if it need not name one, in HTTP/1.0, and does not.
-fn host<B>(request: &Request<B>) -> Result<Option<&str>, BadHost> {
+fn host(request: &Request<Recorded>) -> Result<Option<&str>, BadHost> {
     let name = |text| without_port(text).ok_or(BadHost::Malformed);
-    let header = match single(request.headers(), header::HOST) {
+    let header = match head(request).single(Known::Host) {
         Single::Missing if request.version() == Version::HTTP_11 => return Err(BadHost::Missing),
         Single::Missing => None,
         Single::Several => return Err(BadHost::Several),
@@ -149,20 +149,20 @@ impl VirtualHosts {
 }
 
 impl Shared {
-    fn pick(&self, front_door: FrontDoor, headers: &HeaderMap) -> InstanceId {
+    fn pick(&self, front_door: FrontDoor, head: Head<'_>) -> InstanceId {
         let nth = |number: usize| InstanceId::wrapping(number);
         let next = || nth(self.turn.fetch_add(1, Ordering::Relaxed));
         match front_door {
             FrontDoor::Fixed(instance) => instance,
             FrontDoor::Sticky => {
                 // Of two, or of one that is no id, none counts: the instance that answers refuses it.
-                let minted_by = |name: &HeaderName| match single(headers, name) {
+                let minted_by = |known| match head.single(known) {
                     Single::Value(id) => {
                         Some(SessionId::parse(id.to_str().ok()?)?.minted_by()?.instance)
                     }
                     Single::Missing | Single::Several => None,
                 };
-                let id = minted_by(&SESSION_HEADER).or_else(|| minted_by(&HANDLE_HEADER));
+                let id = minted_by(Known::Session).or_else(|| minted_by(Known::Handle));
                 id.unwrap_or_else(next)
             }
             FrontDoor::RoundRobin => next(),
@@ -224,7 +224,7 @@ impl Service<Request<Recorded>> for VirtualHosts {
             Some(Target::FrontDoor) if matches!(path, Path::Admin | Path::Session) => {
                 return through(&hosts.overview, request);
             }
-            Some(Target::FrontDoor) => self.shared.pick(hosts.front_door, request.headers()),
+            Some(Target::FrontDoor) => self.shared.pick(hosts.front_door, head(&request)),
             None => {
                 return answer(problem(
                     StatusCode::MISDIRECTED_REQUEST,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Uri, request::Parts};
 
-use crate::{id::Caller, observe::RequestRecord};
+use crate::{id::Caller, observe::RequestRecord, wire::Head};
 
 #[derive(Debug)]
 pub(crate) struct Inbound {
@@ -25,6 +25,11 @@ pub(crate) struct Inbound {
 impl Inbound {
     pub(crate) fn headers(&self) -> &HeaderMap {
         &self.parts.headers
+    }
+
+    /// As far as its headers decide something.
+    pub(crate) fn head(&self) -> Head<'_> {
+        self.record.lines.head(&self.parts.headers)
     }
 
     pub(crate) fn uri(&self) -> &Uri {

@@ -135,18 +135,19 @@ impl Operation for Echo {
 
     fn answer(self: Box<Self>, context: &CallContext, session: Option<&Record>) -> ToolResult {
         let Self { message, format } = *self;
-        let message = message.as_str();
-        let structured = tracking(context, message, format, session);
+        let structured = tracking(context, message.as_str(), format, session);
         let text = match format {
             Format::Json => structured.get().to_owned(),
             Format::Markdown => match session {
                 Some(session) => format!(
-                    "## Echo\n\n{message}\n\n- **Session:** `{}`\n- **Request count:** {}\n",
-                    session.head.id, session.tally.requests
+                    "## Echo\n\n{}\n\n- **Session:** `{}`\n- **Request count:** {}\n",
+                    message.as_str(),
+                    session.head.id,
+                    session.tally.requests
                 ),
-                None => format!("## Echo\n\n{message}\n"),
+                None => format!("## Echo\n\n{}\n", message.as_str()),
             },
-            Format::Plain => message.to_owned(),
+            Format::Plain => message.into_string(),
         };
         ToolResult::new(text, structured)
     }

@@ -32,6 +32,14 @@ impl Text {
         }
     }
 
+    /// Not copied again if it was.
+    pub(crate) fn into_string(self) -> String {
+        match self {
+            Self::Own(text) => text.into(),
+            Self::Part(_) => self.as_str().to_owned(),
+        }
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         match self {
             Self::Own(text) => text,

@@ -16,7 +16,7 @@ use crate::{
     observe::StreamKind,
     session::{Conversation, EventLog, EventStream, Lease},
     tenant::OpenStream,
-    wire::{Feature, LAST_EVENT_ID_HEADER, sse},
+    wire::{Feature, Known, sse},
 };
 
 /// Counts a stream as open, and keeps its session from expiring, until dropped.
@@ -60,13 +60,13 @@ pub(in crate::mcp) async fn listen(exchange: Exchange<'_>) -> Result<Response, F
     };
     let keep_alive = policy.stream.keep_alive_seconds.get();
     let stream = EventStream::new(log, after, keep_alive, closed, following);
-    Ok(Reply::Stream(stream).into_response(Some(head.id)))
+    Ok(Reply::Stream(stream).into_response(&exchange, Some(head.id)))
 }
 
 impl Sessioned<'_> {
     /// The stream that `Last-Event-ID` names, and the number of that event.
     fn resumed(&self) -> Result<Option<(Arc<EventLog>, u64)>, Failure> {
-        let Some(text) = self.header(&LAST_EVENT_ID_HEADER, "Last-Event-ID")? else {
+        let Some(text) = self.header(Known::LastEventId)? else {
             return Ok(None);
         };
         let known = sse::parse_id(text)

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use axum::response::Response;
-use http::HeaderName;
 use serde_json::json;
 
 use super::{ERA, Sessioned, Started, done};
@@ -19,10 +18,7 @@ use crate::{
         exchange::{Exchange, Reply},
     },
     session::{Change, Client, Conversation, Handshake, NotLoaded, Record, Unavailable, Want},
-    wire::{
-        Capabilities, Feature, Id, InitializeParams, Nested, ProtocolVersion, Raw, SESSION_HEADER,
-        VERSION_HEADER, headers,
-    },
+    wire::{Capabilities, Feature, Id, InitializeParams, Known, Nested, ProtocolVersion, Raw},
 };
 
 /// Longest text in `clientInfo`, which is kept as long as the session. Bytes.
@@ -34,19 +30,19 @@ pub(in crate::mcp) async fn terminate(exchange: Exchange<'_>) -> Result<Response
     let id = request.existing().await?.head.id;
     // It does not matter if the session has ended since.
     exchange.sessions().end(id, EndReason::Client).await?;
-    Ok(Reply::NoContent.into_response(None))
+    Ok(Reply::NoContent.into_response(&exchange, None))
 }
 
 impl<'a> Sessioned<'a> {
     /// Reads the revision from the headers, and finds the session if they name one.
     pub(super) async fn open(&mut self) -> Result<(), Failure> {
         let served = &self.exchange.policy().protocol.versions;
-        if let Some(text) = self.header(&VERSION_HEADER, "MCP-Protocol-Version")? {
+        if let Some(text) = self.header(Known::Version)? {
             let named = text.parse().ok().filter(|version| served.contains(version));
             let unsupported = || Failure::UnsupportedVersion { served: served.clone() };
             self.version = named.ok_or_else(unsupported)?;
         }
-        let Some(id) = self.header(&SESSION_HEADER, "Mcp-Session-Id")? else { return Ok(()) };
+        let Some(id) = self.header(Known::Session)? else { return Ok(()) };
         let (sessions, caller) = (self.exchange.sessions(), self.exchange.inbound.caller);
         let problem = match sessions.load(id, caller, Want::Nothing).await {
             Ok(session) => {
@@ -71,13 +67,9 @@ impl<'a> Sessioned<'a> {
         self.session.as_ref().ok_or(Failure::SessionRequired)
     }
 
-    /// A header that may appear once, in visible ASCII. `shown` is its name as error messages spell it.
-    pub(super) fn header(
-        &self,
-        name: &HeaderName,
-        shown: &'static str,
-    ) -> Result<Option<&'a str>, Failure> {
-        Ok(headers::text(self.exchange.inbound.headers(), name, shown)?)
+    /// A header that may appear once, in visible ASCII.
+    pub(super) fn header(&self, known: Known) -> Result<Option<&'a str>, Failure> {
+        Ok(self.exchange.inbound.head().text(known)?)
     }
 
     /// Fails if the request names no session and none may be created implicitly.
@@ -131,8 +123,8 @@ impl<'a> Sessioned<'a> {
         params: Option<Raw<'_>>,
     ) -> Result<Started, Failure> {
         // Not looked at, but whoever sent two does not know which one counts.
-        self.header(&VERSION_HEADER, "MCP-Protocol-Version")?;
-        self.header(&SESSION_HEADER, "Mcp-Session-Id")?;
+        self.header(Known::Version)?;
+        self.header(Known::Session)?;
         let InitializeParams { protocol_version, capabilities, client_info } =
             require(params, "\"protocolVersion\"")?;
         let client = match client_info {

@@ -27,7 +27,7 @@ impl Front for Stateless<'_> {
     }
 
     fn admit(&self, call: &ToolCall<'_>) -> Result<(), Failure> {
-        metadata::check_mirrored(self.exchange.inbound.headers(), call)
+        metadata::check_mirrored(self.exchange.inbound.head(), call)
     }
 
     fn inputs(&self, call: &ToolCall<'_>, params: &Params<'_>) -> Result<Inputs, Failure> {

@@ -10,7 +10,6 @@
 use std::{borrow::Cow, fmt::Display};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::{HeaderMap, header::AsHeaderName};
 use serde_json::{Map, Value};
 
 use super::{ERA, Stateless, VERSION};
@@ -23,9 +22,8 @@ use crate::{
     },
     tools::{ClientFacts, Fields, HANDLE},
     wire::{
-        Capabilities, Era, HANDLE_HEADER, InitializeParams, LogLevel, META_CAPABILITIES,
-        META_VERSION, METHOD_HEADER, Meta, Method, NAME_HEADER, Params, ProtocolVersion, Raw,
-        Single, VERSION_HEADER, headers::single,
+        Capabilities, Era, Head, InitializeParams, Known, LogLevel, META_CAPABILITIES,
+        META_VERSION, Meta, Method, Params, ProtocolVersion, Raw, Single, headers::single,
     },
 };
 
@@ -38,7 +36,7 @@ impl Stateless<'_> {
         meta: Option<&Meta<'_>>,
     ) -> Result<ClientFacts, Failure> {
         let claim = meta.and_then(|meta| meta.version);
-        let header = header(self.exchange.inbound.headers(), &VERSION_HEADER)?;
+        let header = header(self.exchange.inbound.head(), Known::Version)?;
         self.refuse_handshake(claim, method, params)?;
         let Some(header) = header else {
             return missing("MCP-Protocol-Version", claim.map_or("nothing", Raw::get));
@@ -122,11 +120,12 @@ fn not_base64<T>(header: &str, value: &str) -> Result<T, Failure> {
 }
 
 /// A header that may appear once, in visible ASCII.
-fn header(
-    headers: &HeaderMap,
-    name: impl AsHeaderName + Display + Copy,
-) -> Result<Option<&str>, Failure> {
-    let text = match single(headers, name) {
+fn header(head: Head<'_>, known: Known) -> Result<Option<&str>, Failure> {
+    text(head.single(known), known.shown())
+}
+
+fn text<'a>(found: Single<'a>, name: &str) -> Result<Option<&'a str>, Failure> {
+    let text = match found {
         Single::Missing => return Ok(None),
         Single::Value(value) => value.to_str().ok(),
         Single::Several => None,
@@ -138,8 +137,8 @@ fn header(
 }
 
 /// `Mcp-Method` must equal the method of the body. Returns `None` for a method that does not exist.
-pub(super) fn check_method(headers: &HeaderMap, name: &str) -> Result<Option<Method>, Failure> {
-    match header(headers, &METHOD_HEADER)? {
+pub(super) fn check_method(head: Head<'_>, name: &str) -> Result<Option<Method>, Failure> {
+    match header(head, Known::Method)? {
         Some(value) if value == name => {
             Ok(Method::named(name).filter(|method| method.is_in(VERSION)))
         }
@@ -150,7 +149,7 @@ pub(super) fn check_method(headers: &HeaderMap, name: &str) -> Result<Option<Met
 
 /// `Mcp-Name` must equal the name, URI or task id in the body, for methods that have one.
 pub(super) fn check_name(
-    headers: &HeaderMap,
+    head: Head<'_>,
     method: Option<Method>,
     params: &Params<'_>,
 ) -> Result<(), Failure> {
@@ -171,7 +170,7 @@ pub(super) fn check_name(
         }
     };
     let Some(body) = body else { return invalid(format!("{member:?} is required, a string")) };
-    let Some(text) = header(headers, &NAME_HEADER)? else {
+    let Some(text) = header(head, Known::Name)? else {
         return missing("Mcp-Name", format_args!("{body:?}"));
     };
     match decode(text) {
@@ -182,7 +181,7 @@ pub(super) fn check_name(
 }
 
 /// `Mcp-Param-*` must equal the arguments that they repeat (streamable-http, "Server Behavior for Custom Headers").
-pub(super) fn check_mirrored(headers: &HeaderMap, call: &ToolCall<'_>) -> Result<(), Failure> {
+pub(super) fn check_mirrored(head: Head<'_>, call: &ToolCall<'_>) -> Result<(), Failure> {
     let Fields(arguments) = match call.arguments.map(Fields::read).transpose() {
         Ok(fields) => fields.unwrap_or_default(),
         Err(error) => return invalid(error.to_string()),
@@ -191,8 +190,11 @@ pub(super) fn check_mirrored(headers: &HeaderMap, call: &ToolCall<'_>) -> Result
         let body = arguments.iter().rfind(|(name, _)| name == argument);
         let body = body.map(|(_, raw)| *raw).filter(|raw| !raw.is_null());
         let sent = match (argument, end) == HANDLE {
-            true => header(headers, &HANDLE_HEADER)?,
-            false => header(headers, &*format!("mcp-param-{}", end.to_ascii_lowercase()))?,
+            true => header(head, Known::Handle)?,
+            false => {
+                let name = format!("mcp-param-{}", end.to_ascii_lowercase());
+                text(single(head.headers, &name), &name)?
+            }
         };
         let name = || format!("Mcp-Param-{end}");
         let Some(text) = sent else {
