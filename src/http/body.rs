@@ -1,6 +1,7 @@
 //! The headers of a POST that say how to read its body and how to answer, and the reading.
 //!
-//! Owns the rules for `Content-Type`, `Content-Encoding`, `Accept` and `Content-Length`, the size limit and the deadline.
+//! Owns the rules for `Content-Type`, `Content-Encoding`, `Transfer-Encoding`, `Accept` and `Content-Length`, the size limit
+//! and the deadline.
 //! Traps: a chunked body has no `Content-Length`, so the limit is also checked while reading. Only what has come takes
 //! room: a client may announce a body and never send it.
 
@@ -9,7 +10,7 @@ use std::{pin::pin, task::Poll, time::Duration};
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::poll;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -125,6 +126,16 @@ pub(crate) fn check_content_encoding(headers: &HeaderMap) -> Result<(), Failure>
     plain.then_some(()).ok_or(Failure::UnsupportedMediaType { encoded: true })
 }
 
+/// A body may be chunked, and no more: HTTP/1 has undone that, and nothing else (RFC 9112 §6.1).
+fn check_transfer_coding(headers: &HeaderMap) -> Result<(), Failure> {
+    let mut named = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
+    match (named.next().is_none_or(chunked), named.next()) {
+        (true, None) => Ok(()),
+        (false, _) | (_, Some(_)) => Err(Failure::UnknownTransferCoding),
+    }
+}
+
 /// A body of so many bytes has room in what its request takes anyway.
 const SMALL: usize = 1024;
 
@@ -142,6 +153,10 @@ pub(crate) async fn read(
         headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if declared.is_some_and(|length: u64| length > limit as u64) {
         return Err(Failure::BodyTooLarge { limit });
+    }
+    // HTTP/1 has dropped the length of a body that names a transfer coding.
+    if declared.is_none() {
+        check_transfer_coding(headers)?;
     }
     let mut reading = pin!(gather(body, limit, book));
     // Most bodies have arrived with their head, and need no timer.
@@ -184,7 +199,6 @@ async fn gather(
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;
