@@ -33,6 +33,7 @@ use self::{
 };
 use crate::{
     admin::Admin,
+    budget::Budget,
     config::{Config, Secret},
     http::access_log::Identity,
     id::EndReason,
@@ -146,6 +147,11 @@ impl Server {
     /// Whether there is something for an operator to see: `/debug`.
     pub fn has_admin(&self) -> bool {
         matches!(self.admin, Admin::Token(_))
+    }
+
+    /// What clients can make it hold.
+    pub fn budget(&self) -> Arc<Budget> {
+        Arc::clone(&self.process.budget)
     }
 
     /// The ten instances in order.

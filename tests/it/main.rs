@@ -37,6 +37,7 @@ mod probe;
 mod probe_faults;
 mod process;
 mod protocol;
+mod reclaim;
 mod reload;
 mod resources;
 mod resumption;
