@@ -42,7 +42,7 @@ use crate::{
     observe::{AccessLog, EventKind, Subject},
     process::Process,
     reload::{Asked, Reloads, Source},
-    tenant::Instance,
+    tenant::{Instance, capacity},
 };
 
 /// Connections to the operator's own port at the most.
@@ -107,6 +107,7 @@ impl Server {
         let (reloads, asked) = Reloads::channel();
         let hosts = stack::hosts(config, &endpoints, &admin, &reloads);
         let settings = Settings::new(&process, &config.http);
+        capacity::warn(config);
         Ok(Self {
             identity: Arc::new(Identity::of(&process, &instances)),
             hosts: VirtualHosts::new(&process, hosts),

@@ -18,7 +18,7 @@ use crate::{
     observe::{EventKind, LogControl, Subject},
     process::Process,
     reload::{Asked, NotReloaded, Source},
-    tenant::Instance,
+    tenant::{Instance, capacity},
 };
 
 /// A [`Source`] that another thread can read.
@@ -158,6 +158,7 @@ impl Server {
                 log.reopen();
             }
         }
+        capacity::warn(&config);
         change
     }
 }

@@ -10,6 +10,7 @@ mod admin_port;
 mod auth;
 mod bad_input;
 mod between;
+mod capacity;
 mod config;
 mod config_values;
 mod connections;
