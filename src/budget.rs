@@ -97,8 +97,13 @@ impl Drop for Held {
 }
 
 /// Of a limit, what may be held beyond the request that brought it.
-fn kept_of(limit: usize) -> usize {
+pub(crate) fn kept_of(limit: usize) -> usize {
     limit / 4 * 3
+}
+
+/// The least limit of which so many bytes may be kept.
+pub(crate) fn limit_to_keep(bytes: usize) -> usize {
+    bytes.div_ceil(3).saturating_mul(4)
 }
 
 impl Budget {
@@ -259,6 +264,14 @@ mod tests {
         drop(booking);
         other.give_back(300);
         assert_eq!((one.booked(), other.booked(), budget.booked()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_limit_is_as_large_as_it_must_be() {
+        for bytes in [0, 1, 2, 3, 4, 575, 576, 57_600_000] {
+            let limit = limit_to_keep(bytes);
+            assert!(kept_of(limit) >= bytes && kept_of(limit.saturating_sub(1)) < bytes.max(1));
+        }
     }
 
     #[test]

@@ -67,8 +67,6 @@ enum Then {
     Nothing,
     /// `Retry-After`, in seconds.
     Retry(u64),
-    /// `Connection: close`: the rest of the body is not worth reading.
-    Close,
     /// `Allow`.
     Allow(&'static str),
     /// `Accept-Encoding: identity`.
@@ -119,7 +117,7 @@ macro_rules! failures {
 }
 
 use RequestOutcome as Outcome;
-use Then::{Allow, Close, Nothing, Plain, Retry};
+use Then::{Allow, Nothing, Plain, Retry};
 
 failures! {
     NotJson(problem: String)
@@ -194,15 +192,18 @@ failures! {
               false => "the Content-Type header must be application/json (in UTF-8)",
           };
     BodyTooLarge { limit: usize }
-        = &[Outcome::BodyTooLarge], BOTH, [413; 2], EXCHANGE, Close,
+        = &[Outcome::BodyTooLarge], BOTH, [413; 2], EXCHANGE, Nothing,
           format!("the body is larger than {limit} bytes (http.max_body_bytes)");
     BodyTimeout
-        = &[Outcome::BodyTimeout], BOTH, [408; 2], EXCHANGE, Close,
+        = &[Outcome::BodyTimeout], BOTH, [408; 2], EXCHANGE, Nothing,
           "the body did not arrive in time (http.body_timeout_seconds)";
     BodyBroken
-        = &[Outcome::BodyBroken], BOTH, [400; 2], EXCHANGE, Close, "the body could not be read to its end";
+        = &[Outcome::BodyBroken], BOTH, [400; 2], EXCHANGE, Nothing, "the body could not be read to its end";
     MethodNotAllowed(allowed: &'static str)
         = &[Outcome::MethodNotAllowed], BOTH, [405; 2], EXCHANGE, Allow(allowed), format!("the MCP endpoint takes {allowed}");
+    UnknownTransferCoding
+        = &[Outcome::UnknownTransferCoding], BOTH, [501; 2], EXCHANGE, Nothing,
+          "the body must be sent plain or chunked: no other Transfer-Encoding is understood";
     Internal
         = &[Outcome::Internal], BOTH, [500; 2], [INTERNAL_ERROR; 2], Nothing, "internal error";
 }
@@ -359,7 +360,6 @@ impl Failure {
         let header = match self.then() {
             Nothing => return response,
             Retry(seconds) => (header::RETRY_AFTER, HeaderValue::from(seconds)),
-            Close => (header::CONNECTION, HeaderValue::from_static("close")),
             Allow(methods) => (header::ALLOW, HeaderValue::from_static(methods)),
             Plain => (header::ACCEPT_ENCODING, HeaderValue::from_static("identity")),
         };

@@ -21,6 +21,7 @@
 //! | [`wire`] | MCP as bytes: messages, headers, events, revisions; knows nothing of ours |
 //! | [`id`] | instance, replica, boot, session id, caller |
 //! | [`paths`] | the paths that are served |
+//! | [`reclaim`] | memory that one thread has freed and another still keeps |
 //! | [`budget`] | how many bytes clients can make the process hold |
 //! | [`lifecycle`] | no task is forgotten; stopping in stages |
 //! | [`clock`] | moments that never jump, and how they are told as times of day |
@@ -69,6 +70,7 @@ pub mod observe;
 pub mod paths;
 pub mod probe;
 pub mod process;
+pub mod reclaim;
 pub mod reload;
 pub mod server;
 pub mod session;

@@ -26,6 +26,7 @@ use mcp_echo_stateful::{
         arguments::{self, Plan},
         progress::Teller,
     },
+    reclaim,
     reload::Source,
     server::{
         Listeners, Server,
@@ -248,6 +249,7 @@ async fn run(config: &Config, server: Server) -> anyhow::Result<()> {
         }
         std::future::pending().await
     };
+    let reclaiming = reclaim::watch(server.budget());
     let serving = server.run(Listeners { main: listener, admin }, async {
         // The thread that hears signals ends with the process.
         let _ = stopping.await;
@@ -255,6 +257,7 @@ async fn run(config: &Config, server: Server) -> anyhow::Result<()> {
     tokio::select! {
         _ = serving => Ok(()),
         never = hearing => never,
+        never = reclaiming => match never {},
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Owns the way from an HTTP request to the era that answers it. Refuses, in this order: other HTTP methods (405), a
 //! Content-Type other than JSON or an encoded body (415), an Accept header that allows neither JSON nor events (406), a
-//! body that is too large, too slow or cut off (413, 408, 400), and a body that is no JSON-RPC message (400).
+//! body that is in an unknown transfer coding (501), too large, too slow or cut off (413, 408, 400), and a body that is no
+//! JSON-RPC message (400).
 //! Traps: no session may be created before these checks have passed. An instance that serves only one era must refuse
 //! all of the other, or a client that speaks both concludes that both are served.
 
@@ -159,7 +160,7 @@ impl Endpoint {
         let share = &self.instance.state.share;
         let book = |bytes| record.book(share, bytes * BODY_TIMES);
         let cutting = self.instance.process.lifecycle.cutting();
-        let bytes = body::read(body, limit, deadline, book, cutting).await?;
+        let bytes = body::read(head.headers, body, limit, deadline, book, cutting).await?;
         Ok((bytes, forms))
     }
 

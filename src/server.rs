@@ -33,6 +33,7 @@ use self::{
 };
 use crate::{
     admin::Admin,
+    budget::Budget,
     config::{Config, Secret},
     http::access_log::Identity,
     id::EndReason,
@@ -41,7 +42,7 @@ use crate::{
     observe::{AccessLog, EventKind, Subject},
     process::Process,
     reload::{Asked, Reloads, Source},
-    tenant::Instance,
+    tenant::{Instance, capacity},
 };
 
 /// Connections to the operator's own port at the most.
@@ -106,6 +107,7 @@ impl Server {
         let (reloads, asked) = Reloads::channel();
         let hosts = stack::hosts(config, &endpoints, &admin, &reloads);
         let settings = Settings::new(&process, &config.http);
+        capacity::warn(config);
         Ok(Self {
             identity: Arc::new(Identity::of(&process, &instances)),
             hosts: VirtualHosts::new(&process, hosts),
@@ -146,6 +148,11 @@ impl Server {
     /// Whether there is something for an operator to see: `/debug`.
     pub fn has_admin(&self) -> bool {
         matches!(self.admin, Admin::Token(_))
+    }
+
+    /// What clients can make it hold.
+    pub fn budget(&self) -> Arc<Budget> {
+        Arc::clone(&self.process.budget)
     }
 
     /// The ten instances in order.

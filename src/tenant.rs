@@ -4,6 +4,7 @@
 //! other nine, so code that has an `Arc<Instance>` cannot reach another tenant.
 
 pub mod auth;
+pub(crate) mod capacity;
 pub mod hosts;
 pub mod inbound;
 pub mod instance;

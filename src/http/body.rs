@@ -1,6 +1,7 @@
 //! The headers of a POST that say how to read its body and how to answer, and the reading.
 //!
-//! Owns the rules for `Content-Type`, `Content-Encoding`, `Accept` and `Content-Length`, the size limit and the deadline.
+//! Owns the rules for `Content-Type`, `Content-Encoding`, `Transfer-Encoding`, `Accept` and `Content-Length`, the size limit
+//! and the deadline.
 //! Traps: a chunked body has no `Content-Length`, so the limit is also checked while reading. Only what has come takes
 //! room: a client may announce a body and never send it.
 
@@ -8,7 +9,7 @@ use std::{pin::pin, task::Poll, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::poll;
-use http::header;
+use http::{HeaderMap, HeaderValue, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::timeout;
@@ -119,21 +120,36 @@ pub(crate) fn check_content_encoding(head: Head<'_>) -> Result<(), Failure> {
     plain.then_some(()).ok_or(Failure::UnsupportedMediaType { encoded: true })
 }
 
+/// A body may be chunked, and no more: HTTP/1 has undone that, and nothing else (RFC 9112 §6.1).
+fn check_transfer_coding(headers: &HeaderMap) -> Result<(), Failure> {
+    let mut named = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
+    match (named.next().is_none_or(chunked), named.next()) {
+        (true, None) => Ok(()),
+        (false, _) | (_, Some(_)) => Err(Failure::UnknownTransferCoding),
+    }
+}
+
 /// A body of so many bytes has room in what its request takes anyway.
 const SMALL: usize = 1024;
 
 /// Reads at most `limit` bytes within `deadline`, unless the server ends requests before. `book` is asked for room for
 /// what has come.
 pub(crate) async fn read(
+    headers: &HeaderMap,
     body: Incoming,
     limit: usize,
     deadline: Duration,
     book: impl Fn(usize) -> Result<(), NoRoom>,
     cutting: &CancellationToken,
 ) -> Result<Bytes, Failure> {
-    // As much as `Content-Length` has declared.
-    if body.size_hint().lower() > limit as u64 {
+    let declared = body.size_hint();
+    if declared.lower() > limit as u64 {
         return Err(Failure::BodyTooLarge { limit });
+    }
+    // HTTP/1 has dropped the length of a body that names a transfer coding.
+    if declared.exact().is_none() {
+        check_transfer_coding(headers)?;
     }
     let mut reading = pin!(gather(body, limit, book));
     // Most bodies have arrived with their head, and need no timer.
@@ -176,7 +192,6 @@ async fn gather(
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderValue};
     use proptest::prelude::*;
 
     use super::*;

@@ -104,6 +104,8 @@ outcomes! {
         BodyTimeout = "body_timeout";
         /// The connection broke within the body.
         BodyBroken = "body_broken";
+        /// `Transfer-Encoding` names more than `chunked`.
+        UnknownTransferCoding = "unknown_transfer_coding";
         MethodNotAllowed = "method_not_allowed";
         Internal = "internal";
     }

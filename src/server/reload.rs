@@ -2,7 +2,8 @@
 //!
 //! Owns the order of a reload: read, check, build everything anew, and only then replace what serves, so that a
 //! configuration that does not fit changes nothing.
-//! Files are read in a thread of their own, so that connections are accepted meanwhile, however long that takes.
+//! Whatever reads or opens a file is done in a thread of its own, so that connections are accepted meanwhile, however long
+//! that takes.
 //! Trap: connections keep the stack and the deadlines with which they began, but find the new instances through it.
 
 use std::{fmt, future::pending, mem::replace, sync::Arc};
@@ -11,25 +12,26 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{Server, connection::Settings, stack};
 use crate::{
-    config::{ConfigError, Layers, Reloaded},
+    admin::Admin,
+    config::{Config, ConfigError, Layers, Reloaded},
     mcp::Endpoint,
     observe::{EventKind, LogControl, Subject},
+    process::Process,
     reload::{Asked, NotReloaded, Source},
-    tenant::Instance,
+    tenant::{Instance, capacity},
 };
 
-type Read = Result<Layers, ConfigError>;
-
 /// A [`Source`] that another thread can read.
+#[derive(Clone)]
 pub(super) struct Reading {
-    layers: Layers,
-    read: Arc<dyn Fn() -> Read + Send + Sync>,
+    layers: Arc<Layers>,
+    read: Arc<dyn Fn() -> Result<Layers, ConfigError> + Send + Sync>,
     log: Option<LogControl>,
 }
 
 impl From<Source> for Reading {
     fn from(Source { layers, read, log }: Source) -> Self {
-        Self { layers, read: read.into(), log }
+        Self { layers: Arc::new(layers), read: read.into(), log }
     }
 }
 
@@ -40,10 +42,38 @@ impl fmt::Debug for Reading {
     }
 }
 
+/// What a reload replaces, all of it built.
+pub(super) struct Built {
+    layers: Layers,
+    change: Reloaded,
+    config: Config,
+    admin: Admin,
+    instances: Vec<Arc<Instance>>,
+}
+
+impl Reading {
+    /// Reads everything again and builds it anew, from what serves now.
+    fn build(
+        &self,
+        admin: &Admin,
+        process: &Arc<Process>,
+        before: &[Arc<Instance>],
+    ) -> anyhow::Result<Built> {
+        if let Some(log) = &self.log {
+            log.check()?;
+        }
+        let (layers, change) = (self.read)()?.taking_over(&self.layers)?;
+        let config = layers.check()?;
+        let admin = admin.supersede(&config)?;
+        let instances = Instance::build_all(&config, process, before)?;
+        Ok(Built { layers, change, config, admin, instances })
+    }
+}
+
 /// A reload that is under way, if one is.
 pub(super) enum Reloading {
     Idle,
-    Reading(Asked, JoinHandle<Read>),
+    Reading(Asked, JoinHandle<anyhow::Result<Built>>),
     /// There is nothing to read.
     Sourceless(Asked),
 }
@@ -54,11 +84,12 @@ impl Reloading {
     }
 
     /// What was read, when it has been.
-    pub(super) async fn read(&mut self) -> Result<Read, NotReloaded> {
+    pub(super) async fn read(&mut self) -> Result<Built, NotReloaded> {
+        let refused = |error: anyhow::Error| NotReloaded::Refused(format!("{error:#}"));
         match self {
             Self::Idle => pending().await,
             Self::Reading(_, task) => {
-                task.await.map_err(|error| NotReloaded::Refused(error.to_string()))
+                task.await.unwrap_or_else(|panic| Err(panic.into())).map_err(refused)
             }
             Self::Sourceless(_) => Err(NotReloaded::NoSource),
         }
@@ -76,17 +107,19 @@ impl Reloading {
 impl Server {
     /// Begins to read the configuration again.
     pub(super) fn begin_reload(&self, asked: Asked) -> Reloading {
-        let Some(source) = &self.source else { return Reloading::Sourceless(asked) };
-        let read = Arc::clone(&source.read);
-        Reloading::Reading(asked, spawn_blocking(move || read()))
+        let Some(source) = self.source.clone() else { return Reloading::Sourceless(asked) };
+        let (admin, process) = (self.admin.clone(), Arc::clone(&self.process));
+        let before: Vec<_> = self.instances().cloned().collect();
+        let build = move || source.build(&admin, &process, &before);
+        Reloading::Reading(asked, spawn_blocking(build))
     }
 
-    /// Serves by what has been read, or says why it does not.
+    /// Serves by what has been built, or says why it does not.
     pub(super) fn reload(
         &mut self,
-        read: Result<Read, NotReloaded>,
+        built: Result<Built, NotReloaded>,
     ) -> Result<Reloaded, NotReloaded> {
-        match read.and_then(|read| self.try_reload(read)) {
+        match built.map(|built| self.take_over(built)) {
             Ok(change) => {
                 tracing::info!(applied = %change.applied.join(" "), "configuration reloaded");
                 self.process.events.note(EventKind::Reloaded, Subject::Process);
@@ -103,20 +136,9 @@ impl Server {
         }
     }
 
-    fn try_reload(&mut self, read: Read) -> Result<Reloaded, NotReloaded> {
-        let refused = |error: anyhow::Error| NotReloaded::Refused(format!("{error:#}"));
-        let source = self.source.as_ref().ok_or(NotReloaded::NoSource)?;
-        if let Some(log) = &source.log {
-            log.check().map_err(refused)?;
-        }
-        let read = read.and_then(|layers| layers.taking_over(&source.layers));
-        let (layers, change) = read.map_err(|error| refused(error.into()))?;
-        let config = layers.check().map_err(|error| refused(error.into()))?;
-        let admin = self.admin.supersede(&config).map_err(refused)?;
-        let before: Vec<_> = self.instances().cloned().collect();
-        let instances = Instance::build_all(&config, &self.process, &before).map_err(refused)?;
-
-        // From here on nothing can fail.
+    /// Nothing here can fail.
+    fn take_over(&mut self, built: Built) -> Reloaded {
+        let Built { layers, change, config, admin, instances } = built;
         let endpoints = Endpoint::build_all(&instances, &self.endpoints);
         for (endpoint, before) in endpoints.iter().zip(&self.endpoints) {
             endpoint.supersede(before);
@@ -130,12 +152,13 @@ impl Server {
         self.drain_time.send_replace(config.shutdown.drain_seconds.get());
         self.limit.change(config.http.max_connections, &self.process.lifecycle);
         if let Some(source) = &mut self.source {
-            source.layers = layers;
+            source.layers = Arc::new(layers);
             if let Some(log) = &source.log {
                 log.turn(config.log.level);
                 log.reopen();
             }
         }
-        Ok(change)
+        capacity::warn(&config);
+        change
     }
 }

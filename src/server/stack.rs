@@ -8,7 +8,7 @@
 //! | catch-panic | a panic costs one request; inside the log, so that it is logged as one |
 //! | [`hosts`](super::hosts) | selects the instance before any routing: no router can see another tenant's |
 //! | *then, per instance:* | |
-//! | [`origin`](crate::http::origin) | first, since a foreign page gets nothing but 403; outside the bearer check, so that other pages can read a 401 |
+//! | [`origin`](crate::http::origin) | a foreign page gets nothing but 403; other pages can read a 401 |
 //! | [`bearer`](crate::http::bearer) | on `/mcp` alone: unknown paths stay 404, metadata stays public |
 //! | [`body`](crate::http::body) | called by the endpoint itself: only it knows whether a body is wanted |
 //!
@@ -26,7 +26,7 @@ use axum::{
     routing::get,
 };
 use futures_util::future::{BoxFuture, Either};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, Uri};
 use tower::{Layer, Service};
 use tower_http::catch_panic::{CatchPanic, CatchPanicLayer};
 
@@ -38,7 +38,7 @@ use crate::{
         PanicResponse, Recorded,
         access_log::{AccessLogged, Identity},
         bearer::{BearerChecked, Called},
-        for_router, metadata,
+        for_router, metadata, options,
         origin::OriginChecked,
         problem,
     },
@@ -152,7 +152,14 @@ fn with_fallbacks(paths: Router) -> Router {
     paths.fallback(not_found).method_not_allowed_fallback(method_not_allowed)
 }
 
-async fn not_found() -> Response {
+/// What the server takes anywhere.
+const METHODS: &str = "GET, HEAD, POST, DELETE, OPTIONS";
+
+/// `OPTIONS *` is about the server as a whole, and no path of its own (RFC 9110 §9.3.7).
+async fn not_found(method: Method, uri: Uri) -> Response {
+    if method == Method::OPTIONS && uri.path() == "*" {
+        return options(METHODS);
+    }
     problem(StatusCode::NOT_FOUND, "there is nothing at this path; the MCP endpoint is /mcp")
 }
 

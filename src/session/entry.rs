@@ -65,14 +65,21 @@ impl Entry {
         lock(&self.state).record(self, want)
     }
 
-    /// Ends the session, however many try at the same time; true for the one who did.
+    /// The record, unless the session has ended, and with it what it held.
+    pub(super) fn live_record(self: &Arc<Self>, want: Want) -> Option<Record> {
+        let state = lock(&self.state);
+        (!state.ended).then(|| state.record(self, want))
+    }
+
+    /// Ends the session, however many try at the same time; true for the one who did. What it holds is dropped at once: the
+    /// cache may keep the entry itself until it is used again.
     pub(super) fn end(&self, ledger: &Ledger, reason: EndReason) -> bool {
-        let data_bytes = {
+        let (data_bytes, _held) = {
             let mut state = lock(&self.state);
             if mem::replace(&mut state.ended, true) {
                 return false;
             }
-            signed(state.held())
+            (signed(state.held()), (state.data.take(), mem::take(&mut state.last_echo)))
         };
         ledger.note_end(&self.head, data_bytes, reason);
         true

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// What a live session takes without its data: its entry, its place in the cache and in the queue.
-const SESSION_BYTES: usize = 576;
+pub(crate) const SESSION_BYTES: usize = 576;
 
 /// How many ends are remembered, and for how long.
 const REMEMBERED: usize = 10_000;

@@ -9,12 +9,12 @@
 //!
 //! | lock | guards | taken by |
 //! |---|---|---|
-//! | `Entry::state` | what changes in one session, and whether it has ended | load, commit, end, every listing |
-//! | `MemoryStore::held` | which sessions have a call or a stream under way | hold, release, tick, and whatever asks if a session has expired |
-//! | `MemoryStore::queue` | when sessions expire | create, tick; create again where the store is full |
+//! | `Entry::state` | what changes in one session, and its end | load, commit, end, every listing |
+//! | `MemoryStore::held` | which sessions are in use | hold, release, tick, and who asks if one has expired |
+//! | `MemoryStore::queue` | when sessions expire | create, tick |
 //! | `Ledger::counts` | the counts, and with them who is admitted | create, end, tick, counts |
-//! | `Ledger::ended` | how sessions ended | end; load and commit of a session that is not there |
-//! | `Conversations::open` | which sessions have a conversation | end, streams, and calls that take time |
+//! | `Ledger::ended` | how sessions ended | end; load and commit where there is none |
+//! | `Conversations::open` | which sessions converse | end, streams, and calls that take time |
 //!
 //! `Entry::touched`, `Ledger::data_bytes` and the capacity are atomics. Ending a session removes its entry first, then
 //! marks it as ended, then counts and remembers the end, then ends the conversation. A commit that found the entry
@@ -170,7 +170,7 @@ impl MemoryStore {
             return Err(Gone::Unknown);
         }
         entry.touch(now);
-        Ok(entry.record(want))
+        entry.live_record(want).ok_or_else(|| self.diagnose(id, caller))
     }
 
     pub(super) fn commit(

@@ -33,53 +33,47 @@ impl fmt::Display for Fault {
 
 /// The first fault of a text that is JSON.
 pub(crate) fn find(text: &str) -> Option<Fault> {
-    let mut rest = text.as_bytes();
-    let mut depth = 0usize;
-    while let [first, after @ ..] = rest {
-        rest = match first {
-            b'"' => match string(after) {
-                Ok(after) => after,
-                Err(half) => return Some(Fault::LoneSurrogate(half)),
-            },
-            b'{' | b'[' if depth == MAX_NESTING => return Some(Fault::TooDeep),
-            b'{' | b'[' => {
-                depth += 1;
-                after
-            }
-            b'}' | b']' => {
-                // serde may have stopped before the end of what is no JSON.
-                depth = depth.saturating_sub(1);
-                after
-            }
-            b'0'..=b'9' => {
-                let (number, after) = number(rest);
-                if number.parse().is_ok_and(f64::is_infinite) {
-                    return Some(Fault::NumberTooLarge);
-                }
-                after
-            }
-            _ => after,
-        };
-    }
-    None
+    faults(text).next()
 }
 
-/// Whether a text that is JSON is nested deeper than [`MAX_NESTING`].
+/// Whether a text that is JSON is nested deeper than [`MAX_NESTING`], whatever else is wrong with it.
 pub(crate) fn is_too_deep(text: &str) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = in_string,
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
-            b'{' | b'[' if depth == MAX_NESTING => return true,
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
+    faults(text).any(|fault| fault == Fault::TooDeep)
+}
+
+/// The faults of a text that is JSON, in their order.
+fn faults(text: &str) -> impl Iterator<Item = Fault> {
+    let (mut rest, mut depth) = (text.as_bytes(), 0usize);
+    std::iter::from_fn(move || {
+        while let [first, after @ ..] = rest {
+            let (fault, after) = match first {
+                b'"' => {
+                    let (half, after) = string(after);
+                    (half.map(Fault::LoneSurrogate), after)
+                }
+                b'{' | b'[' => {
+                    depth += 1;
+                    ((depth > MAX_NESTING).then_some(Fault::TooDeep), after)
+                }
+                b'}' | b']' => {
+                    // serde may have stopped before the end of what is no JSON.
+                    depth = depth.saturating_sub(1);
+                    (None, after)
+                }
+                b'0'..=b'9' => {
+                    let (number, after) = number(rest);
+                    let too_large = number.parse().is_ok_and(f64::is_infinite);
+                    (too_large.then_some(Fault::NumberTooLarge), after)
+                }
+                _ => (None, after),
+            };
+            rest = after;
+            if fault.is_some() {
+                return fault;
+            }
         }
-    }
-    false
+        None
+    })
 }
 
 /// Why serde did not read a text, as a whole sentence about `what`.
@@ -96,29 +90,33 @@ pub(crate) fn explain(what: &str, text: &str, error: &serde_json::Error) -> Stri
     }
 }
 
-/// What follows a string after its opening quote; the half of a pair if one stands alone.
-fn string(mut rest: &[u8]) -> Result<&[u8], u16> {
+/// The first half of a pair that stands alone in a string, after its opening quote, and what follows the string.
+fn string(mut rest: &[u8]) -> (Option<u16>, &[u8]) {
+    let mut alone = None;
     loop {
         rest = match rest {
-            [] => return Ok(rest),
-            [b'"', after @ ..] => return Ok(after),
+            [] => return (alone, rest),
+            [b'"', after @ ..] => return (alone, after),
             [b'\\', b'u', after @ ..] => {
-                let (unit, after) = unit(after);
-                match (unit, after) {
-                    (0xd800..0xdc00, [b'\\', b'u', low @ ..]) => {
-                        let (low, after) = self::unit(low);
-                        if !(0xdc00..0xe000).contains(&low) {
-                            return Err(unit);
-                        }
+                let (code, after) = unit(after);
+                match (code, low_half(after)) {
+                    (0xd800..0xdc00, Some(after)) => after,
+                    (0xd800..0xe000, _) => {
+                        alone = alone.or(Some(code));
                         after
                     }
-                    (0xd800..0xe000, _) => return Err(unit),
-                    _ => after,
+                    (_, _) => after,
                 }
             }
             [b'\\', _, after @ ..] | [_, after @ ..] => after,
         };
     }
+}
+
+/// What follows the second half of a pair, if that is what comes.
+fn low_half(text: &[u8]) -> Option<&[u8]> {
+    let (low, after) = unit(text.strip_prefix(b"\\u")?);
+    (0xdc00..0xe000).contains(&low).then_some(after)
 }
 
 /// Four hexadecimal digits, and what follows them.
@@ -166,6 +164,8 @@ mod tests {
         }
         assert_eq!((find(&nested(100)), is_too_deep(&nested(100))), (None, false));
         assert_eq!((find(&nested(101)), is_too_deep(&nested(101))), (Some(Fault::TooDeep), true));
+        let both = format!("[\"\\ud83d\",{}]", nested(100));
+        assert_eq!((find(&both), is_too_deep(&both)), (half, true), "behind another fault");
         let wide = format!("[{}]", vec![nested(3); 200].join(","));
         assert!(!is_too_deep(&wide) && !is_too_deep(r#"["[[[\"[[[", "\\"]"#));
     }

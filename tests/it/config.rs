@@ -99,7 +99,11 @@ fn every_key_has_a_test() {
     assert_eq!(keys, Key::all().map(|key| key.path.to_owned()).collect(), "and so does the table");
     for key in keys {
         let test = format!("async fn {}()", key.replace('.', "_"));
-        assert!(include_str!("config.rs").contains(&test), "{key} has no test: {test}");
+        // A limit is driven to where it holds, which shows that its key does something.
+        let limit = format!("\"MCP_ECHO_{}\"", key.replace('.', "__").to_uppercase());
+        let tested = include_str!("config.rs").contains(&test)
+            || include_str!("limits_table.rs").contains(&limit);
+        assert!(tested, "{key} has no test: {test}");
     }
 }
 
@@ -126,7 +130,7 @@ mod effect {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::support::{Answer, Connection, Request, TestServer, instance_host};
+    use crate::support::{Connection, TestServer, instance_host};
 
     async fn with(name: &str, value: &str) -> TestServer {
         TestServer::start(&[(name, value)]).await
@@ -442,14 +446,6 @@ mod effect {
         }
     }
 
-    #[tokio::test]
-    async fn session_capacity() {
-        let server = with("MCP_ECHO_SESSION__CAPACITY", "2").await;
-        for status in [200, 200, 503] {
-            server.initialize("2025-06-18").send().await.expect_status(status);
-        }
-    }
-
     async fn store(server: &TestServer, values: [(&str, &str); 2]) -> Value {
         let talk = server.session(0).await;
         let mut last = Value::Null;
@@ -461,49 +457,11 @@ mod effect {
     }
 
     #[tokio::test]
-    async fn session_max_data_bytes() {
-        let server = with("MCP_ECHO_SESSION__MAX_DATA_BYTES", "20").await;
-        assert!(store(&server, [("a", "short"), ("b", "short")]).await["isError"].is_null());
-        let full = store(&server, [("a", "short"), ("b", "much too long")]).await;
-        assert_eq!(full["isError"], true, "{full}");
-    }
-
-    #[tokio::test]
     async fn session_max_data_keys() {
         let server = with("MCP_ECHO_SESSION__MAX_DATA_KEYS", "1").await;
         assert!(store(&server, [("a", "1"), ("a", "2")]).await["isError"].is_null());
         let full = store(&server, [("a", "1"), ("b", "2")]).await;
         assert_eq!(full["isError"], true, "{full}");
-    }
-
-    #[tokio::test]
-    async fn session_max_streams() {
-        let server = with("MCP_ECHO_SESSION__MAX_STREAMS", "1").await;
-        let talk = server.session(0).await;
-        let mut first = talk.request("GET").begin().await;
-        first.head().await.expect_status(200);
-        talk.request("GET").send().await.expect_error(409, -32000);
-    }
-
-    /// A call that is under way until its connection is closed, and the answer to another one.
-    async fn second_call(server: &TestServer) -> Answer {
-        let talk = server.session(0).await;
-        let slow = || talk.call("echo", json!({"message": "x", "delay": 30}));
-        let _first = slow().begin().await;
-        crate::support::eventually(|| server.instances[0].state.calls.count() == 1).await;
-        slow().send().await
-    }
-
-    #[tokio::test]
-    async fn session_max_calls() {
-        let server = with("MCP_ECHO_SESSION__MAX_CALLS", "1").await;
-        second_call(&server).await.expect_error(503, -32000);
-    }
-
-    #[tokio::test]
-    async fn tools_max_calls() {
-        let server = with("MCP_ECHO_TOOLS__MAX_CALLS", "1").await;
-        second_call(&server).await.expect_error(503, -32000);
     }
 
     #[tokio::test]
@@ -559,31 +517,6 @@ mod effect {
         }
     }
 
-    /// A request of the stateless era.
-    fn stateless(server: &TestServer, method: &str, params: Value) -> Request {
-        let mut params = params;
-        params["_meta"] = json!({
-            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-            "io.modelcontextprotocol/clientCapabilities":
-                {"extensions": {"io.modelcontextprotocol/tasks": {}}},
-        });
-        let request = server.rpc(method, params.clone()).header("Mcp-Method", method);
-        let request = request.header("MCP-Protocol-Version", "2026-07-28");
-        match params["name"].as_str().or(params["taskId"].as_str()) {
-            Some(name) => request.header("Mcp-Name", name),
-            None => request,
-        }
-    }
-
-    #[tokio::test]
-    async fn stream_max_subscriptions() {
-        let server = with("MCP_ECHO_STREAM__MAX_SUBSCRIPTIONS", "1").await;
-        let listen = || stateless(&server, "subscriptions/listen", json!({"notifications": {}}));
-        let mut first = listen().begin().await;
-        first.head().await.expect_status(200);
-        listen().send().await.expect_error(503, -32603);
-    }
-
     #[tokio::test]
     async fn protocol_page_size() {
         let server = with("MCP_ECHO_PROTOCOL__PAGE_SIZE", "2").await;
@@ -602,25 +535,14 @@ mod effect {
 
     const CONFORMANCE: (&str, &str) = ("MCP_ECHO_TOOLS__SETS", "conformance");
 
-    fn slow(server: &TestServer) -> Request {
-        let params = json!({"name": "slow_compute", "arguments": {"seconds": 10}});
-        stateless(server, "tools/call", params)
-    }
-
     #[tokio::test]
     async fn tasks_ttl_seconds() {
         let server =
             TestServer::start(&[CONFORMANCE, ("MCP_ECHO_TASKS__TTL_SECONDS", "0.3")]).await;
-        let task = slow(&server).send().await.json()["result"].clone();
+        let call = server.modern_call("slow_compute", json!({"seconds": 10})).with_tasks();
+        let task = call.send().await.json()["result"].clone();
         assert_eq!(task["ttlMs"], 300);
         crate::support::eventually(|| server.instances[0].state.tasks.is_empty()).await;
-    }
-
-    #[tokio::test]
-    async fn tasks_capacity() {
-        let server = TestServer::start(&[CONFORMANCE, ("MCP_ECHO_TASKS__CAPACITY", "1")]).await;
-        slow(&server).send().await.expect_status(200);
-        slow(&server).send().await.expect_error(503, -32603);
     }
 
     #[tokio::test]

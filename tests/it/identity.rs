@@ -217,6 +217,47 @@ async fn a_body_is_taken_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_body_is_chunked_or_plain() {
+    let server = TestServer::start(&[]).await;
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    let send = async |codings: &[&str], version: &str| {
+        let mut connection = Connection::open(server.address).await;
+        let lines: String =
+            codings.iter().map(|coding| format!("Transfer-Encoding: {coding}\r\n")).collect();
+        let head = "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+        let chunk = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+        connection.write(format!("{head}{version}{lines}\r\n{chunk}").as_bytes()).await;
+        connection.answer().await
+    };
+    let modern = "MCP-Protocol-Version: 2026-07-28\r\n";
+    for codings in [&["gzip, chunked"][..], &["gzip", "chunked"], &["x-own;q=1, chunked"]] {
+        send(codings, "").await.expect_error(501, -32000);
+        send(codings, modern).await.expect_error(501, -32600);
+    }
+    for coding in ["chunked", "Chunked"] {
+        send(&[coding], "").await.expect_status(200);
+    }
+    // Where its end cannot be told either, it is no request.
+    send(&["gzip"], "").await.expect_status(400);
+}
+
+#[tokio::test]
+async fn options_about_the_server_as_a_whole_are_answered() {
+    let server = TestServer::start(&[]).await;
+    let answer = server.request("OPTIONS", "*").send().await;
+    assert_eq!(
+        answer.expect_status(204).header("allow"),
+        Some("GET, HEAD, POST, DELETE, OPTIONS"),
+        "{answer:?}"
+    );
+    // Another instance's host answers as well, another method does not, and hosts that are not ours stay 421.
+    server.request("OPTIONS", "*").host("echo-stateful3.localhost").send().await.expect_status(204);
+    server.request("OPTIONS", "*").host("evil.test").send().await.expect_status(421);
+    let get = server.request("GET", "*").send().await.status;
+    assert!((400..500).contains(&get), "{get}");
+}
+
+#[tokio::test]
 async fn options_tells_what_a_path_takes() {
     let server = TestServer::start(&[]).await;
     for (path, allowed) in [

@@ -6,9 +6,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{
+    http2::Http2,
     limits_table::metric,
     support::{Answer, PATIENCE, Talk, TestServer, eventually, instance_host},
 };
+
+/// HTTP/2's error code for a stream that is not needed any more.
+const CANCEL: u8 = 8;
 
 /// The share of an instance in most tests here: as small as it may be.
 const SHARE: usize = 16 << 20;
@@ -69,6 +73,33 @@ async fn calls_under_way_are_bounded_by_bytes() {
     drop(open);
     assert!(share_booked(&server) > SHARE / 2);
     assert!(before < 100_000, "{before}");
+}
+
+/// A client of HTTP/2 that resets a stream has not cancelled its call, which goes on and stays booked.
+#[tokio::test]
+async fn calls_whose_streams_are_reset_are_bounded_by_bytes() {
+    let server = small(&[]).await;
+    let open = || server.instances[0].state.calls.count();
+    let mut reset = Vec::new();
+    let status = loop {
+        let number = reset.len() as u64 + 1;
+        assert!(number < 200, "never refused");
+        let mut client = Http2::opened(server.address).await;
+        // As much as the windows of HTTP/2 let a client send at once.
+        let slow = json!({"message": "x".repeat(60_000), "delay": 30});
+        client.call(1, None, "echo", slow).await;
+        tokio::select! {
+            status = client.status(1) => break status,
+            () = eventually(|| open() == number) => {}
+        }
+        client.write_frame(3, 0, 1, &[0, 0, 0, CANCEL]).await;
+        reset.push(client);
+    };
+    assert_eq!(status, 503);
+    assert!((20..150).contains(&reset.len()), "{} calls of 60 kB in 16 MiB", reset.len());
+    assert_eq!(open(), reset.len() as u64, "they go on");
+    let booked = server.instances[0].state.share.booked();
+    assert!(booked <= SHARE && booked > SHARE / 2, "{booked}");
 }
 
 #[tokio::test]

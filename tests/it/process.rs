@@ -119,6 +119,16 @@ impl Program {
         fields.skip(11).take(2).map(|field| field.parse::<u64>().expect("is a number")).sum()
     }
 
+    /// Its memory in use, in bytes.
+    #[cfg(target_os = "linux")]
+    pub fn resident(&self) -> usize {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+        let kib = line.trim().strip_suffix(" kB").expect("in kB");
+        kib.parse::<usize>().expect("a number") * 1024
+    }
+
     /// Sends a signal and waits until the server says that it is stopping.
     async fn begin_stopping(&self, signal: &str) {
         self.signal(signal);

@@ -226,6 +226,112 @@ async fn a_file_that_is_none_any_more_is_refused_at_a_reload() {
     eventually(|| program.log.lock().expect("lock").contains("configuration reloaded")).await;
 }
 
+/// A file that whoever opens it waits for: by a lease of Linux, whose holder does not give way for 45 seconds.
+#[cfg(target_os = "linux")]
+struct Leased(Child);
+
+#[cfg(target_os = "linux")]
+impl Drop for Leased {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Leased {
+    fn hold(path: &Path) -> Self {
+        // F_SETLEASE, F_WRLCK.
+        let script = r#"$SIG{IO} = "IGNORE"; open(F, "<", $ARGV[0]) or die; fcntl(F, 1024, 1) or die; $| = 1; print "held\n"; sleep 60;"#;
+        let mut child = Command::new("perl")
+            .args(["-e", script])
+            .arg(path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("perl runs");
+        let mut line = String::new();
+        let mut out = BufReader::new(child.stdout.take().expect("is piped"));
+        out.read_line(&mut line).expect("is text");
+        assert_eq!(line, "held\n");
+        Self(child)
+    }
+}
+
+/// A thread that waits for a file holds up neither clients nor the end, whichever file it is.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_holds_up_nobody() {
+    for name in ["config", "log", "token", "tokens"] {
+        for drain in ["1", "60"] {
+            let directory = TempDir::new().expect("a directory");
+            let path = |name: &str| directory.path().join(name);
+            fs::write(path("config"), "").expect("is written");
+            fs::write(path("token"), "t0ken").expect("is written");
+            fs::write(path("tokens"), "alice=t0ken").expect("is written");
+            let text = |name: &str| path(name).display().to_string();
+            let mut program = Program::start(&[
+                ("MCP_ECHO_CONFIG", &text("config")),
+                ("LOG_FILE", &text("log")),
+                ("ADMIN_TOKEN_FILE", &text("token")),
+                ("MCP_ECHO_INSTANCES__3__AUTH__MODE", "tokens"),
+                ("MCP_ECHO_INSTANCES__3__AUTH__TOKENS_FILE", &text("tokens")),
+                ("MCP_ECHO_SHUTDOWN__DRAIN_SECONDS", drain),
+            ]);
+            if name == "log" {
+                fs::rename(path(name), path("moved")).expect("is moved");
+                fs::write(path(name), "").expect("is written");
+            }
+            let _leased = Leased::hold(&path(name));
+            program.signal("HUP");
+            sleep(Duration::from_millis(300)).await;
+            let mut probe = program.begin("GET", "/readyz", "", "").await;
+            let answer = probe.answer_within(Duration::from_secs(5)).await;
+            answer.unwrap_or_else(|| panic!("{name}: nobody answers")).expect_status(200);
+            assert!(!program.log.lock().expect("lock").contains("reloaded"), "{name} was read");
+            if drain == "60" {
+                let slow = json!({"message": "slow", "delay": 50});
+                let _call = program.call("echo", slow).await;
+                sleep(Duration::from_millis(300)).await;
+                program.signal("TERM");
+                sleep(Duration::from_millis(300)).await;
+                program.signal("INT");
+            } else {
+                program.signal("TERM");
+            }
+            let (_, took) = program.exited().await;
+            assert!(took < Duration::from_secs(3), "{name} {drain}: {took:?}");
+        }
+    }
+}
+
+/// Work that goes on without a client is not waited for beyond the time to drain, and not beyond a second signal.
+#[tokio::test]
+async fn a_task_that_never_ends_keeps_no_process() {
+    for (drain, second) in [("1", false), ("60", true)] {
+        let mut program = Program::start(&[
+            ("MCP_ECHO_SHUTDOWN__DRAIN_SECONDS", drain),
+            ("MCP_ECHO_TOOLS__SETS", "session,conformance"),
+        ]);
+        let params = json!({"name": "slow_compute", "arguments": {"seconds": 50}, "_meta": {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities":
+                {"extensions": {"io.modelcontextprotocol/tasks": {}}},
+        }});
+        let headers = "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: slow_compute\r\n";
+        let mut begun = program.begin("POST", "/mcp", headers, &rpc("tools/call", params)).await;
+        let answer = begun.answer().await;
+        assert_eq!(answer.expect_status(200).json()["result"]["resultType"], "task", "{answer:?}");
+        drop(begun);
+        program.signal("TERM");
+        if second {
+            sleep(Duration::from_millis(500)).await;
+            program.signal("INT");
+        }
+        let (_, took) = program.exited().await;
+        assert!(took < Duration::from_secs(3), "{drain}: {took:?}");
+    }
+}
+
 #[tokio::test]
 async fn connections_are_accepted_while_the_configuration_is_read() {
     use mcp_echo_stateful::{
