@@ -35,7 +35,7 @@ use crate::{
     },
     observe::RequestRecord,
     tenant::{Inbound, Instance, Update},
-    wire::{Body, EnvelopeError, Era, Id, Message, VERSION_HEADER, headers},
+    wire::{Body, EnvelopeError, Era, Id, Message, VERSION_HEADER, headers, version},
 };
 
 /// The MCP endpoint of one instance, with its prepared answers.
@@ -108,9 +108,20 @@ impl Endpoint {
             (&Method::GET, Era::Sessioned) => sessioned::listen(exchange).await,
             (&Method::DELETE, Era::Sessioned) => sessioned::terminate(exchange).await,
             (&Method::OPTIONS, _) => Ok(options(allowed(era))),
+            (&Method::GET | &Method::DELETE, Era::Stateless) => Err(self.no_such_method(exchange)),
             (_, _) => Err(Failure::MethodNotAllowed(allowed(era))),
         };
         result.unwrap_or_else(|failure| refuse(&inbound.record, failure, None, era))
+    }
+
+    /// GET and DELETE in a revision that has neither, or that is not served. Those of a client of an older revision get
+    /// 405 where none of these is served (2026-07-28, streamable-http, "Earlier Streamable HTTP Revisions").
+    fn no_such_method(&self, exchange: Exchange<'_>) -> Failure {
+        let named = match Era::of(false, version_header(&exchange.inbound.parts)) {
+            Era::Stateless => Stateless::new(exchange).check_version(None),
+            Era::Sessioned => Ok(()),
+        };
+        named.err().unwrap_or(Failure::MethodNotAllowed(allowed(Era::Stateless)))
     }
 
     /// The era of a request whose body has not been read.
@@ -184,7 +195,7 @@ impl Endpoint {
                 Box::pin(Stateless::new(exchange).one(message)).await
             }
             (Era::Stateless, false) => {
-                let served = self.instance.policy.config.protocol.versions.clone();
+                let served = version::newest_first(&self.instance.policy.config.protocol.versions);
                 let failure = Failure::UnsupportedVersion { served };
                 refuse(&exchange.inbound.record, failure, message.id(), Era::Sessioned)
             }

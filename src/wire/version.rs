@@ -101,7 +101,18 @@ impl<'de> Deserialize<'de> for ProtocolVersion {
 }
 
 pub(crate) fn names(versions: &[ProtocolVersion]) -> String {
-    versions.iter().map(|version| version.as_str()).collect::<Vec<_>>().join(", ")
+    texts(versions).join(", ")
+}
+
+pub(crate) fn texts(versions: &[ProtocolVersion]) -> Vec<&'static str> {
+    versions.iter().map(|version| version.as_str()).collect()
+}
+
+/// In the order in which they are told to clients (2026-07-28, basic/versioning, "Protocol Version Negotiation").
+pub(crate) fn newest_first(versions: &[ProtocolVersion]) -> Vec<ProtocolVersion> {
+    let mut versions = versions.to_vec();
+    versions.sort_unstable_by_key(|version| std::cmp::Reverse(*version));
+    versions
 }
 
 const LAST_SESSIONED: Option<ProtocolVersion> = Some(ProtocolVersion::V2025_11_25);

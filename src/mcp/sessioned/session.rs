@@ -21,7 +21,7 @@ use crate::{
     session::{Change, Client, Conversation, Handshake, NotLoaded, Record, Unavailable, Want},
     wire::{
         Capabilities, Feature, Id, InitializeParams, Nested, ProtocolVersion, Raw, SESSION_HEADER,
-        VERSION_HEADER, headers,
+        VERSION_HEADER, headers, version,
     },
 };
 
@@ -43,7 +43,8 @@ impl<'a> Sessioned<'a> {
         let served = &self.exchange.policy().protocol.versions;
         if let Some(text) = self.header(&VERSION_HEADER, "MCP-Protocol-Version")? {
             let named = text.parse().ok().filter(|version| served.contains(version));
-            let unsupported = || Failure::UnsupportedVersion { served: served.clone() };
+            let unsupported =
+                || Failure::UnsupportedVersion { served: version::newest_first(served) };
             self.version = named.ok_or_else(unsupported)?;
         }
         let Some(id) = self.header(&SESSION_HEADER, "Mcp-Session-Id")? else { return Ok(()) };

@@ -18,14 +18,13 @@ use crate::{
     failure::Failure,
     mcp::{
         call::ToolCall,
-        catalogue,
         dispatch::{self, invalid, read},
     },
     tools::{ClientFacts, Fields, HANDLE},
     wire::{
         Capabilities, Era, HANDLE_HEADER, InitializeParams, LogLevel, META_CAPABILITIES,
         META_VERSION, METHOD_HEADER, Meta, Method, NAME_HEADER, Params, ProtocolVersion, Raw,
-        Single, VERSION_HEADER, headers::single,
+        Single, VERSION_HEADER, headers::single, version,
     },
 };
 
@@ -53,10 +52,7 @@ impl Stateless<'_> {
         if header != claim {
             return differs("MCP-Protocol-Version", header, format_args!("{claim:?}"));
         }
-        let serves = |version: &ProtocolVersion| version.era() == ERA && version.as_str() == claim;
-        if !self.exchange.policy().protocol.versions.iter().any(serves) {
-            return Err(self.unsupported(claim.into_owned()));
-        }
+        self.check_served(&claim)?;
         Ok(ClientFacts {
             capabilities,
             progress_token: dispatch::progress_token(Some(meta))?,
@@ -66,8 +62,37 @@ impl Stateless<'_> {
         })
     }
 
+    /// Checks the revision that something else than a request names. What else it must carry is not defined
+    /// (streamable-http, "Sending Messages").
+    pub(in crate::mcp) fn check_version(&self, meta: Option<&Meta<'_>>) -> Result<(), Failure> {
+        let header = header(self.exchange.inbound.headers(), &VERSION_HEADER)?;
+        let sent = meta.and_then(|meta| meta.version);
+        let claim = match sent {
+            Some(sent) => {
+                Some(sent.text().ok_or_else(|| lacks(META_VERSION, "a string", Some(sent)))?)
+            }
+            None => None,
+        };
+        match (header, claim) {
+            (Some(header), Some(claim)) if header != claim => {
+                differs("MCP-Protocol-Version", header, format_args!("{claim:?}"))
+            }
+            (Some(named), _) => self.check_served(named),
+            (None, Some(claim)) => self.check_served(&claim),
+            (None, None) => Ok(()),
+        }
+    }
+
+    fn check_served(&self, named: &str) -> Result<(), Failure> {
+        let serves = |version: &ProtocolVersion| version.era() == ERA && version.as_str() == named;
+        match self.exchange.policy().protocol.versions.iter().any(serves) {
+            true => Ok(()),
+            false => Err(self.unsupported(named.to_owned())),
+        }
+    }
+
     fn unsupported(&self, requested: String) -> Failure {
-        let served = catalogue::stateless(&self.exchange.policy().protocol.versions);
+        let served = version::newest_first(&self.exchange.policy().protocol.versions);
         Failure::UnsupportedRevision { requested, served }
     }
 
