@@ -23,6 +23,8 @@ use crate::{
 /// What a request, or the handshake before it, says about the client.
 #[derive(Debug, Default)]
 pub(crate) struct ClientFacts {
+    /// Whether it has finished the handshake, so that it may be asked.
+    pub(crate) ready: bool,
     pub(crate) capabilities: Capabilities,
     /// `None` if the client wants no progress notifications.
     pub(crate) progress_token: Option<OwnedId>,

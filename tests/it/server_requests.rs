@@ -14,8 +14,8 @@ use crate::{
 /// Longer than a client that means to answer takes, and short enough to be waited for.
 const IMPATIENT: (&str, &str) = ("MCP_ECHO_SESSION__ANSWER_TIMEOUT_SECONDS", "0.3");
 
-/// A session of a client that can do these things.
-async fn client<'a>(server: &'a TestServer, version: &str, capabilities: Value) -> Talk<'a> {
+/// A session of a client that can do these things, and has not yet said that it is ready.
+async fn begun<'a>(server: &'a TestServer, version: &str, capabilities: Value) -> Talk<'a> {
     let info = json!({"name": "test", "version": "1"});
     let params =
         json!({"protocolVersion": version, "capabilities": capabilities, "clientInfo": info});
@@ -26,10 +26,25 @@ async fn client<'a>(server: &'a TestServer, version: &str, capabilities: Value) 
     Talk { server, host, id, revision: version.to_owned() }
 }
 
+async fn is_ready(talk: &Talk<'_>) {
+    let ready = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+    talk.post(ready.to_string()).send().await.expect_status(202);
+}
+
+/// A session of a client that can do these things.
+async fn client<'a>(server: &'a TestServer, version: &str, capabilities: Value) -> Talk<'a> {
+    let talk = begun(server, version, capabilities).await;
+    is_ready(&talk).await;
+    talk
+}
+
+fn everything() -> Value {
+    json!({"sampling": {}, "elicitation": {"form": {}, "url": {}}, "roots": {}})
+}
+
 /// A client that can be asked everything that revision has.
 async fn able<'a>(server: &'a TestServer, version: &str) -> Talk<'a> {
-    let elicitation = json!({"form": {}, "url": {}});
-    client(server, version, json!({"sampling": {}, "elicitation": elicitation, "roots": {}})).await
+    client(server, version, everything()).await
 }
 
 /// Calls a tool that asks, and gives its stream and the question.
@@ -83,6 +98,26 @@ async fn a_model_is_asked_and_its_answer_used() {
         answer(&talk, &question, reply).await;
         assert_eq!(outcome(&mut events).await, ("LLM response: Because.".to_owned(), false));
         assert_eq!(talk.open_questions(), 0);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_asked_before_the_client_is_ready() {
+    // basic/lifecycle, "Initialization": before `initialized` no requests but pings.
+    let server = TestServer::start(&[FIXTURES]).await;
+    for (version, tool, arguments) in [
+        ("2024-11-05", "test_sampling", json!({"prompt": "x"})),
+        ("2025-03-26", "test_list_roots", json!({})),
+        ("2025-06-18", "test_elicitation", json!({"message": "x"})),
+        ("2025-11-25", "test_elicitation_url", json!({})),
+    ] {
+        let talk = begun(&server, version, everything()).await;
+        let mut events = Events::open(talk.call(tool, arguments.clone())).await;
+        let (text, is_error) = outcome(&mut events).await;
+        assert!(is_error && text.contains("notifications/initialized"), "{version}: {text}");
+        assert_eq!(talk.open_questions(), 0);
+        is_ready(&talk).await;
+        ask(&talk, tool, arguments).await;
     }
 }
 

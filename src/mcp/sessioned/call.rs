@@ -64,6 +64,7 @@ impl Front for Sessioned<'_> {
         let session = self.session().await?;
         client.capabilities = session.head.handshake.capabilities;
         client.log_level = Some(session.log_level);
+        client.ready = session.initialized;
         Ok(Some(session.clone()))
     }
 
@@ -220,6 +221,11 @@ fn settle(outcome: Outcome<ToolResult>, context: &CallContext) -> Outcome<ToolRe
         Outcome::NeedInput { requests, state } => {
             match inputs::missing(&requests, context.client.capabilities) {
                 Some(required) => lacks(required).into(),
+                // basic/lifecycle, "Initialization".
+                None if !context.client.ready => ToolResult::error(
+                    "the client has not sent notifications/initialized, so it cannot be asked",
+                )
+                .into(),
                 None => Outcome::NeedInput { requests, state },
             }
         }

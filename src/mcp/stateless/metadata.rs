@@ -54,6 +54,7 @@ impl Stateless<'_> {
         }
         self.check_served(&claim)?;
         Ok(ClientFacts {
+            ready: true,
             capabilities,
             progress_token: dispatch::progress_token(Some(meta))?,
             log_level: log_level(meta)?,
