@@ -20,6 +20,7 @@ use serde_json::json;
 
 pub(super) use self::{listen::listen, session::terminate};
 use super::{
+    call::answer_on_stream,
     catalogue::List,
     dispatch::{self, invalid, read, require},
     exchange::{Exchange, Reply, refuse, refuse_in_band},
@@ -92,7 +93,19 @@ impl<'a> Sessioned<'a> {
                     other => other?,
                 };
                 Ok(match started {
-                    Started::Done(message) => self.exchange.whole(message)?,
+                    Started::Done(message) => match self.resumable() {
+                        Some(log) => {
+                            let work = std::future::ready(Some(message));
+                            answer_on_stream(
+                                &self.exchange,
+                                Arc::clone(&log),
+                                (*id).to_owned(),
+                                work,
+                            );
+                            self.exchange.follow(log, ())
+                        }
+                        None => self.exchange.whole(message)?,
+                    },
                     Started::Later(work) => {
                         let message = self.detach(work).await?;
                         // Its answer has not begun, so it can have a status of its own.
@@ -110,6 +123,19 @@ impl<'a> Sessioned<'a> {
                 Box::pin(self.no_request(message)).await
             }
         }
+    }
+
+    /// A stream for an answer that is there already, if its revision wants such a one to be resumable too. Without room
+    /// for one more stream the answer is given all the same.
+    fn resumable(&self) -> Option<Arc<EventLog>> {
+        let session = self.session.as_ref().filter(|_| self.exchange.wants_events())?;
+        if !self.version.has(Feature::PrimingEvent) {
+            return None;
+        }
+        let conversation = self.exchange.sessions().conversation(session.head.id);
+        let log = conversation.call_stream(self.exchange.policy().session.max_calls)?;
+        log.prime(self.exchange.policy().stream.retry_seconds.get());
+        Some(log)
     }
 
     async fn no_request(&mut self, message: &Message<'_>) -> Result<Reply, Failure> {

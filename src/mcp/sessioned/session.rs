@@ -165,6 +165,7 @@ impl<'a> Sessioned<'a> {
         };
         let handshake = Handshake { client, capabilities, ..Handshake::implicit(Some(version)) };
         self.begin(handshake).await?;
+        self.version = version;
         Ok(done(id, self.exchange.catalogue().initialize(version)))
     }
 }
