@@ -365,7 +365,6 @@ fn page() -> InputRequest {
         "mode": "url",
         "message": "Please open this page",
         "url": "https://example.com/consent",
-        "elicitationId": "consent-1",
     });
     InputRequest { kind: InputKind::Url, params }
 }

@@ -44,13 +44,16 @@ pub struct InputRequest {
 impl InputRequest {
     /// The form that it has within an `input_required` result.
     pub(crate) fn embedded(self) -> Value {
-        let Self { kind, mut params } = self;
-        if let Some(params) = params.as_object_mut() {
-            // Only a separate JSON-RPC request needs it; here the client retries the call.
-            params.remove("elicitationId");
-        }
+        let Self { kind, params } = self;
         json!({ "method": kind.method(), "params": params })
     }
+}
+
+/// An id for a page that a user is to open, which no client can guess (2025-11-25, client/elicitation).
+pub(crate) fn elicitation_id() -> Result<String, getrandom::Error> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random)?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(random)))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

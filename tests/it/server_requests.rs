@@ -148,6 +148,22 @@ async fn a_user_is_asked_by_form_or_url_where_the_revision_has_it() {
 }
 
 #[tokio::test]
+async fn each_page_to_open_has_an_id_of_its_own() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let mut ids = std::collections::BTreeSet::new();
+    for _ in 0..2 {
+        let talk = able(&server, "2025-11-25").await;
+        for _ in 0..2 {
+            let (_events, question) = ask(&talk, "test_elicitation_url", json!({})).await;
+            let id = question["params"]["elicitationId"].as_str().expect("an id");
+            assert!(id.len() >= 32, "it cannot be guessed: {id}");
+            ids.insert(id.to_owned());
+        }
+    }
+    assert_eq!(ids.len(), 4);
+}
+
+#[tokio::test]
 async fn a_user_may_decline_or_cancel() {
     let server = TestServer::start(&[FIXTURES]).await;
     let talk = able(&server, "2025-11-25").await;

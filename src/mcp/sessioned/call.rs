@@ -30,7 +30,8 @@ use crate::{
     session::{Conversation, EventLog, Lease, Record},
     tools::{BadArguments, CallContext, ClientFacts, Outcome, Prepared, Tool},
     wire::{
-        Feature, Id, InputRequest, Inputs, OwnedId, Params, Questions, ToolResult, inputs, jsonrpc,
+        Feature, Id, InputKind, InputRequest, Inputs, OwnedId, Params, Questions, ToolResult,
+        inputs, jsonrpc,
     },
 };
 
@@ -320,7 +321,12 @@ impl Run {
         };
         let reason = OnceLock::new();
         let mut waiting = Vec::with_capacity(requests.len());
-        for (key, InputRequest { kind, params }) in requests {
+        for (key, InputRequest { kind, mut params }) in requests {
+            if kind == InputKind::Url {
+                let unique = inputs::elicitation_id();
+                params["elicitationId"] =
+                    unique.map_err(|_| "there is no randomness to ask by".to_owned())?.into();
+            }
             let (id, answer) = self.conversation.ask();
             stream.send(&jsonrpc::request(id, kind.method(), &params)).await;
             let conversation = &*self.conversation;
