@@ -49,6 +49,28 @@ impl InputRequest {
     }
 }
 
+/// A form as 2025-06-18 knows it (schema, `PrimitiveSchemaDefinition`): without modes, of no lists, titles of choices as
+/// `enumNames`, defaults of booleans alone.
+pub(crate) fn plain_form(mut params: Value) -> Value {
+    if let Some(params) = params.as_object_mut() {
+        params.remove("mode");
+    }
+    let fields = params.pointer_mut("/requestedSchema/properties").and_then(Value::as_object_mut);
+    let Some(fields) = fields else { return params };
+    fields.retain(|_, field| field["type"] != "array");
+    for field in fields.values_mut().filter_map(Value::as_object_mut) {
+        if field.get("type").is_none_or(|of| of != "boolean") {
+            field.remove("default");
+        }
+        if let Some(Value::Array(choices)) = field.remove("oneOf") {
+            let all = |member: &str| choices.iter().map(|choice| choice[member].clone()).collect();
+            field.insert("enum".to_owned(), all("const"));
+            field.insert("enumNames".to_owned(), all("title"));
+        }
+    }
+    params
+}
+
 /// An id for a page that a user is to open, which no client can guess (2025-11-25, client/elicitation).
 pub(crate) fn elicitation_id() -> Result<String, getrandom::Error> {
     let mut random = [0; 16];

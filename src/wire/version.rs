@@ -175,6 +175,8 @@ features! {
     FormElicitation = "elicitation by form", V2025_06_18 to None;
     /// `elicitation/create` with a URL.
     UrlElicitation = "elicitation by URL", V2025_11_25 to None;
+    /// `mode`, lists, `oneOf` with titles and defaults of all types in a form (SEP-1034, SEP-1330).
+    RichForms = "forms with lists, titled choices, defaults", V2025_11_25 to None;
     /// Arguments that do not fit are a tool result with `isError`, not a JSON-RPC error (SEP-1303).
     ArgumentErrorsAreResults = "argument errors as tool results", V2025_11_25 to None;
 }

@@ -148,6 +148,43 @@ async fn a_user_is_asked_by_form_or_url_where_the_revision_has_it() {
 }
 
 #[tokio::test]
+async fn a_form_has_only_what_its_revision_knows() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let form = async |version: &str, tool: &str| {
+        let talk = able(&server, version).await;
+        let (_events, question) = ask(&talk, tool, json!({})).await;
+        question["params"].clone()
+    };
+    let (defaults, choices) =
+        ("test_elicitation_sep1034_defaults", "test_elicitation_sep1330_enums");
+    // 2025-06-18, schema, PrimitiveSchemaDefinition.
+    let old = form("2025-06-18", defaults).await;
+    assert_eq!(old.get("mode"), None);
+    let old = &old["requestedSchema"]["properties"];
+    assert_eq!(old["name"], json!({"type": "string"}));
+    assert_eq!(old["age"], json!({"type": "integer"}));
+    assert_eq!(old["score"], json!({"type": "number"}));
+    let status = json!({"type": "string", "enum": ["active", "inactive", "pending"]});
+    assert_eq!(old["status"], status);
+    assert_eq!(old["verified"], json!({"type": "boolean", "default": true}));
+    let old = form("2025-06-18", choices).await;
+    let old = old["requestedSchema"]["properties"].as_object().expect("an object").clone();
+    let (values, names) = (["value1", "value2", "value3"], ["First", "Second", "Third"]);
+    let titled = json!({"type": "string", "enum": values, "enumNames": names});
+    assert_eq!(old["titledSingle"], titled);
+    assert!(old["legacyEnum"]["enumNames"].is_array());
+    let kept: Vec<_> = old.keys().map(String::as_str).collect();
+    assert_eq!(kept, ["legacyEnum", "titledSingle", "untitledSingle"]);
+
+    let new = form("2025-11-25", defaults).await;
+    assert_eq!(new["mode"], "form");
+    assert_eq!(new["requestedSchema"]["properties"]["age"]["default"], 30);
+    let new = form("2025-11-25", choices).await;
+    let new = &new["requestedSchema"]["properties"];
+    assert!(new["titledSingle"]["oneOf"].is_array() && new["titledMulti"]["items"].is_object());
+}
+
+#[tokio::test]
 async fn each_page_to_open_has_an_id_of_its_own() {
     let server = TestServer::start(&[FIXTURES]).await;
     let mut ids = std::collections::BTreeSet::new();

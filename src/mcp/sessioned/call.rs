@@ -146,6 +146,7 @@ impl Sessioned<'_> {
             call: call.to_owned(self.exchange.inbound),
             id: id.clone(),
             answer,
+            rich_forms: self.version.has(Feature::RichForms),
             _leases: [own.id, worked_on].map(|id| sessions.hold(id)),
             _open: open,
         };
@@ -246,6 +247,7 @@ struct Run {
     call: OwnedCall,
     id: OwnedId,
     answer: Answer,
+    rich_forms: bool,
     _leases: [Lease; 2],
     _open: Open,
 }
@@ -322,10 +324,14 @@ impl Run {
         let reason = OnceLock::new();
         let mut waiting = Vec::with_capacity(requests.len());
         for (key, InputRequest { kind, mut params }) in requests {
-            if kind == InputKind::Url {
-                let unique = inputs::elicitation_id();
-                params["elicitationId"] =
-                    unique.map_err(|_| "there is no randomness to ask by".to_owned())?.into();
+            match kind {
+                InputKind::Form if !self.rich_forms => params = inputs::plain_form(params),
+                InputKind::Url => {
+                    let unique = inputs::elicitation_id();
+                    params["elicitationId"] =
+                        unique.map_err(|_| "there is no randomness to ask by".to_owned())?.into();
+                }
+                InputKind::Form | InputKind::Sampling | InputKind::Roots => {}
             }
             let (id, answer) = self.conversation.ask();
             stream.send(&jsonrpc::request(id, kind.method(), &params)).await;
