@@ -86,7 +86,7 @@ impl<S> BearerChecked<S> {
         match external_base(&self.instance, record.peer, request.uri(), request.headers()) {
             Ok(base) => {
                 record.set_outcome(RequestOutcome::Unauthorized);
-                metadata::challenge(problem, &base)
+                metadata::challenge(problem, &base, &self.instance.policy.config.auth.scopes)
             }
             Err(bad) => refuse_header(request, bad),
         }

@@ -51,8 +51,12 @@ pub(crate) async fn document(
 }
 
 /// 401 with the challenge of RFC 6750 §3 and RFC 9728 §5.1.
-pub(super) fn challenge(why: Unauthorized, base: &str) -> Response {
-    let metadata = format!("resource_metadata=\"{base}{METADATA}{MCP}\"");
+pub(super) fn challenge(why: Unauthorized, base: &str, scopes: &[String]) -> Response {
+    let mut metadata = format!("resource_metadata=\"{base}{METADATA}{MCP}\"");
+    if !scopes.is_empty() {
+        // The configuration lets no quote into a scope.
+        metadata += &format!(", scope=\"{}\"", scopes.join(" "));
+    }
     let challenge = match why {
         // RFC 6750 §3.1: a request without a token gets no error code.
         Unauthorized::Missing => format!("Bearer {metadata}"),
