@@ -10,7 +10,7 @@ mod call;
 mod listen;
 mod session;
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::response::Response;
 use bytes::Bytes;
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    observe::{RequestOutcome, RpcMethod},
+    observe::{RequestOutcome, RpcMethod, shown},
     session::{Change, EventLog, Followed, MAX_SUBSCRIPTIONS, Record},
     tools::{Outcome, resources},
     wire::{
@@ -37,6 +37,8 @@ use crate::{
 };
 
 const ERA: Era = Era::Sessioned;
+/// As much of a reason for a cancellation goes into the log. Characters.
+const MAX_REASON: usize = 100;
 
 /// A POST and the session it belongs to, once there is one.
 pub(super) struct Sessioned<'a> {
@@ -226,16 +228,28 @@ impl<'a> Sessioned<'a> {
             }
             Some(Notification::Cancelled) => {
                 // The specification asks to ignore a cancellation that is malformed or late.
-                if let Ok(Some(CancelledParams { request_id })) = read(params)
+                if let Ok(Some(CancelledParams { request_id, reason })) = read(params)
                     && let Some(id) = Id::parse(request_id.get())
                     && let Some(conversation) = self.conversation_if_any()
+                    && conversation.cancel_call(id)
                 {
-                    conversation.cancel_call(id);
+                    self.tell_cancelled(reason.and_then(Raw::text));
                 }
                 Ok(())
             }
             None => Ok(()),
         }
+    }
+
+    /// The log tells why a call was cancelled (basic/utilities/cancellation, "Implementation Notes").
+    fn tell_cancelled(&self, reason: Option<Cow<'_, str>>) {
+        tracing::debug!(
+            instance = self.exchange.instance().id.digit(),
+            session = self.session.as_ref().map(|it| it.head.reference.to_string()),
+            request_id = %self.exchange.record().id,
+            reason = reason.map(|reason| shown::shown(&reason, MAX_REASON)),
+            "call cancelled"
+        );
     }
 
     /// Takes the client's response to a request of ours. A response to anything else is ignored.

@@ -276,10 +276,11 @@ impl Conversation {
         lock(&self.state).calls.retain(|(call, _)| call.get() != id);
     }
 
-    /// Cancels a running call, if there is one of that id.
-    pub(crate) fn cancel_call(&self, id: Id<'_>) {
+    /// Cancels a running call; false if there is none of that id.
+    pub(crate) fn cancel_call(&self, id: Id<'_>) -> bool {
         let state = lock(&self.state);
-        state.calls.iter().filter(|(call, _)| call.get() == id).for_each(|(_, c)| c.cancel());
+        let calls = state.calls.iter().filter(|(call, _)| call.get() == id);
+        calls.inspect(|(_, cancelled)| cancelled.cancel()).count() > 0
     }
 }
 
