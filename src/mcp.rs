@@ -20,7 +20,7 @@ use bytes::Bytes;
 use http::{Method, request::Parts};
 
 use self::{
-    catalogue::Catalogue,
+    catalogue::{Catalogue, List},
     exchange::{BODY_TIMES, Exchange, REQUEST_BYTES, refuse},
     sessioned::Sessioned,
     stateless::Stateless,
@@ -71,9 +71,10 @@ impl Endpoint {
     pub(crate) fn supersede(&self, before: &Self) {
         let state = &self.instance.state;
         state.keep_to(&self.instance.policy);
-        if !Arc::ptr_eq(&self.catalogue, &before.catalogue) {
-            state.subscriptions.publish(&Update::Tools);
-            state.subscriptions.publish(&Update::Prompts);
+        for (list, update) in [(List::Tools, Update::Tools), (List::Prompts, Update::Prompts)] {
+            if self.catalogue.differs(&before.catalogue, list) {
+                state.subscriptions.publish(&update);
+            }
         }
     }
 

@@ -115,6 +115,12 @@ impl Catalogue {
         }
     }
 
+    /// Whether a list is another one than there, in any revision or its pages.
+    pub(super) fn differs(&self, other: &Self, list: List) -> bool {
+        let mut lists = self.lists.iter().zip(&other.lists);
+        lists.any(|(mine, theirs)| mine[list as usize] != theirs[list as usize])
+    }
+
     /// The result of `initialize`.
     pub(super) fn initialize(&self, version: ProtocolVersion) -> &Bytes {
         &self.initialize[version.index()]
