@@ -300,6 +300,7 @@ async fn prompts_are_filled_in_in_every_revision() {
         json!({"name": "test_simple_prompt", "arguments": {"other": "x"}}),
         json!({"name": "echo", "arguments": {"message": 7}}),
         json!({"name": "echo", "arguments": ["x"]}),
+        json!({"name": "echo", "arguments": {"message": "x", "format": "xml"}}),
         // It would be repeated as the URI of a resource.
         json!({"name": "test_prompt_with_embedded_resource", "arguments": {"resourceUri": "x y"}}),
         json!({"name": "test_prompt_with_embedded_resource", "arguments": {"resourceUri": "a://b:c"}}),
