@@ -340,6 +340,9 @@ impl<'a> Sessioned<'a> {
                 let LevelParams { level } = require(params, "\"level\"")?;
                 self.session().await?;
                 self.commit(Change { log_level: Some(level), ..Change::default() }).await?;
+                if let Some(conversation) = self.conversation_if_any() {
+                    conversation.set_log_level(level);
+                }
                 Ok(done(id, b"{}"))
             }
             // The first two are answered before this; the others are of the stateless era.

@@ -423,6 +423,36 @@ async fn log_messages_are_filtered_by_the_session_s_level() {
 }
 
 #[tokio::test]
+async fn a_new_level_holds_for_calls_under_way() {
+    let server = TestServer::start(&[]).await;
+    for version in ALL {
+        let talk = server.session_of(0, version).await;
+        let set = async |level: &str| {
+            result(&talk, "logging/setLevel", json!({"level": level})).await;
+        };
+        set("debug").await;
+        let ticks = talk.call("stream_ticks", json!({"count": 20, "interval_ms": 50}));
+        let mut events = Events::open(ticks).await;
+        for _ in 0..3 {
+            assert_eq!(events.message().await["method"], "notifications/message");
+        }
+        set("emergency").await;
+        let mut late = 0;
+        let mut message = events.message().await;
+        while message.get("result").is_none() {
+            late += 1;
+            message = events.message().await;
+        }
+        assert!(late <= 2, "{version}: {late} messages after the level was raised");
+
+        let ticks = talk.call("stream_ticks", json!({"count": 20, "interval_ms": 50}));
+        let mut events = Events::open(ticks).await;
+        set("debug").await;
+        assert_eq!(events.message().await["method"], "notifications/message", "{version}");
+    }
+}
+
+#[tokio::test]
 async fn progress_comes_in_order_with_the_token_that_was_sent() {
     let server = TestServer::start(&[FIXTURES]).await;
     for version in ALL {

@@ -123,10 +123,11 @@ impl Sessioned<'_> {
 
     /// Starts a call that takes time or sends something before its answer.
     fn take_time(&self, id: Id<'_>, call: Call<'_>, answer: Answer) -> Result<Started, Failure> {
-        let Call { call, prepared, context } = call;
+        let Call { call, prepared, mut context } = call;
         let own = &self.session.as_ref().ok_or(Failure::Internal)?.head;
         let sessions = self.exchange.sessions();
         let conversation = sessions.conversation(own.id);
+        context.client.conversation = Some(Arc::clone(&conversation));
         let stream = context.stream.clone();
         let limit = self.exchange.policy().session.max_calls;
         let begun = self.exchange.begin_call().and_then(|open| {

@@ -58,6 +58,7 @@ impl Stateless<'_> {
             capabilities,
             progress_token: dispatch::progress_token(Some(meta))?,
             log_level: log_level(meta)?,
+            conversation: None,
             meta: params.raw_meta().map(|raw| raw.get().into()),
             progress_messages: true,
         })
