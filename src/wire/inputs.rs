@@ -111,7 +111,7 @@ impl InputKind {
     /// The capability that it needs, in the form of `requiredCapabilities`.
     pub(crate) fn required(self) -> Value {
         match self {
-            Self::Form => json!({ "elicitation": {} }),
+            Self::Form => json!({ "elicitation": { "form": {} } }),
             Self::Url => json!({ "elicitation": { "url": {} } }),
             Self::Sampling => json!({ "sampling": {} }),
             Self::Roots => json!({ "roots": {} }),
@@ -122,10 +122,27 @@ impl InputKind {
 /// Questions, each under its key.
 pub(crate) type Questions = Vec<(&'static str, InputRequest)>;
 
-/// The first capability that the client lacks for these questions.
+/// All capabilities that the client lacks for these questions, as one object (2026-07-28, basic, "_meta").
 pub(crate) fn missing(questions: &Questions, capabilities: Capabilities) -> Option<Value> {
-    let unable = questions.iter().find(|(_, question)| !question.kind.supported_by(capabilities));
-    unable.map(|(_, question)| question.kind.required())
+    let kinds = questions.iter().map(|(_, question)| question.kind);
+    let mut lacking =
+        kinds.filter(|kind| !kind.supported_by(capabilities)).map(InputKind::required);
+    let first = lacking.next()?;
+    Some(lacking.fold(first, |mut all, required| {
+        merge(&mut all, required);
+        all
+    }))
+}
+
+/// Adds the members of an object to those of another, at every depth.
+fn merge(all: &mut Value, more: Value) {
+    let Value::Object(more) = more else { return };
+    for (name, value) in more {
+        match all.get_mut(&name) {
+            Some(known) => merge(known, value),
+            None => all[name] = value,
+        }
+    }
 }
 
 /// Sends the questions of a background task to the client and returns the answers by key.

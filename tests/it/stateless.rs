@@ -247,11 +247,14 @@ async fn a_capability_that_is_needed_is_asked_for() {
     let server = TestServer::start(&[FIXTURES]).await;
     let prompt = json!({"prompt": "x"});
     let message = json!({"message": "x"});
+    let form = json!({"elicitation": {"form": {}}});
     for (tool, arguments, capabilities, required) in [
         ("test_missing_capability", json!({}), json!({}), json!({"sampling": {}})),
         ("test_sampling", prompt, json!({"elicitation": {}}), json!({"sampling": {}})),
-        ("test_elicitation", message.clone(), json!({}), json!({"elicitation": {}})),
-        ("test_elicitation", message, json!({"sampling": {}}), json!({"elicitation": {}})),
+        ("test_elicitation", message.clone(), json!({}), form.clone()),
+        ("test_elicitation", message.clone(), json!({"sampling": {}}), form.clone()),
+        // A client that can do URLs alone cannot fill forms in.
+        ("test_elicitation", message, json!({"elicitation": {"url": {}}}), form),
         (
             "test_elicitation_url",
             json!({}),
@@ -265,10 +268,7 @@ async fn a_capability_that_is_needed_is_asked_for() {
         let error = request.refused(400, MISSING_CAPABILITY).await;
         assert_eq!(error["data"]["requiredCapabilities"], required, "{tool}");
     }
-    // A client that can do URLs alone cannot fill forms in.
     let only_urls = json!({"elicitation": {"url": {}}});
-    let form = server.modern_call("test_elicitation", json!({"message": "x"}));
-    form.capabilities(only_urls.clone()).refused(400, MISSING_CAPABILITY).await;
     let url = server.modern_call("test_elicitation_url", json!({})).capabilities(only_urls);
     let result = url.result().await;
     let question = result["inputRequests"]["page"].clone();
@@ -277,6 +277,25 @@ async fn a_capability_that_is_needed_is_asked_for() {
     assert_eq!(question["params"].get("elicitationId"), None);
     let can = server.modern_call("test_missing_capability", json!({}));
     can.capabilities(json!({"sampling": {}})).text().await;
+}
+
+#[tokio::test]
+async fn all_missing_capabilities_are_listed() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let form = json!({"form": {}});
+    for (capabilities, required) in [
+        (json!({}), json!({"elicitation": form, "sampling": {}, "roots": {}})),
+        (json!({"elicitation": {}}), json!({"sampling": {}, "roots": {}})),
+        (
+            json!({"roots": {}, "elicitation": {"url": {}}}),
+            json!({"elicitation": form, "sampling": {}}),
+        ),
+    ] {
+        let tool = "test_input_required_result_multiple_inputs";
+        let call = server.modern_call(tool, json!({})).capabilities(capabilities.clone());
+        let error = call.refused(400, MISSING_CAPABILITY).await;
+        assert_eq!(error["data"]["requiredCapabilities"], required, "{capabilities}");
+    }
 }
 
 #[tokio::test]
