@@ -310,6 +310,11 @@ const fn index(era: Era) -> usize {
     }
 }
 
+/// The code of what is wrong with the HTTP exchange.
+pub(crate) const fn exchange_code(era: Era) -> i32 {
+    EXCHANGE[index(era)]
+}
+
 impl Failure {
     /// The client has not declared the tasks extension.
     pub(crate) fn needs_tasks() -> Self {

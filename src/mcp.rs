@@ -127,12 +127,7 @@ impl Endpoint {
 
     /// The era of a request whose body has not been read.
     fn era_of_headers(&self, parts: &Parts) -> Era {
-        match Era::of(false, version_header(parts)) {
-            era if self.instance.serves(era) => era,
-            // The era that is served tells the client what is wrong.
-            Era::Sessioned => Era::Stateless,
-            Era::Stateless => Era::Sessioned,
-        }
+        self.instance.era_of(version_header(parts))
     }
 
     /// Checks the headers and reads the body.

@@ -24,7 +24,7 @@ use crate::{
     id::Caller,
     observe::RequestOutcome,
     tenant::{AuthMode, Instance, Unauthorized},
-    wire::{BadHeader, USER_ID_HEADER, headers},
+    wire::{BadHeader, USER_ID_HEADER, VERSION_HEADER, headers},
 };
 
 /// A request to MCP with its caller.
@@ -86,7 +86,11 @@ impl<S> BearerChecked<S> {
         match external_base(&self.instance, record.peer, request.uri(), request.headers()) {
             Ok(base) => {
                 record.set_outcome(RequestOutcome::Unauthorized);
-                metadata::challenge(problem, &base, &self.instance.policy.config.auth.scopes)
+                let named =
+                    headers::text(request.headers(), &VERSION_HEADER, "MCP-Protocol-Version");
+                let era = self.instance.era_of(named.unwrap_or_default());
+                let scopes = &self.instance.policy.config.auth.scopes;
+                metadata::challenge(problem, &base, scopes, era)
             }
             Err(bad) => refuse_header(request, bad),
         }

@@ -49,6 +49,28 @@ async fn a_missing_token_is_challenged_with_where_to_look() {
 }
 
 #[tokio::test]
+async fn the_challenge_has_a_code_of_its_revision() {
+    let server = TestServer::start(&[
+        ("MCP_ECHO_AUTH__MODE", "passthrough"),
+        ("MCP_ECHO_INSTANCES__3__PROTOCOL__VERSIONS", "2026-07-28"),
+    ])
+    .await;
+    for (instance, version, code) in [
+        (0, None, -32000),
+        (0, Some("2025-11-25"), -32000),
+        (0, Some("2026-07-28"), -32600),
+        (3, None, -32600),
+    ] {
+        let request = server.rpc("ping", json!({})).host(&instance_host(instance));
+        let answer = match version {
+            Some(version) => request.header("MCP-Protocol-Version", version).send().await,
+            None => request.send().await,
+        };
+        answer.expect_error(401, code);
+    }
+}
+
+#[tokio::test]
 async fn the_challenge_names_the_scopes() {
     let server = TestServer::start(&[
         ("MCP_ECHO_AUTH__MODE", "passthrough"),
