@@ -222,9 +222,18 @@ async fn however_a_key_is_written_it_is_one_resource() {
         let listen = server.modern("subscriptions/listen", json!({"notifications": wanted}));
         let mut listener = Events::open(listen.build()).await;
         let honoured = listener.message().await["params"]["notifications"].clone();
-        assert_eq!(honoured, json!({"resourceSubscriptions": [uri(written)["uri"]]}));
+        assert_eq!(honoured, wanted, "what was asked for, as it was asked for");
+        talk.ask("set_session_data", store.clone()).await;
+        assert_eq!(listener.message().await["params"]["uri"], uri(key)["uri"]);
     }
+    // In two spellings at once it is still one.
+    let wanted = json!({"resourceSubscriptions": [uri("é: ~")["uri"], uri(written)["uri"]]});
+    let listen = server.modern("subscriptions/listen", json!({"notifications": wanted}));
+    let mut listener = Events::open(listen.build()).await;
+    assert_eq!(listener.message().await["params"]["notifications"], wanted);
     talk.ask("set_session_data", store.clone()).await;
+    assert_eq!(listener.message().await["params"]["uri"], wanted["resourceSubscriptions"][0]);
+    listener.expect_quiet().await;
     events.expect_quiet().await;
     for no_key in ["%zz", "%", "%ff"] {
         error(&talk, "resources/subscribe", uri(no_key)).await;

@@ -5,7 +5,7 @@
 //! than `stream.max_subscriptions` subscriptions.
 //! Trap: every message on the stream carries the id of the request that opened it, as the string or number that it was.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -49,11 +49,13 @@ pub(super) async fn open(
             "\"resourceSubscriptions\" must not hold more than {MAX_RESOURCES}"
         ));
     }
-    let mut resource_subscriptions = Vec::new();
+    let (mut resource_subscriptions, mut asked) = (Vec::new(), BTreeMap::new());
     for uri in wanted.resource_subscriptions {
         check_uri(&uri)?;
         if resources::may_watch(instance, &uri, caller).await? {
-            resource_subscriptions.push(resources::canonical(&uri).into_owned());
+            let canonical = resources::canonical(&uri).into_owned();
+            asked.entry(canonical).or_insert_with(|| uri.clone());
+            resource_subscriptions.push(uri);
         }
     }
     let filter = Filter {
@@ -69,7 +71,12 @@ pub(super) async fn open(
     };
     let acknowledged = json!({ "notifications": filter });
     let log = EventLog::passing(&instance.state.replay);
-    let subscription = Arc::new(Subscription { id: id.to_owned(), filter, log: Arc::clone(&log) });
+    let subscription = Arc::new(Subscription {
+        id: id.to_owned(),
+        filter,
+        resources: asked,
+        log: Arc::clone(&log),
+    });
     subscription.deliver("notifications/subscriptions/acknowledged", &acknowledged);
     let limit = exchange.policy().stream.max_subscriptions;
     let subscribed = instance.state.subscriptions.subscribe(&subscription, limit);
