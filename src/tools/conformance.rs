@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     TOOL, Tool,
-    arguments::{Arguments, BadArguments},
+    arguments::{Arguments, BadArguments, MOST_EXACT},
     call::{CallContext, Outcome, Prepared},
     resources::PNG,
 };
@@ -104,9 +104,7 @@ pub(super) const TOOLS: &[Tool] = rows![
     "test_reconnection", "Reconnection", "Hangs up before it is done; its answer waits on the resumed stream.",
     streams: true, prepare: reconnection;
     "json_schema_2020_12_tool", "JSON Schema 2020-12", "Has an input schema that uses what JSON Schema 2020-12 has.",
-    input_schema: schema_2020_12, prepare: |_| {
-        Ok(Prepared::now(|_| ToolResult::text("The schema is what matters here.")))
-    };
+    input_schema: schema_2020_12, prepare: contact;
     "test_missing_capability", "Missing capability", "Needs a client that can sample.", prepare: |arguments| {
         arguments.finish()?;
         Ok(Prepared::now(|context: &CallContext| match context.client.capabilities.sampling {
@@ -138,14 +136,14 @@ pub(super) const TOOLS: &[Tool] = rows![
         "type": "object",
         "properties": {
             "value": { "type": "string", "x-mcp-header": "Value" },
-            "count": { "type": "integer", "x-mcp-header": "Count" },
+            "count": { "type": "integer", "minimum": -MOST_EXACT, "maximum": MOST_EXACT, "x-mcp-header": "Count" },
             "flag": { "type": "boolean", "x-mcp-header": "Flag" },
         },
         "required": ["value"],
     }),
     prepare: |arguments| {
         let value = arguments.string("value")?.into_owned();
-        arguments.optional_number("count")?;
+        arguments.optional_exact("count")?;
         arguments.flag("flag")?;
         fixed(arguments, move |_| ToolResult::text(value.clone()))
     };
@@ -470,6 +468,31 @@ fn slow_compute(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments>
         tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
         ToolResult::text(format!("{label} took {seconds} seconds."))
     }))
+}
+
+/// Takes what [`schema_2020_12`] allows.
+fn contact(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
+    arguments.optional_string("name")?;
+    let address = arguments.optional_object("address")?.unwrap_or_default();
+    let method = arguments.optional_string("contactMethod")?;
+    let phone = arguments.optional_string("phone")?;
+    let email = arguments.optional_string("email")?;
+    let wrong = |part: &&str| address.get(*part).is_some_and(|text| !text.is_string());
+    if let Some(part) = ["street", "city"].into_iter().find(wrong) {
+        return Err(arguments.bad(format!("{part:?} in the argument \"address\" must be a string")));
+    }
+    let (needed, given) = match method.as_deref() {
+        Some("phone") => ("phone", phone),
+        None | Some("email") => ("email", email),
+        Some(_) => {
+            let problem = "the argument \"contactMethod\" must be phone or email";
+            return Err(arguments.bad(problem.to_owned()));
+        }
+    };
+    if given.is_none() {
+        return Err(arguments.bad(format!("the argument {needed:?} is required")));
+    }
+    fixed(arguments, |_| ToolResult::text("The schema is what matters here."))
 }
 
 fn schema_2020_12(_: &ToolsConfig) -> Value {
