@@ -6,6 +6,9 @@
 //! Traps: `get_all` costs more than `get`. A map with as many values as names repeats none, so `get` is enough. `Accept`,
 //! `tracestate` and `baggage` are lists, which may stand in several lines.
 
+use std::borrow::Cow;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{self, AsHeaderName},
@@ -113,4 +116,32 @@ pub(crate) fn check(headers: &HeaderMap) -> Result<(), BadHeader> {
         return Ok(());
     }
     DECIDING.iter().try_for_each(|(name, shown)| value(headers, name, shown).map(drop))
+}
+
+/// The value of a header that repeats part of the body; `None` if it has the Base64 mark but is not Base64
+/// (2026-07-28, streamable-http, "Value Encoding").
+pub(crate) fn decode(header: &str) -> Option<Cow<'_, str>> {
+    match header.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) {
+        None => Some(Cow::Borrowed(header)),
+        Some(encoded) => {
+            let bytes = STANDARD.decode(encoded).ok()?;
+            String::from_utf8(bytes).ok().map(Cow::Owned)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_value_survives_its_header(value in "\\PC{0,30}") {
+            let header = format!("=?base64?{}?=", STANDARD.encode(&value));
+            let decoded = decode(&header).map(Cow::into_owned);
+            prop_assert_eq!(decoded, Some(value));
+        }
+    }
 }
