@@ -82,12 +82,16 @@ pub(super) async fn open(
     let subscribed = instance.state.subscriptions.subscribe(&subscription, limit);
     let places =
         subscribed.map_err(|TooMany { limit, of }| Failure::TooManySubscriptions { limit, of })?;
-    let farewell = farewell(exchange.catalogue(), id);
+    let farewell = |reason: &str| farewell(exchange.catalogue(), id, reason);
+    let (stopping, cut_off) = (
+        farewell("the server is shutting down"),
+        farewell("the reader is too far behind; what has changed meanwhile is not told"),
+    );
     let keep_alive = exchange.policy().stream.keep_alive_seconds.get();
     let closing = instance.process.lifecycle.closing().clone();
     let open = instance.open_stream(StreamKind::Subscription, None);
     let guard = (subscription, places, open);
-    Ok(EventStream::new(log, None, keep_alive, closing, guard).with_farewell(farewell))
+    Ok(EventStream::new(log, None, keep_alive, closing, guard).with_farewells(stopping, cut_off))
 }
 
 /// The `params` of the last notification.
@@ -101,8 +105,8 @@ struct Cancelled<'a> {
 
 /// Ends a subscription from the server's side: the response to its request ("Graceful Closure"), then
 /// `notifications/cancelled` (basic/patterns/cancellation).
-fn farewell(catalogue: &Catalogue, id: Id<'_>) -> Bytes {
-    let params = json!({ "reason": "the server is shutting down" });
+fn farewell(catalogue: &Catalogue, id: Id<'_>, reason: &str) -> Bytes {
+    let params = json!({ "reason": reason });
     let params = Cancelled { request_id: id, params: Tagged::new(id, &params) };
     let cancelled = jsonrpc::notification("notifications/cancelled", &params);
     let (result, server) = (json!({ "resultType": "complete" }), catalogue.server_meta());
