@@ -316,6 +316,11 @@ pub(crate) const fn exchange_code(era: Era) -> i32 {
 }
 
 impl Failure {
+    /// What the client has answered does not fit the question of that key.
+    pub(crate) fn unfit(key: &str, problem: &str) -> Self {
+        Self::InvalidParams(format!("inputResponses: {:?}: {problem}", shortened(key)))
+    }
+
     /// The client has not declared the tasks extension.
     pub(crate) fn needs_tasks() -> Self {
         Self::MissingCapability(json!({ "extensions": { TASKS_EXTENSION: {} } }))

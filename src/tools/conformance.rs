@@ -21,7 +21,7 @@ use crate::{
     tenant::Update,
     wire::{
         Content, Contents, INTERNAL_ERROR, INVALID_PARAMS, InputKind, InputRequest, Inputs,
-        LogLevel, ToolResult,
+        LogLevel, Questions, ToolResult,
     },
 };
 
@@ -166,14 +166,7 @@ pub(super) const TOOLS: &[Tool] = rows![
                 let text = format!("{name}: {}; {}", model_text(greeting), root_names(roots));
                 Outcome::Done(ToolResult::text(text))
             }
-            _ => ask(
-                vec![
-                    ("user_name", form("What is your name?", NAME)),
-                    ("greeting", sample("Write a short greeting.")),
-                    ("client_roots", roots()),
-                ],
-                Some(json!("multiple")),
-            ),
+            _ => ask(questions_of(&["user_name", "greeting", "client_roots"]), Some(json!("multiple"))),
         }
     });
     "test_input_required_result_multi_round", "Asks twice", "Asks for a name, then for a colour.",
@@ -185,11 +178,7 @@ pub(super) const TOOLS: &[Tool] = rows![
         if !inputs.responses.is_empty() {
             return Outcome::Done(ToolResult::text("Thank you."));
         }
-        let all = [
-            ("user_name", form("What is your name?", NAME)),
-            ("greeting", sample("Write a short greeting.")),
-            ("client_roots", roots()),
-        ];
+        let all = questions_of(&["user_name", "greeting", "client_roots"]);
         let capabilities = context.client.capabilities;
         let can: Vec<_> = all.into_iter().filter(|(_, r)| r.kind.supported_by(capabilities)).collect();
         match can.is_empty() {
@@ -250,9 +239,7 @@ pub(super) const TOOLS: &[Tool] = rows![
     streams: true, prepare: |arguments| {
         arguments.finish()?;
         let Some(name) = arguments.inputs.filled("user_name", "name").map(str::to_owned) else {
-            return Ok(Prepared::now(|_: &CallContext| {
-                ask(vec![("user_name", form("What is your name?", NAME))], None)
-            }));
+            return asks(arguments, "user_name", form("What is your name?", NAME), greeting);
         };
         Ok(Prepared::task(false, move |_, _| async move {
             tokio::time::sleep(PAUSE).await;
@@ -278,9 +265,10 @@ fn asks(
 ) -> Result<Prepared, BadArguments> {
     arguments.finish()?;
     let inputs = arguments.inputs.clone();
-    Ok(Prepared::now(move |_: &CallContext| match inputs.get(key) {
-        Some(answer) => Outcome::Done(ToolResult::text(show(answer))),
-        None => ask(vec![(key, question)], None),
+    Ok(Prepared::now(move |_: &CallContext| match inputs.answer(key, &question) {
+        Ok(Some(answer)) => Outcome::Done(ToolResult::text(show(answer))),
+        Ok(None) => ask(vec![(key, question)], None),
+        Err(problem) => Outcome::Failed(Failure::unfit(key, &problem)),
     }))
 }
 
@@ -291,7 +279,31 @@ fn staged(
 ) -> Result<Prepared, BadArguments> {
     arguments.finish()?;
     let inputs = arguments.inputs.clone();
-    Ok(Prepared::now(move |context: &CallContext| run(&inputs, context)))
+    Ok(Prepared::now(move |context: &CallContext| {
+        for (key, question) in questions() {
+            if let Err(problem) = inputs.answer(key, &question) {
+                return Outcome::Failed(Failure::unfit(key, &problem));
+            }
+        }
+        run(&inputs, context)
+    }))
+}
+
+/// What the tools that look at all answers ask.
+fn questions() -> [(&'static str, InputRequest); 6] {
+    [
+        ("user_name", form("What is your name?", NAME)),
+        ("greeting", sample("Write a short greeting.")),
+        ("client_roots", roots()),
+        ("confirm", form("Please confirm", OK)),
+        ("step1", form("What is your name?", NAME)),
+        ("step2", form("What is your favourite colour?", COLOR)),
+    ]
+}
+
+/// Those of them that have these keys.
+fn questions_of(keys: &[&str]) -> Questions {
+    questions().into_iter().filter(|(key, _)| keys.contains(key)).collect()
 }
 
 fn publishes(arguments: &mut Arguments<'_>, update: Update) -> Result<Prepared, BadArguments> {
@@ -301,7 +313,7 @@ fn publishes(arguments: &mut Arguments<'_>, update: Update) -> Result<Prepared, 
     })
 }
 
-fn ask(requests: Vec<(&'static str, InputRequest)>, state: Option<Value>) -> Outcome<ToolResult> {
+fn ask(requests: Questions, state: Option<Value>) -> Outcome<ToolResult> {
     Outcome::NeedInput { requests, state }
 }
 
@@ -438,7 +450,7 @@ fn confirmed(inputs: &Inputs, _: &CallContext) -> Outcome<ToolResult> {
             code: INVALID_PARAMS,
             message: "requestState belongs to another step".to_owned(),
         }),
-        _ => ask(vec![("confirm", form("Please confirm", OK))], Some(json!("confirming"))),
+        _ => ask(questions_of(&["confirm"]), Some(json!("confirming"))),
     }
 }
 
@@ -448,11 +460,10 @@ fn multi_round(inputs: &Inputs, _: &CallContext) -> Outcome<ToolResult> {
         (Some(name), Some(color), _) => {
             Outcome::Done(ToolResult::text(format!("{name} likes {color}.")))
         }
-        (Some(name), None, None) | (None, _, Some(name)) => ask(
-            vec![("step2", form("What is your favourite colour?", COLOR))],
-            Some(json!({ "name": name })),
-        ),
-        _ => ask(vec![("step1", form("What is your name?", NAME))], Some(json!({ "step": 1 }))),
+        (Some(name), None, None) | (None, _, Some(name)) => {
+            ask(questions_of(&["step2"]), Some(json!({ "name": name })))
+        }
+        _ => ask(questions_of(&["step1"]), Some(json!({ "step": 1 }))),
     }
 }
 

@@ -133,26 +133,18 @@ const TEST_PROMPTS: &[Prompt] = &[
         title: "Prompt that asks",
         description: "A prompt that asks its user for context before it is complete.",
         arguments: &[],
-        fill: |_, inputs| match inputs.filled("user_context", "context") {
-            Some(context) => text(format!("Use this context: {context}")),
-            None => Outcome::NeedInput {
-                requests: vec![(
-                    "user_context",
-                    InputRequest {
-                        kind: InputKind::Form,
-                        params: json!({
-                            "mode": "form",
-                            "message": "What context should the prompt use?",
-                            "requestedSchema": {
-                                "type": "object",
-                                "properties": { "context": { "type": "string" } },
-                                "required": ["context"],
-                            },
-                        }),
+        fill: |_, inputs| {
+            let question = user_context();
+            match inputs.answer("user_context", &question) {
+                Err(problem) => Outcome::Failed(Failure::unfit("user_context", &problem)),
+                Ok(_) => match inputs.filled("user_context", "context") {
+                    Some(context) => text(format!("Use this context: {context}")),
+                    None => Outcome::NeedInput {
+                        requests: vec![("user_context", question)],
+                        state: None,
                     },
-                )],
-                state: None,
-            },
+                },
+            }
         },
     },
 ];
@@ -163,6 +155,17 @@ pub(crate) const fn of_set(set: ToolSet) -> &'static [Prompt] {
         ToolSet::Conformance => TEST_PROMPTS,
         ToolSet::Diagnostics | ToolSet::Streaming => &[],
     }
+}
+
+fn user_context() -> InputRequest {
+    let schema = json!({
+        "type": "object",
+        "properties": { "context": { "type": "string" } },
+        "required": ["context"],
+    });
+    let message = "What context should the prompt use?";
+    let params = json!({ "mode": "form", "message": message, "requestedSchema": schema });
+    InputRequest { kind: InputKind::Form, params }
 }
 
 /// A prompt of one message.

@@ -26,6 +26,16 @@ impl Inputs {
         self.responses.get(key).filter(|answer| answer.is_object())
     }
 
+    /// The same, if it fits the question.
+    pub(crate) fn answer(
+        &self,
+        key: &str,
+        question: &InputRequest,
+    ) -> Result<Option<&Value>, String> {
+        let answer = self.get(key);
+        answer.map_or(Ok(()), |answer| question.check(answer)).map(|()| answer)
+    }
+
     /// A text that the user filled into a form, if the form was accepted.
     pub(crate) fn filled(&self, key: &str, field: &str) -> Option<&str> {
         let answer = self.get(key)?;

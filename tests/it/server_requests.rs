@@ -279,6 +279,73 @@ async fn a_client_that_takes_no_events_is_not_asked() {
 }
 
 #[tokio::test]
+async fn an_answer_that_does_not_fit_is_a_tool_s_error() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let talk = able(&server, "2025-11-25").await;
+    let accept = |content: Value| json!({"action": "accept", "content": content});
+    let said = |content: Value| json!({"role": "assistant", "model": "m", "content": content});
+    let text = json!({"type": "text", "text": "x"});
+    let person = "test_elicitation";
+    let (defaults, choices) =
+        ("test_elicitation_sep1034_defaults", "test_elicitation_sep1330_enums");
+    for (tool, reply, named) in [
+        (person, json!({"action": "maybe"}), Some("action")),
+        (person, json!({"content": {}}), Some("action")),
+        (person, json!({"action": "accept"}), Some("content")),
+        (person, accept(json!([])), Some("content")),
+        (person, accept(json!({"username": "ada"})), Some("email")),
+        (person, accept(json!({"username": 5, "email": "a@b"})), Some("username")),
+        (person, accept(json!({"username": "ada", "email": "nowhere"})), Some("email")),
+        (person, accept(json!({"username": "ada", "email": "a@b", "more": 1})), None),
+        (person, json!({"action": "decline", "content": null}), None),
+        (defaults, accept(json!({})), None),
+        (defaults, accept(json!({"age": 30.5})), Some("age")),
+        (defaults, accept(json!({"age": 30.0, "score": 1, "verified": false})), None),
+        (defaults, accept(json!({"score": "1"})), Some("score")),
+        (defaults, accept(json!({"status": "gone"})), Some("status")),
+        (defaults, accept(json!({"verified": "yes"})), Some("verified")),
+        (choices, accept(json!({"titledSingle": "First"})), Some("titledSingle")),
+        (choices, accept(json!({"untitledMulti": "option1"})), Some("untitledMulti")),
+        (choices, accept(json!({"untitledMulti": ["option9"]})), Some("untitledMulti")),
+        (choices, accept(json!({"titledMulti": ["value4"]})), Some("titledMulti")),
+        (
+            choices,
+            accept(
+                json!({"titledSingle": "value1", "titledMulti": ["value2"], "untitledMulti": []}),
+            ),
+            None,
+        ),
+        ("test_elicitation_url", json!({"action": "opened"}), Some("action")),
+        ("test_elicitation_url", json!({"action": "cancel"}), None),
+        ("test_sampling", json!({"foo": 1}), Some("role")),
+        ("test_sampling", json!({"role": "assistant", "content": text}), Some("model")),
+        ("test_sampling", said(json!("x")), Some("content")),
+        ("test_sampling", said(json!({"text": "x"})), Some("type")),
+        ("test_sampling", said(json!({"type": "text", "text": 1})), Some("text")),
+        ("test_sampling", said(json!([text, {"no": "type"}])), Some("type")),
+        ("test_sampling", said(json!([text])), None),
+        ("test_list_roots", json!({"roots": {}}), Some("roots")),
+        ("test_list_roots", json!({"roots": [{"name": "x"}]}), Some("uri")),
+        ("test_list_roots", json!({"roots": [{"uri": "https://x"}]}), Some("file://")),
+        ("test_list_roots", json!({"roots": []}), None),
+    ] {
+        let arguments = match tool {
+            "test_elicitation" => json!({"message": "?"}),
+            "test_sampling" => json!({"prompt": "?"}),
+            _ => json!({}),
+        };
+        let (mut events, question) = ask(&talk, tool, arguments).await;
+        answer(&talk, &question, reply.clone()).await;
+        let (told, is_error) = outcome(&mut events).await;
+        assert_eq!(is_error, named.is_some(), "{tool} {reply}: {told}");
+        let method = question["method"].as_str().expect("a method");
+        let names = |named: &str| told.contains(named) && told.contains(method);
+        assert!(named.is_none_or(names), "{tool} {reply}: {told}");
+        assert_eq!(talk.open_questions(), 0);
+    }
+}
+
+#[tokio::test]
 async fn an_error_for_an_answer_is_a_tool_s_error() {
     let server = TestServer::start(&[FIXTURES]).await;
     let talk = able(&server, "2025-11-25").await;

@@ -223,6 +223,28 @@ async fn the_answer_decides() {
 }
 
 #[tokio::test]
+async fn an_answer_that_does_not_fit_leaves_the_question_open() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let id = start(&server, "multi_input", json!({})).await;
+    let asking = until(&server, &id, "input_required").await;
+    let good = json!({"action": "accept", "content": {"name": "Ada"}});
+    for wrong in [
+        json!({"action": "accept", "content": {"name": 7}}),
+        json!({"action": "accept", "content": {}}),
+        json!({"action": "maybe"}),
+    ] {
+        // What fits beside it is not taken either.
+        let answers = json!({"first": good, "second": wrong});
+        let request = task(&server, "update", &id).param("inputResponses", answers);
+        let error = request.refused(200, INVALID_PARAMS).await;
+        assert!(error["message"].as_str().is_some_and(|text| text.contains("second")), "{error}");
+        assert_eq!(get(&server, &id).await["inputRequests"], asking["inputRequests"]);
+    }
+    assert_empty(&update(&server, &id, json!({"first": good, "second": good})).await);
+    until(&server, &id, "completed").await;
+}
+
+#[tokio::test]
 async fn a_question_may_come_before_the_task() {
     let server = TestServer::start(&[FIXTURES]).await;
     let call = || server.modern_call("test_tool_with_task", json!({})).with_tasks();

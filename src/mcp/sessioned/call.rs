@@ -338,9 +338,10 @@ impl Run {
             stream.send(&jsonrpc::request(id, kind.method(), &params)).await;
             let conversation = &*self.conversation;
             let question = Question { id, conversation, stream, reason: &reason };
+            let asked = InputRequest { kind, params };
             waiting.push(async move {
                 let _given_up_when_dropped = question;
-                (key, kind, answer.await)
+                (key, asked, answer.await)
             });
         }
         let session = &self.context.instance.policy.config.session;
@@ -361,11 +362,17 @@ impl Run {
             }
         };
         let mut responses = BTreeMap::new();
-        for (key, kind, answer) in answers {
+        for (key, asked, answer) in answers {
+            let method = asked.kind.method();
             match answer {
-                Ok(Some(answer)) if answer.is_object() => responses.insert(key.to_owned(), answer),
-                _ => return Err(format!("the client answered {} with an error", kind.method())),
-            };
+                Ok(Some(answer)) if answer.is_object() => {
+                    asked.check(&answer).map_err(|problem| {
+                        format!("the client's answer to {method} does not fit: {problem}")
+                    })?;
+                    responses.insert(key.to_owned(), answer);
+                }
+                _ => return Err(format!("the client answered {method} with an error")),
+            }
         }
         Ok(responses)
     }
