@@ -142,9 +142,9 @@ failures! {
         = &[Outcome::BadMeta], STATELESS, [400; 2], [INVALID_PARAMS; 2], Nothing, format!("invalid params: {problem}");
     HeaderMismatch(problem: String)
         = &[Outcome::HeaderMismatch], STATELESS, [400; 2], [HEADER_MISMATCH; 2], Nothing, format!("header mismatch: {problem}");
-    UnsupportedRevision { requested: String, served: Vec<&'static str> }
+    UnsupportedRevision { requested: String, served: Vec<ProtocolVersion> }
         = &[Outcome::UnsupportedRevision], STATELESS, [400; 2], [UNSUPPORTED_VERSION; 2], Nothing,
-          format!("protocol version {:?} is not served; served are {}", shortened(requested), served.join(", "));
+          not_in_this_way(requested, served);
     TooManySubscriptions { limit: usize, of: &'static str }
         = &[Outcome::TooManySubscriptions], STATELESS, [503; 2], NO_ROOM, Retry(5),
           format!("{limit} subscriptions are open, the most there may be ({of})");
@@ -181,7 +181,10 @@ failures! {
         = &[Outcome::BadHeader], BOTH, [400; 2], EXCHANGE, Nothing, bad.to_string();
     UnsupportedVersion { served: Vec<ProtocolVersion> }
         = &[Outcome::UnsupportedVersion], SESSIONED, [400; 2], EXCHANGE, Nothing,
-          format!("this protocol version is not served; served are {}", version::names(served));
+          match served.iter().any(|version| version.era() == Era::Stateless) {
+              true => format!("this protocol version is not served; served are {}", version::names(served)),
+              false => format!("this protocol version is not served; {}", by_sessions(served)),
+          };
     NotAcceptable { needed: &'static str }
         = &[Outcome::NotAcceptable], BOTH, [406; 2], EXCHANGE, Nothing,
           format!("the client must accept {needed}: see its Accept header");
@@ -206,6 +209,34 @@ failures! {
           "the body must be sent plain or chunked: no other Transfer-Encoding is understood";
     Internal
         = &[Outcome::Internal], BOTH, [500; 2], [INTERNAL_ERROR; 2], Nothing, "internal error";
+}
+
+/// What is served only after a handshake, and how that begins.
+fn by_sessions(served: &[ProtocolVersion]) -> String {
+    let names = version::names(served);
+    format!(
+        "{names} are served by sessions: send initialize, without a version in \"_meta\", to begin one"
+    )
+}
+
+/// The revision of a request that stands for itself is not served, or by sessions alone.
+fn not_in_this_way(requested: &str, served: &[ProtocolVersion]) -> String {
+    let shown = shortened(requested);
+    let named = served.iter().find(|version| version.as_str() == requested);
+    match named.filter(|version| version.era() == Era::Sessioned) {
+        Some(_) => {
+            let sessioned: Vec<_> =
+                served.iter().copied().filter(|it| it.era() == Era::Sessioned).collect();
+            format!(
+                "protocol version {shown:?} has no requests without a session; {}",
+                by_sessions(&sessioned)
+            )
+        }
+        None => {
+            let names = version::names(served);
+            format!("protocol version {shown:?} is not served; served are {names}")
+        }
+    }
 }
 
 /// A name that a client wrote, as it is repeated in a text: as far as it may be one.
@@ -280,7 +311,17 @@ const fn index(era: Era) -> usize {
     }
 }
 
+/// The code of what is wrong with the HTTP exchange.
+pub(crate) const fn exchange_code(era: Era) -> i32 {
+    EXCHANGE[index(era)]
+}
+
 impl Failure {
+    /// What the client has answered does not fit the question of that key.
+    pub(crate) fn unfit(key: &str, problem: &str) -> Self {
+        Self::InvalidParams(format!("inputResponses: {:?}: {problem}", shortened(key)))
+    }
+
     /// The client has not declared the tasks extension.
     pub(crate) fn needs_tasks() -> Self {
         Self::MissingCapability(json!({ "extensions": { TASKS_EXTENSION: {} } }))
@@ -330,13 +371,12 @@ impl Failure {
             Self::StoreUnavailable => Some(json!({ "reason": "store_unavailable" })),
             Self::CutOff => Some(json!({ "reason": "draining" })),
             Self::UnsupportedVersion { served } => {
-                let served: Vec<_> = served.iter().map(|version| version.as_str()).collect();
-                Some(json!({ "supported": served }))
+                Some(json!({ "supported": version::texts(served) }))
             }
             Self::ResourceNotFound(uri) => Some(json!({ "uri": uri })),
             Self::MissingCapability(required) => Some(json!({ "requiredCapabilities": required })),
             Self::UnsupportedRevision { requested, served } => {
-                Some(json!({ "supported": served, "requested": requested }))
+                Some(json!({ "supported": version::texts(served), "requested": requested }))
             }
             _ => None,
         }

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use http::{Method, request::Parts};
 
 use self::{
-    catalogue::Catalogue,
+    catalogue::{Catalogue, List},
     exchange::{BODY_TIMES, Exchange, REQUEST_BYTES, refuse},
     sessioned::Sessioned,
     stateless::Stateless,
@@ -39,7 +39,7 @@ use crate::{
     },
     observe::RequestRecord,
     tenant::{Inbound, Instance, Update},
-    wire::{Body, EnvelopeError, Era, Head, Id, Known, Message},
+    wire::{Body, EnvelopeError, Era, Head, Id, Known, Message, version},
 };
 
 /// The MCP endpoint of one instance, with its prepared answers.
@@ -77,9 +77,10 @@ impl Endpoint {
     pub(crate) fn supersede(&self, before: &Self) {
         let state = &self.instance.state;
         state.keep_to(&self.instance.policy);
-        if !Arc::ptr_eq(&self.catalogue, &before.catalogue) {
-            state.subscriptions.publish(&Update::Tools);
-            state.subscriptions.publish(&Update::Prompts);
+        for (list, update) in [(List::Tools, Update::Tools), (List::Prompts, Update::Prompts)] {
+            if self.catalogue.differs(&before.catalogue, list) {
+                state.subscriptions.publish(&update);
+            }
         }
     }
 
@@ -127,19 +128,25 @@ impl Endpoint {
             (&Method::GET, Era::Sessioned) => sessioned::listen(exchange).await,
             (&Method::DELETE, Era::Sessioned) => sessioned::terminate(exchange).await,
             (&Method::OPTIONS, _) => Ok(options(allowed(era))),
+            (&Method::GET | &Method::DELETE, Era::Stateless) => Err(self.no_such_method(exchange)),
             (_, _) => Err(Failure::MethodNotAllowed(allowed(era))),
         };
         result.unwrap_or_else(|failure| refuse(&inbound.record, failure, None, era))
     }
 
+    /// GET and DELETE in a revision that has neither, or that is not served. Those of a client of an older revision get
+    /// 405 where none of these is served (2026-07-28, streamable-http, "Earlier Streamable HTTP Revisions").
+    fn no_such_method(&self, exchange: Exchange<'_>) -> Failure {
+        let named = match Era::of(false, version_header(exchange.inbound.head())) {
+            Era::Stateless => Stateless::new(exchange).check_version(None),
+            Era::Sessioned => Ok(()),
+        };
+        named.err().unwrap_or(Failure::MethodNotAllowed(allowed(Era::Stateless)))
+    }
+
     /// The era of a request whose body has not been read.
     fn era_of(&self, head: Head<'_>) -> Era {
-        match Era::of(false, version_header(head)) {
-            era if self.instance.serves(era) => era,
-            // The era that is served tells the client what is wrong.
-            Era::Sessioned => Era::Stateless,
-            Era::Stateless => Era::Sessioned,
-        }
+        self.instance.era_of(version_header(head))
     }
 
     /// Checks the headers and reads the body.
@@ -203,7 +210,7 @@ impl Endpoint {
                 Box::pin(Stateless::new(exchange).one(message)).await
             }
             (Era::Stateless, false) => {
-                let served = self.instance.policy.config.protocol.versions.clone();
+                let served = version::newest_first(&self.instance.policy.config.protocol.versions);
                 let failure = Failure::UnsupportedVersion { served };
                 refuse(&exchange.inbound.record, failure, message.id(), Era::Sessioned)
             }

@@ -56,6 +56,9 @@ pub struct Tool {
     pub(crate) prepare: fn(&mut Arguments<'_>) -> Result<Prepared, BadArguments>,
 }
 
+/// The tool that makes a handle.
+pub(crate) const CREATE_SESSION: &str = "create_session";
+
 /// The argument in which a stateful tool takes a handle, and the end of the name of the header that mirrors it.
 pub const HANDLE: (&str, &str) = ("session", "Session");
 

@@ -3,6 +3,7 @@
 //! Owns parsing and writing, and the tables that say which revision has what. It knows nothing of this server's
 //! instances, sessions or configuration.
 
+mod answers;
 pub mod fault;
 pub mod headers;
 pub mod inputs;

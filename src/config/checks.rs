@@ -158,6 +158,11 @@ fn of_auth(auth: &AuthConfig) -> Vec<Rule> {
         ),
         ("auth.scopes", each_once(&auth.scopes), TWICE),
         (
+            "auth.scopes",
+            !auth.scopes.iter().any(|scope| *scope == "offline_access"),
+            "must not hold offline_access, which a client asks for and no server (2026-07-28, authorization)",
+        ),
+        (
             "auth.mode",
             auth.mode != AuthModeName::Tokens || has_tokens,
             "needs auth.tokens or auth.tokens_file",

@@ -16,10 +16,11 @@ use serde_json::json;
 
 use super::{external_base, problem};
 use crate::{
-    failure::TRANSPORT,
+    failure,
     observe::RequestRecord,
     paths::{MCP, METADATA},
     tenant::{AuthMode, Instance, Unauthorized},
+    wire::Era,
 };
 
 /// `GET /.well-known/oauth-protected-resource[/mcp]`
@@ -52,8 +53,12 @@ pub(crate) async fn document(
 }
 
 /// 401 with the challenge of RFC 6750 §3 and RFC 9728 §5.1.
-pub(super) fn challenge(why: Unauthorized, base: &str) -> Response {
-    let metadata = format!("resource_metadata=\"{base}{METADATA}{MCP}\"");
+pub(super) fn challenge(why: Unauthorized, base: &str, scopes: &[String], era: Era) -> Response {
+    let mut metadata = format!("resource_metadata=\"{base}{METADATA}{MCP}\"");
+    if !scopes.is_empty() {
+        // The configuration lets no quote into a scope.
+        metadata += &format!(", scope=\"{}\"", scopes.join(" "));
+    }
     let challenge = match why {
         // RFC 6750 §3.1: a request without a token gets no error code.
         Unauthorized::Missing => format!("Bearer {metadata}"),
@@ -62,7 +67,7 @@ pub(super) fn challenge(why: Unauthorized, base: &str) -> Response {
     };
     let body = json!({
         "jsonrpc": "2.0",
-        "error": { "code": TRANSPORT, "message": why.to_string() },
+        "error": { "code": failure::exchange_code(era), "message": why.to_string() },
     });
     let mut response = (StatusCode::UNAUTHORIZED, Json(body)).into_response();
     if let Ok(value) = HeaderValue::try_from(challenge) {

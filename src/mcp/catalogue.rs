@@ -15,7 +15,7 @@ use crate::{
     failure::Failure,
     process::Process,
     tools::{self, Prompt, Tool, prompts, resources},
-    wire::{Era, Feature, META_SERVER, ProtocolVersion, TASKS_EXTENSION},
+    wire::{Era, Feature, META_SERVER, ProtocolVersion, TASKS_EXTENSION, version},
 };
 
 const INSTRUCTIONS: &str = "A stateful test server. echo sends a message back; set_session_data, get_session_data and get_session_info show that the session is kept; create_session returns a handle to pass as \"session\"; the other tools show what arrived.";
@@ -86,7 +86,7 @@ impl Catalogue {
             json!({ "resultType": "complete", "_meta": { META_SERVER: server } }).to_string();
         result_start.pop();
         let discover = json!({
-            "supportedVersions": stateless(&policy.protocol.versions),
+            "supportedVersions": version::texts(&version::newest_first(&policy.protocol.versions)),
             "capabilities": capabilities(ProtocolVersion::V2026_07_28),
             "instructions": INSTRUCTIONS,
             "ttlMs": LIST_TTL_MS,
@@ -113,6 +113,12 @@ impl Catalogue {
             tools: tools.iter().map(|tool| (tool.name, *tool)).collect(),
             prompts: prompts.iter().map(|prompt| (prompt.name, *prompt)).collect(),
         }
+    }
+
+    /// Whether a list is another one than there, in any revision or its pages.
+    pub(super) fn differs(&self, other: &Self, list: List) -> bool {
+        let mut lists = self.lists.iter().zip(&other.lists);
+        lists.any(|(mine, theirs)| mine[list as usize] != theirs[list as usize])
     }
 
     /// The result of `initialize`.
@@ -175,12 +181,6 @@ fn complete(start: &str, result: &[u8]) -> Bytes {
     let rest = result.strip_prefix(b"{").unwrap_or(result);
     let comma: &[u8] = if rest == b"}" { b"" } else { b"," };
     [start.as_bytes(), comma, rest].concat().into()
-}
-
-/// The served versions that have no `initialize`.
-pub(super) fn stateless(versions: &[ProtocolVersion]) -> Vec<&'static str> {
-    let stateless = versions.iter().filter(|version| version.era() == Era::Stateless);
-    stateless.map(|version| version.as_str()).collect()
 }
 
 fn capabilities(version: ProtocolVersion) -> Value {

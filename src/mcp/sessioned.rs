@@ -10,7 +10,7 @@ mod call;
 mod listen;
 mod session;
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::response::Response;
 use bytes::Bytes;
@@ -20,13 +20,14 @@ use serde_json::json;
 
 pub(super) use self::{listen::listen, session::terminate};
 use super::{
+    call::answer_on_stream,
     catalogue::List,
     dispatch::{self, invalid, read, require},
     exchange::{Exchange, Reply, refuse, refuse_in_band},
 };
 use crate::{
     failure::Failure,
-    observe::{RequestOutcome, RpcMethod},
+    observe::{RequestOutcome, RpcMethod, shown},
     session::{Change, EventLog, Followed, MAX_SUBSCRIPTIONS, Record},
     tools::{Outcome, resources},
     wire::{
@@ -36,6 +37,8 @@ use crate::{
 };
 
 const ERA: Era = Era::Sessioned;
+/// As much of a reason for a cancellation goes into the log. Characters.
+const MAX_REASON: usize = 100;
 
 /// A POST and the session it belongs to, once there is one.
 pub(super) struct Sessioned<'a> {
@@ -95,7 +98,19 @@ impl<'a> Sessioned<'a> {
                     other => other?,
                 };
                 Ok(match started {
-                    Started::Done(message) => self.exchange.whole(message)?,
+                    Started::Done(message) => match self.resumable() {
+                        Some(log) => {
+                            let work = std::future::ready(Some(message));
+                            answer_on_stream(
+                                &self.exchange,
+                                Arc::clone(&log),
+                                (*id).to_owned(),
+                                work,
+                            );
+                            self.exchange.follow(log, ())
+                        }
+                        None => self.exchange.whole(message)?,
+                    },
                     Started::Later(work) => {
                         let message = self.detach(work).await?;
                         // Its answer has not begun, so it can have a status of its own.
@@ -113,6 +128,19 @@ impl<'a> Sessioned<'a> {
                 Box::pin(self.no_request(message)).await
             }
         }
+    }
+
+    /// A stream for an answer that is there already, if its revision wants such a one to be resumable too. Without room
+    /// for one more stream the answer is given all the same.
+    fn resumable(&self) -> Option<Arc<EventLog>> {
+        let session = self.session.as_ref().filter(|_| self.exchange.wants_events())?;
+        if !self.version.has(Feature::PrimingEvent) {
+            return None;
+        }
+        let conversation = self.exchange.sessions().conversation(session.head.id);
+        let log = conversation.call_stream(self.exchange.policy().session.max_calls)?;
+        log.prime(self.exchange.policy().stream.retry_seconds.get());
+        Some(log)
     }
 
     async fn no_request(&mut self, message: &Message<'_>) -> Result<Reply, Failure> {
@@ -203,16 +231,28 @@ impl<'a> Sessioned<'a> {
             }
             Some(Notification::Cancelled) => {
                 // The specification asks to ignore a cancellation that is malformed or late.
-                if let Ok(Some(CancelledParams { request_id })) = read(params)
+                if let Ok(Some(CancelledParams { request_id, reason })) = read(params)
                     && let Some(id) = Id::parse(request_id.get())
                     && let Some(conversation) = self.conversation_if_any()
+                    && conversation.cancel_call(id)
                 {
-                    conversation.cancel_call(id);
+                    self.tell_cancelled(reason.and_then(Raw::text));
                 }
                 Ok(())
             }
             None => Ok(()),
         }
+    }
+
+    /// The log tells why a call was cancelled (basic/utilities/cancellation, "Implementation Notes").
+    fn tell_cancelled(&self, reason: Option<Cow<'_, str>>) {
+        tracing::debug!(
+            instance = self.exchange.instance().id.digit(),
+            session = self.session.as_ref().map(|it| it.head.reference.to_string()),
+            request_id = %self.exchange.record().id,
+            reason = reason.map(|reason| shown::shown(&reason, MAX_REASON)),
+            "call cancelled"
+        );
     }
 
     /// Takes the client's response to a request of ours. A response to anything else is ignored.
@@ -303,6 +343,9 @@ impl<'a> Sessioned<'a> {
                 let LevelParams { level } = require(params, "\"level\"")?;
                 self.session().await?;
                 self.commit(Change { log_level: Some(level), ..Change::default() }).await?;
+                if let Some(conversation) = self.conversation_if_any() {
+                    conversation.set_log_level(level);
+                }
                 Ok(done(id, b"{}"))
             }
             // The first two are answered before this; the others are of the stateless era.

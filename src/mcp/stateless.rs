@@ -53,9 +53,11 @@ impl<'a> Stateless<'a> {
                 (self.request(*id, method, params).await, Some(*id))
             }
             // This revision defines none for clients to send. They are accepted, as unknown notifications are.
-            Message::Notification { .. } => {
+            Message::Notification { params, .. } => {
                 self.exchange.record().set_method(RpcMethod::Notification);
-                (Ok(Reply::Accepted), None)
+                // One whose `_meta` cannot be read names no revision.
+                let named = self.check_version(params.meta().unwrap_or_default());
+                (named.map(|()| Reply::Accepted), None)
             }
             Message::Response { .. } => {
                 let problem = "this revision asks by results, so there is nothing to respond to";

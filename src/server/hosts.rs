@@ -10,6 +10,7 @@
 
 use std::{
     convert::Infallible,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -35,7 +36,8 @@ use crate::{
     paths::Path,
     process::Process,
     tenant::{HostTable, Target, hosts::without_port},
-    wire::{Head, Known, Single},
+    tools,
+    wire::{Era, Head, Known, Single, headers::decode},
 };
 
 /// Why a request's host cannot be told.
@@ -154,17 +156,7 @@ impl Shared {
         let next = || nth(self.turn.fetch_add(1, Ordering::Relaxed));
         match front_door {
             FrontDoor::Fixed(instance) => instance,
-            FrontDoor::Sticky => {
-                // Of two, or of one that is no id, none counts: the instance that answers refuses it.
-                let minted_by = |known| match head.single(known) {
-                    Single::Value(id) => {
-                        Some(SessionId::parse(id.to_str().ok()?)?.minted_by()?.instance)
-                    }
-                    Single::Missing | Single::Several => None,
-                };
-                let id = minted_by(Known::Session).or_else(|| minted_by(Known::Handle));
-                id.unwrap_or_else(next)
-            }
+            FrontDoor::Sticky => named(head).unwrap_or_else(next),
             FrontDoor::RoundRobin => next(),
             FrontDoor::Random => {
                 let mut byte = [0];
@@ -172,6 +164,33 @@ impl Shared {
                 getrandom::fill(&mut byte).map_or_else(|_| next(), |()| nth(byte[0].into()))
             }
         }
+    }
+}
+
+/// The instance of the session or task that a request names. In a revision without sessions, a request that names a tool
+/// or a prompt alone has one by that name, for it may be the second attempt of one that has been asked something, and what
+/// the first has sealed opens nowhere else.
+fn named(head: Head<'_>) -> Option<InstanceId> {
+    // Of two, or of one that is no id, none counts: the instance that answers refuses it.
+    let text = |known| match head.single(known) {
+        Single::Value(value) => decode(value.to_str().ok()?),
+        Single::Missing | Single::Several => None,
+    };
+    let minted_by = |id: &str| Some(SessionId::parse(id)?.minted_by()?.instance);
+    let by = |known| text(known).and_then(|id| minted_by(&id));
+    match Era::of(false, text(Known::Version).as_deref()) {
+        Era::Sessioned => by(Known::Session).or_else(|| by(Known::Handle)),
+        Era::Stateless => by(Known::Handle).or_else(|| {
+            let name = text(Known::Name)?;
+            let uri = name.strip_prefix("session://").and_then(|rest| rest.split('/').next());
+            minted_by(uri.unwrap_or(&name)).or_else(|| {
+                let mut hasher = DefaultHasher::new();
+                name.hash(&mut hasher);
+                // New sessions take turns.
+                (name != tools::CREATE_SESSION)
+                    .then(|| InstanceId::wrapping(hasher.finish() as usize))
+            })
+        }),
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
     budget::{Booking, NoRoom, Share},
     id::SessionId,
     observe::{Gauge, Open},
-    wire::{Id, OwnedId},
+    wire::{Id, LogLevel, OwnedId},
 };
 
 /// Streams that one session can resume, beside those of calls that are under way and those that a GET reads.
@@ -115,6 +115,8 @@ struct State {
     /// Streams that a GET opened, oldest first.
     standalone: Vec<Arc<EventLog>>,
     calls: Vec<(OwnedId, CancellationToken)>,
+    /// The level of log messages, if it was set since the conversation began.
+    log_level: Option<LogLevel>,
     next_request: u64,
     /// Requests to the client that await a response.
     asked: HashMap<u64, (oneshot::Sender<Option<Value>>, Open)>,
@@ -251,6 +253,15 @@ impl Conversation {
         lock(&self.state).asked.remove(&id).is_some()
     }
 
+    /// Sets the level of log messages for calls that are under way; the record has it for those to come.
+    pub(crate) fn set_log_level(&self, level: LogLevel) {
+        lock(&self.state).log_level = Some(level);
+    }
+
+    pub(crate) fn log_level(&self) -> Option<LogLevel> {
+        lock(&self.state).log_level
+    }
+
     /// Requests to the client that await a response.
     pub fn open_questions(&self) -> usize {
         lock(&self.state).asked.len()
@@ -276,10 +287,11 @@ impl Conversation {
         lock(&self.state).calls.retain(|(call, _)| call.get() != id);
     }
 
-    /// Cancels a running call, if there is one of that id.
-    pub(crate) fn cancel_call(&self, id: Id<'_>) {
+    /// Cancels a running call; false if there is none of that id.
+    pub(crate) fn cancel_call(&self, id: Id<'_>) -> bool {
         let state = lock(&self.state);
-        state.calls.iter().filter(|(call, _)| call.get() == id).for_each(|(_, c)| c.cancel());
+        let calls = state.calls.iter().filter(|(call, _)| call.get() == id);
+        calls.inspect(|(_, cancelled)| cancelled.cancel()).count() > 0
     }
 }
 

@@ -32,6 +32,8 @@ pub(crate) struct EventStream {
     quiet: Pin<Box<Sleep>>,
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
     farewell: Bytes,
+    /// What a reader that was cut off is told; nothing where it can resume.
+    cut_off: Option<Bytes>,
     closed: bool,
     _guard: Box<dyn Any + Send>,
 }
@@ -54,14 +56,15 @@ impl EventStream {
             quiet: Box::pin(sleep(keep_alive)),
             closing: Box::pin(closing.cancelled_owned()),
             farewell: sse::CLOSING,
+            cut_off: None,
             closed: false,
             _guard: Box::new(guard),
         }
     }
 
-    /// What is sent last when `closing` is cancelled.
-    pub(crate) fn with_farewell(mut self, farewell: Bytes) -> Self {
-        self.farewell = farewell;
+    /// What is sent last when `closing` is cancelled, and when the reader is cut off.
+    pub(crate) fn with_farewells(mut self, closing: Bytes, cut_off: Bytes) -> Self {
+        (self.farewell, self.cut_off) = (closing, Some(cut_off));
         self
     }
 
@@ -97,7 +100,11 @@ impl http_body::Body for EventStream {
                 self.restart_keep_alive();
                 return Poll::Ready(Some(Ok(Frame::data(frame))));
             }
-            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Ready(None) => {
+                self.closed = true;
+                let last = self.cut_off.take();
+                return Poll::Ready(last.map(|last| Ok(Frame::data(last))));
+            }
             Poll::Pending => {}
         }
         if self.closing.as_mut().poll(cx).is_ready() {

@@ -136,6 +136,16 @@ impl Instance {
         self.policy.config.protocol.versions.iter().any(|version| version.era() == era)
     }
 
+    /// The era of a request of which only the revision in its header is known.
+    pub(crate) fn era_of(&self, named: Option<&str>) -> Era {
+        match Era::of(false, named) {
+            era if self.serves(era) => era,
+            // The era that is served tells the client what is wrong.
+            Era::Sessioned => Era::Stateless,
+            Era::Stateless => Era::Sessioned,
+        }
+    }
+
     /// Whether forwarding headers count that this peer sends.
     pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         self.policy.trusted_proxies.iter().any(|net| net.contains(&peer.to_canonical()))

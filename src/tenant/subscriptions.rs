@@ -63,14 +63,14 @@ impl Update {
     }
 }
 
-impl Filter {
+impl Subscription {
     fn topics(&self) -> impl Iterator<Item = Topic> {
+        let Filter { tools_list_changed, prompts_list_changed, task_ids, .. } = &self.filter;
         // Of one that is named twice there is one place.
-        let resources: BTreeSet<_> = self.resource_subscriptions.iter().collect();
-        let tasks: BTreeSet<_> = self.task_ids.iter().collect();
-        let tools = self.tools_list_changed.then_some(Topic::Tools);
-        let prompts = self.prompts_list_changed.then_some(Topic::Prompts);
-        let resources = resources.into_iter().map(|uri| Topic::Resource(uri.as_str().into()));
+        let tasks: BTreeSet<_> = task_ids.iter().collect();
+        let tools = tools_list_changed.then_some(Topic::Tools);
+        let prompts = prompts_list_changed.then_some(Topic::Prompts);
+        let resources = self.resources.keys().map(|uri| Topic::Resource(uri.as_str().into()));
         let tasks = tasks.into_iter().map(|id| Topic::Task(id.as_str().into()));
         tools.into_iter().chain(prompts).chain(resources).chain(tasks)
     }
@@ -81,13 +81,24 @@ impl Filter {
 pub(crate) struct Subscription {
     /// The id of the request, which every notification carries.
     pub(crate) id: OwnedId,
+    /// As it was asked for.
     pub(crate) filter: Filter,
+    /// The URIs of its resources, each as it was first asked for.
+    pub(crate) resources: BTreeMap<String, String>,
     pub(crate) log: Arc<EventLog>,
 }
 
 impl Subscription {
     pub(crate) fn deliver(&self, method: &str, params: &Value) {
         self.log.push(&jsonrpc::notification(method, &Tagged::new(self.id.get(), params)));
+    }
+
+    fn tell(&self, update: &Update) {
+        let params = match update {
+            Update::Resource { uri } => json!({ "uri": self.resources.get(uri).unwrap_or(uri) }),
+            Update::Tools | Update::Prompts | Update::Task { .. } => update.params(),
+        };
+        self.deliver(update.method(), &params);
     }
 }
 
@@ -193,7 +204,7 @@ impl Subscriptions {
             return Err(TooMany { limit, of: "stream.max_subscriptions" });
         }
         let full = TooMany { limit: MAX_LISTENERS, of: "of one resource or task" };
-        let topics = subscription.filter.topics();
+        let topics = subscription.topics();
         let registered =
             topics.map(|topic| self.subscriptions.add(topic, subscription).ok_or(full));
         Ok(Subscribed { _registrations: registered.collect::<Result<_, _>>()?, _open })
@@ -236,7 +247,7 @@ impl Subscriptions {
     pub(crate) fn publish(&self, update: &Update) {
         let topic = update.topic();
         for subscription in self.subscriptions.of(&topic) {
-            subscription.deliver(update.method(), &update.params());
+            subscription.tell(update);
         }
         let conversations = self.conversations.of(&topic);
         if conversations.is_empty() {

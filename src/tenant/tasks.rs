@@ -24,7 +24,7 @@ use crate::{
     id::{Caller, InstanceId, SessionId},
     process::Process,
     session::lock,
-    wire::{Ask, Capabilities, Era, Questions, inputs},
+    wire::{Ask, Capabilities, Era, InputRequest, Questions, inputs},
 };
 
 /// How often a client should poll, in milliseconds.
@@ -122,7 +122,7 @@ impl Stage {
 enum Status {
     Working,
     /// Each question with the key that the client sees and the tool's own key.
-    InputRequired(Vec<(String, &'static str, Value)>),
+    InputRequired(Vec<(String, &'static str, InputRequest)>),
     Completed(Value),
     Failed(Value),
     Cancelled,
@@ -302,8 +302,8 @@ impl Task {
         match &state.status {
             Status::Working | Status::Cancelled => {}
             Status::InputRequired(questions) => {
-                let open =
-                    questions.iter().map(|(key, _, question)| (key.clone(), question.clone()));
+                let open = questions.iter().cloned();
+                let open = open.map(|(key, _, question)| (key, question.embedded()));
                 task["inputRequests"] = Value::Object(open.collect());
             }
             Status::Completed(result) => task["result"] = result.clone(),
@@ -340,25 +340,30 @@ impl Task {
                 1 => key.to_owned(),
                 round => format!("{key}-{round}"),
             };
-            (unique, key, question.embedded())
+            (unique, key, question)
         });
         self.enter(Status::InputRequired(questions.collect()));
         // Fails if the task has been forgotten, and then nobody waits for the work.
         answers.await.unwrap_or_default()
     }
 
-    /// Takes answers, which came in a body of so many bytes, and ignores those to no question. The work goes on when the
-    /// last question is answered.
+    /// Takes answers, which came in a body of so many bytes, and ignores those to no question; none, if one does not fit
+    /// its question. The work goes on when the last question is answered.
     pub(crate) fn update(
         &self,
         answers: &serde_json::Map<String, Value>,
         bytes: usize,
-    ) -> Result<(), NoRoom> {
-        self.booking.keep(bytes * VALUE_TIMES)?;
+    ) -> Result<(), Failure> {
         let done = {
             let mut guard = lock(&self.state);
             let state = &mut *guard;
             let Status::InputRequired(questions) = &mut state.status else { return Ok(()) };
+            for (key, _, question) in &*questions {
+                if let Some(answer) = answers.get(key).filter(|answer| answer.is_object()) {
+                    question.check(answer).map_err(|problem| Failure::unfit(key, &problem))?;
+                }
+            }
+            self.booking.keep(bytes * VALUE_TIMES)?;
             questions.retain(|(key, own, _)| match answers.get(key).filter(|a| a.is_object()) {
                 Some(answer) => {
                     state.answers.insert((*own).to_owned(), answer.clone());

@@ -17,6 +17,9 @@ use crate::{
     wire::{Inputs, Raw, Text, json},
 };
 
+/// 2^53 - 1: beyond it, neighbours are the same to many readers.
+pub(super) const MOST_EXACT: i64 = (1 << 53) - 1;
+
 /// What is wrong with an argument, and what to send instead.
 #[derive(Debug, thiserror::Error)]
 #[error("{tool}: {problem}")]
@@ -97,6 +100,25 @@ impl<'a> Arguments<'a> {
                 format!("the argument {name:?} must be a whole number from {least} to {most}");
             self.bad(problem)
         })
+    }
+
+    /// Takes a whole number that no reader of JSON takes for another.
+    pub(super) fn optional_exact(&mut self, name: &str) -> Result<Option<f64>, BadArguments> {
+        let number = self.optional_number(name)?;
+        match number.is_none_or(|number| number.fract() == 0.0 && number.abs() <= MOST_EXACT as f64)
+        {
+            true => Ok(number),
+            false => Err(self.bad(format!(
+                "the argument {name:?} must be a whole number from -{MOST_EXACT} to {MOST_EXACT}"
+            ))),
+        }
+    }
+
+    pub(super) fn optional_object(
+        &mut self,
+        name: &str,
+    ) -> Result<Option<serde_json::Map<String, serde_json::Value>>, BadArguments> {
+        self.optional(name, "an object", from_json)
     }
 
     /// Takes a boolean, false if it is missing.

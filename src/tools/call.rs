@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     clock::Moment,
     failure::Failure,
-    session::{Change, EventLog, Lease, Record, Want},
+    session::{Change, Conversation, EventLog, Lease, Record, Want},
     tenant::{Inbound, Instance},
     wire::{Ask, Capabilities, LogLevel, OwnedId, Questions, ToolResult, jsonrpc},
 };
@@ -23,11 +23,15 @@ use crate::{
 /// What a request, or the handshake before it, says about the client.
 #[derive(Debug, Default)]
 pub(crate) struct ClientFacts {
+    /// Whether it has finished the handshake, so that it may be asked.
+    pub(crate) ready: bool,
     pub(crate) capabilities: Capabilities,
     /// `None` if the client wants no progress notifications.
     pub(crate) progress_token: Option<OwnedId>,
     /// The least severe log message that the client wants; `None` if it wants none.
     pub(crate) log_level: Option<LogLevel>,
+    /// Where another level is set while the call is under way.
+    pub(crate) conversation: Option<Arc<Conversation>>,
     /// `_meta` as it came.
     pub(crate) meta: Option<Box<str>>,
     /// Whether progress notifications may carry a message.
@@ -102,7 +106,8 @@ impl CallContext {
 
     /// Sends a log message, if the client wants messages of that level.
     pub(super) async fn log(&self, level: LogLevel, data: Value) {
-        let wanted = self.client.log_level.is_some_and(|least| level >= least);
+        let set = self.client.conversation.as_ref().and_then(|it| it.log_level());
+        let wanted = set.or(self.client.log_level).is_some_and(|least| level >= least);
         let Some(stream) = self.stream.as_ref().filter(|_| wanted) else { return };
         let params = json!({ "level": level, "logger": "mcp-echo-stateful", "data": data });
         stream.send(&jsonrpc::notification("notifications/message", &params)).await;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     TOOL, Tool,
-    arguments::{Arguments, BadArguments},
+    arguments::{Arguments, BadArguments, MOST_EXACT},
     call::{CallContext, Outcome, Prepared},
     resources::PNG,
 };
@@ -21,7 +21,7 @@ use crate::{
     tenant::Update,
     wire::{
         Content, Contents, INTERNAL_ERROR, INVALID_PARAMS, InputKind, InputRequest, Inputs,
-        LogLevel, ToolResult,
+        LogLevel, Questions, ToolResult,
     },
 };
 
@@ -104,9 +104,7 @@ pub(super) const TOOLS: &[Tool] = rows![
     "test_reconnection", "Reconnection", "Hangs up before it is done; its answer waits on the resumed stream.",
     streams: true, prepare: reconnection;
     "json_schema_2020_12_tool", "JSON Schema 2020-12", "Has an input schema that uses what JSON Schema 2020-12 has.",
-    input_schema: schema_2020_12, prepare: |_| {
-        Ok(Prepared::now(|_| ToolResult::text("The schema is what matters here.")))
-    };
+    input_schema: schema_2020_12, prepare: contact;
     "test_missing_capability", "Missing capability", "Needs a client that can sample.", prepare: |arguments| {
         arguments.finish()?;
         Ok(Prepared::now(|context: &CallContext| match context.client.capabilities.sampling {
@@ -138,14 +136,14 @@ pub(super) const TOOLS: &[Tool] = rows![
         "type": "object",
         "properties": {
             "value": { "type": "string", "x-mcp-header": "Value" },
-            "count": { "type": "integer", "x-mcp-header": "Count" },
+            "count": { "type": "integer", "minimum": -MOST_EXACT, "maximum": MOST_EXACT, "x-mcp-header": "Count" },
             "flag": { "type": "boolean", "x-mcp-header": "Flag" },
         },
         "required": ["value"],
     }),
     prepare: |arguments| {
         let value = arguments.string("value")?.into_owned();
-        arguments.optional_number("count")?;
+        arguments.optional_exact("count")?;
         arguments.flag("flag")?;
         fixed(arguments, move |_| ToolResult::text(value.clone()))
     };
@@ -168,14 +166,7 @@ pub(super) const TOOLS: &[Tool] = rows![
                 let text = format!("{name}: {}; {}", model_text(greeting), root_names(roots));
                 Outcome::Done(ToolResult::text(text))
             }
-            _ => ask(
-                vec![
-                    ("user_name", form("What is your name?", NAME)),
-                    ("greeting", sample("Write a short greeting.")),
-                    ("client_roots", roots()),
-                ],
-                Some(json!("multiple")),
-            ),
+            _ => ask(questions_of(&["user_name", "greeting", "client_roots"]), Some(json!("multiple"))),
         }
     });
     "test_input_required_result_multi_round", "Asks twice", "Asks for a name, then for a colour.",
@@ -187,11 +178,7 @@ pub(super) const TOOLS: &[Tool] = rows![
         if !inputs.responses.is_empty() {
             return Outcome::Done(ToolResult::text("Thank you."));
         }
-        let all = [
-            ("user_name", form("What is your name?", NAME)),
-            ("greeting", sample("Write a short greeting.")),
-            ("client_roots", roots()),
-        ];
+        let all = questions_of(&["user_name", "greeting", "client_roots"]);
         let capabilities = context.client.capabilities;
         let can: Vec<_> = all.into_iter().filter(|(_, r)| r.kind.supported_by(capabilities)).collect();
         match can.is_empty() {
@@ -252,9 +239,7 @@ pub(super) const TOOLS: &[Tool] = rows![
     streams: true, prepare: |arguments| {
         arguments.finish()?;
         let Some(name) = arguments.inputs.filled("user_name", "name").map(str::to_owned) else {
-            return Ok(Prepared::now(|_: &CallContext| {
-                ask(vec![("user_name", form("What is your name?", NAME))], None)
-            }));
+            return asks(arguments, "user_name", form("What is your name?", NAME), greeting);
         };
         Ok(Prepared::task(false, move |_, _| async move {
             tokio::time::sleep(PAUSE).await;
@@ -280,9 +265,10 @@ fn asks(
 ) -> Result<Prepared, BadArguments> {
     arguments.finish()?;
     let inputs = arguments.inputs.clone();
-    Ok(Prepared::now(move |_: &CallContext| match inputs.get(key) {
-        Some(answer) => Outcome::Done(ToolResult::text(show(answer))),
-        None => ask(vec![(key, question)], None),
+    Ok(Prepared::now(move |_: &CallContext| match inputs.answer(key, &question) {
+        Ok(Some(answer)) => Outcome::Done(ToolResult::text(show(answer))),
+        Ok(None) => ask(vec![(key, question)], None),
+        Err(problem) => Outcome::Failed(Failure::unfit(key, &problem)),
     }))
 }
 
@@ -293,7 +279,31 @@ fn staged(
 ) -> Result<Prepared, BadArguments> {
     arguments.finish()?;
     let inputs = arguments.inputs.clone();
-    Ok(Prepared::now(move |context: &CallContext| run(&inputs, context)))
+    Ok(Prepared::now(move |context: &CallContext| {
+        for (key, question) in questions() {
+            if let Err(problem) = inputs.answer(key, &question) {
+                return Outcome::Failed(Failure::unfit(key, &problem));
+            }
+        }
+        run(&inputs, context)
+    }))
+}
+
+/// What the tools that look at all answers ask.
+fn questions() -> [(&'static str, InputRequest); 6] {
+    [
+        ("user_name", form("What is your name?", NAME)),
+        ("greeting", sample("Write a short greeting.")),
+        ("client_roots", roots()),
+        ("confirm", form("Please confirm", OK)),
+        ("step1", form("What is your name?", NAME)),
+        ("step2", form("What is your favourite colour?", COLOR)),
+    ]
+}
+
+/// Those of them that have these keys.
+fn questions_of(keys: &[&str]) -> Questions {
+    questions().into_iter().filter(|(key, _)| keys.contains(key)).collect()
 }
 
 fn publishes(arguments: &mut Arguments<'_>, update: Update) -> Result<Prepared, BadArguments> {
@@ -303,7 +313,7 @@ fn publishes(arguments: &mut Arguments<'_>, update: Update) -> Result<Prepared, 
     })
 }
 
-fn ask(requests: Vec<(&'static str, InputRequest)>, state: Option<Value>) -> Outcome<ToolResult> {
+fn ask(requests: Questions, state: Option<Value>) -> Outcome<ToolResult> {
     Outcome::NeedInput { requests, state }
 }
 
@@ -365,7 +375,6 @@ fn page() -> InputRequest {
         "mode": "url",
         "message": "Please open this page",
         "url": "https://example.com/consent",
-        "elicitationId": "consent-1",
     });
     InputRequest { kind: InputKind::Url, params }
 }
@@ -441,7 +450,7 @@ fn confirmed(inputs: &Inputs, _: &CallContext) -> Outcome<ToolResult> {
             code: INVALID_PARAMS,
             message: "requestState belongs to another step".to_owned(),
         }),
-        _ => ask(vec![("confirm", form("Please confirm", OK))], Some(json!("confirming"))),
+        _ => ask(questions_of(&["confirm"]), Some(json!("confirming"))),
     }
 }
 
@@ -451,11 +460,10 @@ fn multi_round(inputs: &Inputs, _: &CallContext) -> Outcome<ToolResult> {
         (Some(name), Some(color), _) => {
             Outcome::Done(ToolResult::text(format!("{name} likes {color}.")))
         }
-        (Some(name), None, None) | (None, _, Some(name)) => ask(
-            vec![("step2", form("What is your favourite colour?", COLOR))],
-            Some(json!({ "name": name })),
-        ),
-        _ => ask(vec![("step1", form("What is your name?", NAME))], Some(json!({ "step": 1 }))),
+        (Some(name), None, None) | (None, _, Some(name)) => {
+            ask(questions_of(&["step2"]), Some(json!({ "name": name })))
+        }
+        _ => ask(questions_of(&["step1"]), Some(json!({ "step": 1 }))),
     }
 }
 
@@ -471,6 +479,31 @@ fn slow_compute(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments>
         tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
         ToolResult::text(format!("{label} took {seconds} seconds."))
     }))
+}
+
+/// Takes what [`schema_2020_12`] allows.
+fn contact(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
+    arguments.optional_string("name")?;
+    let address = arguments.optional_object("address")?.unwrap_or_default();
+    let method = arguments.optional_string("contactMethod")?;
+    let phone = arguments.optional_string("phone")?;
+    let email = arguments.optional_string("email")?;
+    let wrong = |part: &&str| address.get(*part).is_some_and(|text| !text.is_string());
+    if let Some(part) = ["street", "city"].into_iter().find(wrong) {
+        return Err(arguments.bad(format!("{part:?} in the argument \"address\" must be a string")));
+    }
+    let (needed, given) = match method.as_deref() {
+        Some("phone") => ("phone", phone),
+        None | Some("email") => ("email", email),
+        Some(_) => {
+            let problem = "the argument \"contactMethod\" must be phone or email";
+            return Err(arguments.bad(problem.to_owned()));
+        }
+    };
+    if given.is_none() {
+        return Err(arguments.bad(format!("the argument {needed:?} is required")));
+    }
+    fixed(arguments, |_| ToolResult::text("The schema is what matters here."))
 }
 
 fn schema_2020_12(_: &ToolsConfig) -> Value {

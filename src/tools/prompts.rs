@@ -39,6 +39,8 @@ struct Argument {
     required: bool,
     /// What `completion/complete` proposes.
     values: &'static [&'static str],
+    /// Whether it takes nothing else.
+    closed: bool,
 }
 
 const fn required(
@@ -46,7 +48,7 @@ const fn required(
     description: &'static str,
     values: &'static [&'static str],
 ) -> Argument {
-    Argument { name, description, required: true, values }
+    Argument { name, description, required: true, values, closed: false }
 }
 
 const PROMPTS: &[Prompt] = &[Prompt {
@@ -60,6 +62,7 @@ const PROMPTS: &[Prompt] = &[Prompt {
             description: "Form of the echo",
             required: false,
             values: &["plain", "json", "markdown"],
+            closed: true,
         },
     ],
     fill: |values, _| {
@@ -130,26 +133,18 @@ const TEST_PROMPTS: &[Prompt] = &[
         title: "Prompt that asks",
         description: "A prompt that asks its user for context before it is complete.",
         arguments: &[],
-        fill: |_, inputs| match inputs.filled("user_context", "context") {
-            Some(context) => text(format!("Use this context: {context}")),
-            None => Outcome::NeedInput {
-                requests: vec![(
-                    "user_context",
-                    InputRequest {
-                        kind: InputKind::Form,
-                        params: json!({
-                            "mode": "form",
-                            "message": "What context should the prompt use?",
-                            "requestedSchema": {
-                                "type": "object",
-                                "properties": { "context": { "type": "string" } },
-                                "required": ["context"],
-                            },
-                        }),
+        fill: |_, inputs| {
+            let question = user_context();
+            match inputs.answer("user_context", &question) {
+                Err(problem) => Outcome::Failed(Failure::unfit("user_context", &problem)),
+                Ok(_) => match inputs.filled("user_context", "context") {
+                    Some(context) => text(format!("Use this context: {context}")),
+                    None => Outcome::NeedInput {
+                        requests: vec![("user_context", question)],
+                        state: None,
                     },
-                )],
-                state: None,
-            },
+                },
+            }
         },
     },
 ];
@@ -160,6 +155,17 @@ pub(crate) const fn of_set(set: ToolSet) -> &'static [Prompt] {
         ToolSet::Conformance => TEST_PROMPTS,
         ToolSet::Diagnostics | ToolSet::Streaming => &[],
     }
+}
+
+fn user_context() -> InputRequest {
+    let schema = json!({
+        "type": "object",
+        "properties": { "context": { "type": "string" } },
+        "required": ["context"],
+    });
+    let message = "What context should the prompt use?";
+    let params = json!({ "mode": "form", "message": message, "requestedSchema": schema });
+    InputRequest { kind: InputKind::Form, params }
 }
 
 /// A prompt of one message.
@@ -177,7 +183,7 @@ impl Prompt {
         let arguments: Vec<_> = self
             .arguments
             .iter()
-            .map(|Argument { name, description, required, values: _ }| {
+            .map(|Argument { name, description, required, values: _, closed: _ }| {
                 json!({ "name": name, "description": description, "required": required })
             })
             .collect();
@@ -195,6 +201,14 @@ impl Prompt {
         let known = |name: &String| self.arguments.iter().any(|known| known.name == name);
         if let Some(unknown) = values.keys().find(|name| !known(name)) {
             return refused(format!("{}: there is no argument {unknown:?}", self.name));
+        }
+        let misfit = |known: &&Argument| {
+            let value = values.get(known.name).filter(|_| known.closed);
+            value.is_some_and(|value| !known.values.contains(&value.as_str()))
+        };
+        if let Some(Argument { name, values, .. }) = self.arguments.iter().find(misfit) {
+            let all = values.join(", ");
+            return refused(format!("{}: the argument {name:?} must be one of {all}", self.name));
         }
         match (self.fill)(values, inputs) {
             Outcome::Done(messages) => {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
-    TOOL, Tool,
+    CREATE_SESSION, TOOL, Tool,
     arguments::{Arguments, BadArguments},
     call::{CallContext, Operation, Outcome, Prepared, needs_session},
     echo, input, minted_by_schema, object, resources,
@@ -117,7 +117,7 @@ pub(super) const TOOLS: &[Tool] = &[
         ..TOOL
     },
     Tool {
-        name: "create_session",
+        name: CREATE_SESSION,
         title: "Create a session",
         description: "Creates a session and returns its handle. Pass the handle as \"session\" to the other tools, from any connection and in any revision. It expires when it has not been used for timeout_seconds, or for the server's own timeout.",
         input_schema: |_| {

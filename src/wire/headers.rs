@@ -5,6 +5,9 @@
 //! used the other one; and a value that does not fit is refused by name, never read as if there were none.
 //! Trap: `Accept`, `tracestate` and `baggage` are lists, which may stand in several lines.
 
+use std::borrow::Cow;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, header::AsHeaderName};
 
 /// 2025-03-26 to 2025-11-25.
@@ -252,6 +255,34 @@ impl<'a> Head<'a> {
         match Known::ALL.into_iter().find(repeated) {
             Some(known) => Err(BadHeader::Several(known.shown())),
             None => Ok(()),
+        }
+    }
+}
+
+/// The value of a header that repeats part of the body; `None` if it has the Base64 mark but is not Base64
+/// (2026-07-28, streamable-http, "Value Encoding").
+pub(crate) fn decode(header: &str) -> Option<Cow<'_, str>> {
+    match header.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) {
+        None => Some(Cow::Borrowed(header)),
+        Some(encoded) => {
+            let bytes = STANDARD.decode(encoded).ok()?;
+            String::from_utf8(bytes).ok().map(Cow::Owned)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_value_survives_its_header(value in "\\PC{0,30}") {
+            let header = format!("=?base64?{}?=", STANDARD.encode(&value));
+            let decoded = decode(&header).map(Cow::into_owned);
+            prop_assert_eq!(decoded, Some(value));
         }
     }
 }

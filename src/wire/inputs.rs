@@ -26,6 +26,16 @@ impl Inputs {
         self.responses.get(key).filter(|answer| answer.is_object())
     }
 
+    /// The same, if it fits the question.
+    pub(crate) fn answer(
+        &self,
+        key: &str,
+        question: &InputRequest,
+    ) -> Result<Option<&Value>, String> {
+        let answer = self.get(key);
+        answer.map_or(Ok(()), |answer| question.check(answer)).map(|()| answer)
+    }
+
     /// A text that the user filled into a form, if the form was accepted.
     pub(crate) fn filled(&self, key: &str, field: &str) -> Option<&str> {
         let answer = self.get(key)?;
@@ -44,13 +54,38 @@ pub struct InputRequest {
 impl InputRequest {
     /// The form that it has within an `input_required` result.
     pub(crate) fn embedded(self) -> Value {
-        let Self { kind, mut params } = self;
-        if let Some(params) = params.as_object_mut() {
-            // Only a separate JSON-RPC request needs it; here the client retries the call.
-            params.remove("elicitationId");
-        }
+        let Self { kind, params } = self;
         json!({ "method": kind.method(), "params": params })
     }
+}
+
+/// A form as 2025-06-18 knows it (schema, `PrimitiveSchemaDefinition`): without modes, of no lists, titles of choices as
+/// `enumNames`, defaults of booleans alone.
+pub(crate) fn plain_form(mut params: Value) -> Value {
+    if let Some(params) = params.as_object_mut() {
+        params.remove("mode");
+    }
+    let fields = params.pointer_mut("/requestedSchema/properties").and_then(Value::as_object_mut);
+    let Some(fields) = fields else { return params };
+    fields.retain(|_, field| field["type"] != "array");
+    for field in fields.values_mut().filter_map(Value::as_object_mut) {
+        if field.get("type").is_none_or(|of| of != "boolean") {
+            field.remove("default");
+        }
+        if let Some(Value::Array(choices)) = field.remove("oneOf") {
+            let all = |member: &str| choices.iter().map(|choice| choice[member].clone()).collect();
+            field.insert("enum".to_owned(), all("const"));
+            field.insert("enumNames".to_owned(), all("title"));
+        }
+    }
+    params
+}
+
+/// An id for a page that a user is to open, which no client can guess (2025-11-25, client/elicitation).
+pub(crate) fn elicitation_id() -> Result<String, getrandom::Error> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random)?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(random)))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +121,7 @@ impl InputKind {
     /// The capability that it needs, in the form of `requiredCapabilities`.
     pub(crate) fn required(self) -> Value {
         match self {
-            Self::Form => json!({ "elicitation": {} }),
+            Self::Form => json!({ "elicitation": { "form": {} } }),
             Self::Url => json!({ "elicitation": { "url": {} } }),
             Self::Sampling => json!({ "sampling": {} }),
             Self::Roots => json!({ "roots": {} }),
@@ -97,10 +132,27 @@ impl InputKind {
 /// Questions, each under its key.
 pub(crate) type Questions = Vec<(&'static str, InputRequest)>;
 
-/// The first capability that the client lacks for these questions.
+/// All capabilities that the client lacks for these questions, as one object (2026-07-28, basic, "_meta").
 pub(crate) fn missing(questions: &Questions, capabilities: Capabilities) -> Option<Value> {
-    let unable = questions.iter().find(|(_, question)| !question.kind.supported_by(capabilities));
-    unable.map(|(_, question)| question.kind.required())
+    let kinds = questions.iter().map(|(_, question)| question.kind);
+    let mut lacking =
+        kinds.filter(|kind| !kind.supported_by(capabilities)).map(InputKind::required);
+    let first = lacking.next()?;
+    Some(lacking.fold(first, |mut all, required| {
+        merge(&mut all, required);
+        all
+    }))
+}
+
+/// Adds the members of an object to those of another, at every depth.
+fn merge(all: &mut Value, more: Value) {
+    let Value::Object(more) = more else { return };
+    for (name, value) in more {
+        match all.get_mut(&name) {
+            Some(known) => merge(known, value),
+            None => all[name] = value,
+        }
+    }
 }
 
 /// Sends the questions of a background task to the client and returns the answers by key.

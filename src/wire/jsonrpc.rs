@@ -282,14 +282,18 @@ impl<'a> Message<'a> {
     ) -> Result<Self, EnvelopeError<'a>> {
         let Envelope { jsonrpc, id: raw_id, method, params, result, error } = envelope;
         let id = raw_id.and_then(|raw| Id::parse(raw.get()));
-        let refuse =
-            |problem: &'static str| Err(EnvelopeError::NotAMessage { id, problem: problem.into() });
+        // A response is no request of that id, so what is wrong with it is told without one (2025-11-25,
+        // basic/transports, "Sending Messages to the Server").
+        let told = id.filter(|_| method.is_some() || (result.is_none() && error.is_none()));
+        let refuse = |problem: &'static str| {
+            Err(EnvelopeError::NotAMessage { id: told, problem: problem.into() })
+        };
         let misfit = |raw: Raw<'_>, name: &str, expected: &str| {
             let problem = match raw.fault() {
                 Some(fault) => format!("the member {name:?} {fault}"),
                 None => format!("the member {name:?} must be {expected}"),
             };
-            Err(EnvelopeError::NotAMessage { id, problem: problem.into() })
+            Err(EnvelopeError::NotAMessage { id: told, problem: problem.into() })
         };
 
         if jsonrpc.is_none_or(|raw| raw.get() != "\"2.0\"") {
@@ -298,7 +302,7 @@ impl<'a> Message<'a> {
         if raw_id.is_some_and(|raw| raw.get().len() > MAX_ID) {
             let problem =
                 format!("the member \"id\" must not be longer than {MAX_ID} bytes").into();
-            return Err(EnvelopeError::NotAMessage { id, problem });
+            return Err(EnvelopeError::NotAMessage { id: told, problem });
         }
         if let (Some(raw), None) = (raw_id, id) {
             return misfit(raw, "id", "a string or an integer");

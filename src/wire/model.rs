@@ -190,6 +190,8 @@ pub(crate) struct CompleteContext {
 pub(crate) struct CancelledParams<'a> {
     #[serde(borrow, rename = "requestId")]
     pub(crate) request_id: Raw<'a>,
+    #[serde(borrow, default)]
+    pub(crate) reason: Option<Raw<'a>>,
 }
 
 /// `params.notifications` of `subscriptions/listen`.

@@ -101,7 +101,18 @@ impl<'de> Deserialize<'de> for ProtocolVersion {
 }
 
 pub(crate) fn names(versions: &[ProtocolVersion]) -> String {
-    versions.iter().map(|version| version.as_str()).collect::<Vec<_>>().join(", ")
+    texts(versions).join(", ")
+}
+
+pub(crate) fn texts(versions: &[ProtocolVersion]) -> Vec<&'static str> {
+    versions.iter().map(|version| version.as_str()).collect()
+}
+
+/// In the order in which they are told to clients (2026-07-28, basic/versioning, "Protocol Version Negotiation").
+pub(crate) fn newest_first(versions: &[ProtocolVersion]) -> Vec<ProtocolVersion> {
+    let mut versions = versions.to_vec();
+    versions.sort_unstable_by_key(|version| std::cmp::Reverse(*version));
+    versions
 }
 
 const LAST_SESSIONED: Option<ProtocolVersion> = Some(ProtocolVersion::V2025_11_25);
@@ -164,6 +175,8 @@ features! {
     FormElicitation = "elicitation by form", V2025_06_18 to None;
     /// `elicitation/create` with a URL.
     UrlElicitation = "elicitation by URL", V2025_11_25 to None;
+    /// `mode`, lists, `oneOf` with titles and defaults of all types in a form (SEP-1034, SEP-1330).
+    RichForms = "forms with lists, titled choices, defaults", V2025_11_25 to None;
     /// Arguments that do not fit are a tool result with `isError`, not a JSON-RPC error (SEP-1303).
     ArgumentErrorsAreResults = "argument errors as tool results", V2025_11_25 to None;
 }

@@ -49,6 +49,53 @@ async fn a_missing_token_is_challenged_with_where_to_look() {
 }
 
 #[tokio::test]
+async fn the_challenge_has_a_code_of_its_revision() {
+    let server = TestServer::start(&[
+        ("MCP_ECHO_AUTH__MODE", "passthrough"),
+        ("MCP_ECHO_INSTANCES__3__PROTOCOL__VERSIONS", "2026-07-28"),
+    ])
+    .await;
+    for (instance, version, code) in [
+        (0, None, -32000),
+        (0, Some("2025-11-25"), -32000),
+        (0, Some("2026-07-28"), -32600),
+        (3, None, -32600),
+    ] {
+        let request = server.rpc("ping", json!({})).host(&instance_host(instance));
+        let answer = match version {
+            Some(version) => request.header("MCP-Protocol-Version", version).send().await,
+            None => request.send().await,
+        };
+        answer.expect_error(401, code);
+    }
+}
+
+#[tokio::test]
+async fn the_challenge_names_the_scopes() {
+    let server = TestServer::start(&[
+        ("MCP_ECHO_AUTH__MODE", "passthrough"),
+        ("MCP_ECHO_INSTANCES__3__AUTH__SCOPES", "mcp:read,mcp:write"),
+    ])
+    .await;
+    let challenge = async |instance: u8, header: Option<&str>| {
+        let request = server.initialize("2025-11-25").host(&instance_host(instance));
+        let answer = match header {
+            Some(header) => request.header("Authorization", header).send().await,
+            None => request.send().await,
+        };
+        answer.expect_status(401);
+        answer.header("www-authenticate").expect("a challenge").to_owned()
+    };
+    for header in [None, Some("Bearer a b")] {
+        let with = challenge(3, header).await;
+        assert!(with.contains(", scope=\"mcp:read mcp:write\""), "{with}");
+        assert!(with.contains("resource_metadata="), "{with}");
+        let without = challenge(4, header).await;
+        assert!(!without.contains("scope"), "{without}");
+    }
+}
+
+#[tokio::test]
 async fn metadata_names_the_resource_as_the_client_reached_it() {
     let server = TestServer::start(&[
         ("MCP_ECHO_AUTH__MODE", "passthrough"),

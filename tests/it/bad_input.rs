@@ -98,6 +98,11 @@ fn check(row: &Row, answer: &Answer) -> Result<(), String> {
     }
     must(answer.header("content-type") == Some("application/json"), "must be JSON")?;
     let body: Value = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
+    if row.name.contains("result") {
+        // It answers no request, so it has no id.
+        let text = answer.text();
+        must(row.name.contains("method") || !text.contains("\"id\""), "no request, so no id")?;
+    }
     let is_error = |message: &Value, code: i64| {
         let text = message["error"]["message"].as_str();
         must(message["jsonrpc"] == "2.0", "must be JSON-RPC")?;
@@ -309,6 +314,19 @@ fn not_json_rpc(server: &TestServer) -> Vec<Row> {
             (
                 "result and error",
                 br#"{"jsonrpc":"2.0","id":1,"result":{},"error":{"code":1,"message":"x"}}"#.into(),
+                400,
+                INVALID_REQUEST,
+            ),
+            (
+                "result and error in a batch",
+                br#"[{"jsonrpc":"2.0","id":1,"result":{},"error":{"code":1,"message":"x"}}]"#
+                    .into(),
+                200,
+                InBatch(-32600),
+            ),
+            (
+                "a result with jsonrpc 1.0",
+                br#"{"jsonrpc":"1.0","id":1,"result":{}}"#.into(),
                 400,
                 INVALID_REQUEST,
             ),

@@ -169,6 +169,7 @@ fn what_could_never_do_anything_is_refused() {
         ("MCP_ECHO_TOOLS__SETS", "session,session", "tools.sets"),
         ("MCP_ECHO_AUTH__SCOPES", "read write", "auth.scopes"),
         ("MCP_ECHO_AUTH__SCOPES", "read,read", "auth.scopes"),
+        ("MCP_ECHO_AUTH__SCOPES", "read,offline_access", "auth.scopes"),
         ("MCP_ECHO_AUTH__AUTHORIZATION_SERVERS", "id.example.com", "auth.authorization_servers"),
         ("MCP_ECHO_AUTH__AUTHORIZATION_SERVERS", "https://", "auth.authorization_servers"),
         (

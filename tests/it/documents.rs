@@ -31,6 +31,22 @@ const DEPLOY: &str = include_str!("../../deploy/README.md");
 const CONTRIBUTING: &str = include_str!("../../CONTRIBUTING.md");
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
+#[tokio::test]
+async fn the_dialect_of_schemas_is_named() {
+    assert!(section("### Tools").contains("JSON Schema 2020-12"));
+    let sets = ("MCP_ECHO_TOOLS__SETS", "conformance,session,diagnostics,streaming");
+    let server = TestServer::start(&[sets]).await;
+    let list = server.session_of(0, "2025-11-25").await.rpc("tools/list", json!({}));
+    let text = list.send().await.text();
+    let named = text.matches("\"$schema\":").count();
+    let dialect = "\"$schema\":\"https://json-schema.org/draft/2020-12/schema\"";
+    assert_eq!(
+        (named, text.matches(dialect).count()),
+        (1, 1),
+        "the others mean the same by default"
+    );
+}
+
 /// The part of the README below a heading, down to the next one.
 fn section(heading: &str) -> &'static str {
     let start = format!("\n{heading}\n");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::support::{Connection, PATIENCE, Request};
+use crate::support::{Answer, Connection, PATIENCE, Request};
 
 /// Long enough for whatever is wrongly sent to arrive.
 const QUIET: Duration = Duration::from_millis(150);
@@ -96,6 +96,11 @@ impl Events {
             panic!("the stream should be quiet, not {event:?}");
         }
     }
+}
+
+/// The events of a whole answer.
+pub fn events_of(answer: &Answer) -> Vec<Event> {
+    answer.text().split_terminator("\n\n").filter_map(parse).collect()
 }
 
 fn parse(frame: &str) -> Option<Event> {

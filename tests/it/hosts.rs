@@ -1,7 +1,10 @@
 //! The Host header selects the instance, and nothing else does.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
 use crate::{
     http2::Http2,
+    modern::FIXTURES,
     support::{Connection, TestServer, instance_host},
 };
 use serde_json::json;
@@ -77,6 +80,57 @@ async fn a_sticky_front_door_follows_a_mirrored_handle() {
             server.rpc("ping", json!({})).header("Mcp-Param-Session", &handle).send().await;
         assert_eq!(answer.header("mcp-echo-instance"), Some("7"));
     }
+}
+
+#[tokio::test]
+async fn a_sticky_front_door_follows_what_a_request_without_session_names() {
+    let server = TestServer::start(&[FIXTURES, ("MCP_ECHO_HOSTS__FRONT_DOOR", "sticky")]).await;
+    for instance in [7, 2] {
+        let arguments = json!({"seconds": 30});
+        let task = server.modern_call("slow_compute", arguments).with_tasks().on(instance);
+        let id = task.result().await["taskId"].as_str().expect("an id").to_owned();
+        let get = server.modern("tasks/get", json!({"taskId": id})).with_tasks();
+        assert_eq!(get.result().await["status"], "working");
+
+        let handle = server.handle(instance).await;
+        let store = json!({"session": handle, "key": "k", "value": instance});
+        let store = server.modern_call("set_session_data", store).result().await;
+        assert_eq!(store.get("isError"), None, "{store:?}");
+        let encoded = |text: &str| format!("=?base64?{}?=", STANDARD.encode(text));
+        let info = server.modern_call("get_session_info", json!({"session": handle}));
+        let info = info.header("Mcp-Param-Session", &encoded(&handle)).structured().await;
+        assert_eq!(info["session_id"], handle);
+
+        let uri = format!("session://{handle}/data/k");
+        for name in [uri.clone(), encoded(&uri)] {
+            let read = server.modern("resources/read", json!({"uri": uri}));
+            let read = read.header("Mcp-Name", &name).result().await;
+            assert_eq!(read["contents"][0]["text"], instance.to_string());
+        }
+        // A session id says nothing where there are no sessions.
+        let info = server.modern_call("get_session_info", json!({"session": handle}));
+        let other = server.session(5).await.id;
+        let info = info.header("Mcp-Session-Id", &other).structured().await;
+        assert_eq!(info["session_id"], handle);
+    }
+}
+
+#[tokio::test]
+async fn a_sticky_front_door_leads_a_retry_back() {
+    let server = TestServer::start(&[FIXTURES, ("MCP_ECHO_HOSTS__FRONT_DOOR", "sticky")]).await;
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        let tool = "test_input_required_result_request_state";
+        let call = || server.modern_call(tool, json!({})).capabilities(json!({"elicitation": {}}));
+        let asked = call().result().await;
+        assert_eq!(asked["resultType"], "input_required");
+        let answers = json!({"confirm": {"action": "accept", "content": {"ok": true}}});
+        let retry = call().param("requestState", asked["requestState"].clone());
+        assert_eq!(retry.param("inputResponses", answers).text().await, "state-ok");
+        let made = server.modern_call("create_session", json!({})).structured().await;
+        seen.insert(made["minted_by"]["instance"].to_string());
+    }
+    assert_eq!(seen.len(), 10, "new sessions take turns");
 }
 
 #[tokio::test]

@@ -49,6 +49,69 @@ async fn input_is_asked_for_by_result_and_the_state_comes_back() {
 }
 
 #[tokio::test]
+async fn an_answer_that_does_not_fit_is_refused_by_name() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let all = json!({"elicitation": {}, "sampling": {}, "roots": {}});
+    let accept = |content: Value| json!({"action": "accept", "content": content});
+    for (tool, answers, key) in [
+        (
+            "test_input_required_result_elicitation",
+            json!({"user_name": accept(json!({"name": 7}))}),
+            "user_name",
+        ),
+        (
+            "test_input_required_result_elicitation",
+            json!({"user_name": {"action": "maybe"}}),
+            "user_name",
+        ),
+        (
+            "test_input_required_result_sampling",
+            json!({"capital_question": {"foo": 1}}),
+            "capital_question",
+        ),
+        (
+            "test_input_required_result_list_roots",
+            json!({"client_roots": {"roots": [{"uri": "https://x"}]}}),
+            "client_roots",
+        ),
+        (ASKER, json!({"confirm": accept(json!({}))}), "confirm"),
+        (
+            "test_input_required_result_multiple_inputs",
+            json!({"greeting": {"role": "assistant"}}),
+            "greeting",
+        ),
+        (
+            "test_input_required_result_multi_round",
+            json!({"step1": accept(json!({"name": true}))}),
+            "step1",
+        ),
+        (
+            "test_input_required_result_capabilities",
+            json!({"client_roots": {"roots": 1}}),
+            "client_roots",
+        ),
+        ("test_tool_with_task", json!({"user_name": {"action": 1}}), "user_name"),
+    ] {
+        let call = || server.modern_call(tool, json!({})).capabilities(all.clone());
+        let asked = call().result().await;
+        let retry = call().param("inputResponses", answers);
+        let retry = match asked.get("requestState") {
+            Some(state) => retry.param("requestState", state.clone()),
+            None => retry,
+        };
+        let answer = retry.send().await;
+        let error = answer.expect_error(200, INVALID_PARAMS);
+        let text = error["message"].as_str().expect("a text");
+        assert!(text.contains("inputResponses") && text.contains(key), "{tool}: {text}");
+    }
+    let prompt = json!({"name": "test_input_required_result_prompt"});
+    let prompt = server.modern("prompts/get", prompt).capabilities(all);
+    let wrong = json!({"user_context": accept(json!({"context": 7}))});
+    let error = prompt.param("inputResponses", wrong).refused(200, INVALID_PARAMS).await;
+    assert!(error["message"].as_str().is_some_and(|text| text.contains("context")), "{error}");
+}
+
+#[tokio::test]
 async fn several_things_are_asked_at_once_and_rounds_follow_rounds() {
     let server = TestServer::start(&[FIXTURES]).await;
     let all = json!({"elicitation": {}, "sampling": {}, "roots": {}});

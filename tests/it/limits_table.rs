@@ -323,6 +323,9 @@ mod drive {
             "clientInfo": {"name": "test", "version": "1"}});
         let answer = server.rpc("initialize", params).host(&host).send().await;
         let id = answer.header("mcp-session-id").expect("an id").to_owned();
+        let ready = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+        let ready = server.post(ready.to_string()).host(&host).header("Mcp-Session-Id", &id);
+        ready.send().await.expect_status(202);
         let ask = server.call("test_elicitation", json!({"message": "?"})).host(&host);
         let mut stream = ask.header("Mcp-Session-Id", &id).begin().await;
         stream.head().await.expect_status(200);

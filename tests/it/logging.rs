@@ -500,6 +500,40 @@ async fn a_client_that_leaves_early_is_logged_as_gone() {
 }
 
 #[tokio::test]
+async fn why_a_call_was_cancelled_is_told() {
+    let logged = Logged::start(&[JSON, ("LOG_LEVEL", "debug")]);
+    let id = logged.program.session().await;
+    let own = format!("Mcp-Session-Id: {id}\r\n");
+    let slow = json!({"name": "echo", "arguments": {"message": "x", "delay": 30}});
+    let mut slow = logged.program.begin("POST", "/mcp", &own, &rpc("tools/call", slow)).await;
+    let cancel = async |id: Value, reason: Value| {
+        let params = json!({"requestId": id, "reason": reason});
+        let notice =
+            json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params});
+        let answer = logged.send("POST", "/mcp", &own, &notice.to_string()).await;
+        answer.expect_status(202);
+    };
+    sleep(Duration::from_millis(300)).await;
+    cancel(json!(99), json!("of no call")).await;
+    cancel(json!(1), json!(format!("because\u{1b}[31m {id} {}", "long ".repeat(100)))).await;
+    slow.answer().await.expect_error(200, -32000);
+    // A reason that is none cancels all the same.
+    let again = json!({"name": "echo", "arguments": {"message": "x", "delay": 30}});
+    let mut again = logged.program.begin("POST", "/mcp", &own, &rpc("tools/call", again)).await;
+    sleep(Duration::from_millis(300)).await;
+    cancel(json!(1), json!({"no": "text"})).await;
+    again.answer().await.expect_error(200, -32000);
+    let log = logged.end().await;
+    assert!(!log.contains("of no call") && !log.contains('\u{1b}') && !log.contains(&id), "{log}");
+    let told: Vec<_> =
+        lines(&log).into_iter().filter(|line| line["message"] == "call cancelled").collect();
+    assert_eq!(told.len(), 2, "{log}");
+    let fields = &told[0].to_string();
+    assert!(fields.contains("because") && fields.contains(&SessionRef::of(&id).to_string()));
+    assert!(fields.len() < 600, "{fields}");
+}
+
+#[tokio::test]
 async fn the_level_filters() {
     for (level, has_requests, has_sessions) in [
         ("error", false, false),

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 use crate::{
+    events::Events,
     modern::FIXTURES,
     support::{Answer, Connection, TestServer, eventually, instance_host},
 };
@@ -182,6 +183,37 @@ async fn a_server_answers_for_all_keys_at_once() {
     assert!(!held.is_empty() && !applied.is_empty());
     assert_eq!(told(&answer["applied"], |key| key), applied);
     assert_eq!(told(&answer["needs_restart"], |held| &held["key"]), held);
+}
+
+#[tokio::test]
+async fn only_what_changed_is_told() {
+    let sets = |sets: &str| format!("[tools]\nsets = [\"session\", {sets}]");
+    let reloading = Reloading::start(&sets("\"diagnostics\""), &[]).await;
+    let server = &reloading.server;
+    let talk = server.session_of(0, "2025-11-25").await;
+    let mut stream = Events::open(talk.request("GET")).await;
+    let wanted = json!({"toolsListChanged": true, "promptsListChanged": true});
+    let listen = server.modern("subscriptions/listen", json!({"notifications": wanted})).on(0);
+    let mut listener = Events::open(listen.build()).await;
+    listener.message().await;
+    let (tools, prompts) =
+        ("notifications/tools/list_changed", "notifications/prompts/list_changed");
+    let told = async |events: &mut Events, methods: &[&str]| {
+        for method in methods {
+            assert_eq!(events.message().await["method"], *method);
+        }
+        events.expect_quiet().await;
+    };
+    for (change, methods) in [
+        (sets("\"streaming\""), &[tools][..]),
+        (sets("\"conformance\""), &[tools, prompts]),
+        (sets("\"conformance\"") + "\n[protocol]\npage_size = 3", &[tools, prompts]),
+        (sets("\"conformance\"") + "\n[protocol]\npage_size = 3\nresponse = \"json\"", &[]),
+    ] {
+        reloading.change(&change).await;
+        told(&mut stream, methods).await;
+        told(&mut listener, methods).await;
+    }
 }
 
 #[tokio::test]

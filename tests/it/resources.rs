@@ -222,9 +222,18 @@ async fn however_a_key_is_written_it_is_one_resource() {
         let listen = server.modern("subscriptions/listen", json!({"notifications": wanted}));
         let mut listener = Events::open(listen.build()).await;
         let honoured = listener.message().await["params"]["notifications"].clone();
-        assert_eq!(honoured, json!({"resourceSubscriptions": [uri(written)["uri"]]}));
+        assert_eq!(honoured, wanted, "what was asked for, as it was asked for");
+        talk.ask("set_session_data", store.clone()).await;
+        assert_eq!(listener.message().await["params"]["uri"], uri(key)["uri"]);
     }
+    // In two spellings at once it is still one.
+    let wanted = json!({"resourceSubscriptions": [uri("é: ~")["uri"], uri(written)["uri"]]});
+    let listen = server.modern("subscriptions/listen", json!({"notifications": wanted}));
+    let mut listener = Events::open(listen.build()).await;
+    assert_eq!(listener.message().await["params"]["notifications"], wanted);
     talk.ask("set_session_data", store.clone()).await;
+    assert_eq!(listener.message().await["params"]["uri"], wanted["resourceSubscriptions"][0]);
+    listener.expect_quiet().await;
     events.expect_quiet().await;
     for no_key in ["%zz", "%", "%ff"] {
         error(&talk, "resources/subscribe", uri(no_key)).await;
@@ -300,6 +309,7 @@ async fn prompts_are_filled_in_in_every_revision() {
         json!({"name": "test_simple_prompt", "arguments": {"other": "x"}}),
         json!({"name": "echo", "arguments": {"message": 7}}),
         json!({"name": "echo", "arguments": ["x"]}),
+        json!({"name": "echo", "arguments": {"message": "x", "format": "xml"}}),
         // It would be repeated as the URI of a resource.
         json!({"name": "test_prompt_with_embedded_resource", "arguments": {"resourceUri": "x y"}}),
         json!({"name": "test_prompt_with_embedded_resource", "arguments": {"resourceUri": "a://b:c"}}),
@@ -418,6 +428,36 @@ async fn log_messages_are_filtered_by_the_session_s_level() {
             let refused = error(&talk, "logging/setLevel", params).await;
             assert_eq!(refused["code"], INVALID_PARAMS);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_new_level_holds_for_calls_under_way() {
+    let server = TestServer::start(&[]).await;
+    for version in ALL {
+        let talk = server.session_of(0, version).await;
+        let set = async |level: &str| {
+            result(&talk, "logging/setLevel", json!({"level": level})).await;
+        };
+        set("debug").await;
+        let ticks = talk.call("stream_ticks", json!({"count": 20, "interval_ms": 50}));
+        let mut events = Events::open(ticks).await;
+        for _ in 0..3 {
+            assert_eq!(events.message().await["method"], "notifications/message");
+        }
+        set("emergency").await;
+        let mut late = 0;
+        let mut message = events.message().await;
+        while message.get("result").is_none() {
+            late += 1;
+            message = events.message().await;
+        }
+        assert!(late <= 2, "{version}: {late} messages after the level was raised");
+
+        let ticks = talk.call("stream_ticks", json!({"count": 20, "interval_ms": 50}));
+        let mut events = Events::open(ticks).await;
+        set("debug").await;
+        assert_eq!(events.message().await["method"], "notifications/message", "{version}");
     }
 }
 

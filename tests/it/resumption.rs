@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio::time::{Duration, Instant, sleep};
 
 use crate::{
-    events::{Event, Events},
+    events::{Event, Events, events_of},
     modern::FIXTURES,
     support::{Request, Talk, TestServer, eventually},
 };
@@ -71,6 +71,62 @@ async fn an_answer_by_events_is_primed_too() {
     drop(events);
     let mut again = Events::open(resume(&talk, &id)).await;
     assert_eq!(again.message().await["result"]["content"][0]["text"], "x");
+}
+
+#[tokio::test]
+async fn every_answer_by_events_is_primed() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let only = |request: Request| request.header("Accept", "text/event-stream");
+    for version in ALL {
+        let talk = server.session_of(0, version).await;
+        let modern = version == "2025-11-25";
+        for request in [
+            talk.rpc("tools/list", json!({})),
+            talk.rpc("ping", json!({})),
+            talk.call("echo", json!({"message": "x"})),
+            talk.call("no such tool", json!({})),
+            talk.call("big_response", json!({"bytes": 5 << 20})),
+        ] {
+            let events = events_of(&only(request).send().await);
+            let (response, before) = events.split_last().expect("an event");
+            assert_eq!(response.message()["id"], 1, "{version}");
+            assert_eq!(before.len(), usize::from(modern), "{version}");
+            if let [first] = before {
+                assert!(first.data.is_empty() && first.retry.is_some(), "{first:?}");
+                assert_eq!(response.id(), first.id().replace("-0", "-1"));
+                let again = Events::open(resume(&talk, first.id())).await.rest().await;
+                assert_eq!(again, std::slice::from_ref(response), "it can be read again");
+            }
+        }
+        // The session that it begins is the one that it belongs to.
+        let mut begun = only(server.initialize(version)).begin().await;
+        let answer = begun.answer().await;
+        let id = answer.header("mcp-session-id").expect("an id").to_owned();
+        let events = events_of(&answer);
+        assert_eq!(events.len(), 1 + usize::from(modern), "{events:?}");
+        if modern {
+            let host = "localhost".to_owned();
+            let talk = Talk { server: &server, host, id, revision: version.to_owned() };
+            let mut again = Events::open(resume(&talk, events[0].id())).await;
+            assert_eq!(again.message().await["result"]["protocolVersion"], version);
+        }
+    }
+    // Without a session there is nothing to resume.
+    let ping = only(server.rpc("ping", json!({}))).header("MCP-Protocol-Version", "2025-11-25");
+    assert_eq!(events_of(&ping.send().await).len(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_there_is_given_though_no_stream_is_left() {
+    let server = TestServer::start(&[("MCP_ECHO_SESSION__MAX_CALLS", "1")]).await;
+    let talk = server.session_of(0, "2025-11-25").await;
+    let mut running = Events::open(ticks(&talk, 100, 100)).await;
+    running.next().await.expect("an event");
+    let list = talk.rpc("tools/list", json!({})).header("Accept", "text/event-stream");
+    let answer = list.send().await;
+    answer.expect_status(200);
+    let events = events_of(&answer);
+    assert_eq!((events.len(), events[0].id.as_deref()), (1, None));
 }
 
 #[tokio::test]

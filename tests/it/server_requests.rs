@@ -14,8 +14,8 @@ use crate::{
 /// Longer than a client that means to answer takes, and short enough to be waited for.
 const IMPATIENT: (&str, &str) = ("MCP_ECHO_SESSION__ANSWER_TIMEOUT_SECONDS", "0.3");
 
-/// A session of a client that can do these things.
-async fn client<'a>(server: &'a TestServer, version: &str, capabilities: Value) -> Talk<'a> {
+/// A session of a client that can do these things, and has not yet said that it is ready.
+async fn begun<'a>(server: &'a TestServer, version: &str, capabilities: Value) -> Talk<'a> {
     let info = json!({"name": "test", "version": "1"});
     let params =
         json!({"protocolVersion": version, "capabilities": capabilities, "clientInfo": info});
@@ -26,10 +26,25 @@ async fn client<'a>(server: &'a TestServer, version: &str, capabilities: Value) 
     Talk { server, host, id, revision: version.to_owned() }
 }
 
+async fn is_ready(talk: &Talk<'_>) {
+    let ready = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+    talk.post(ready.to_string()).send().await.expect_status(202);
+}
+
+/// A session of a client that can do these things.
+async fn client<'a>(server: &'a TestServer, version: &str, capabilities: Value) -> Talk<'a> {
+    let talk = begun(server, version, capabilities).await;
+    is_ready(&talk).await;
+    talk
+}
+
+fn everything() -> Value {
+    json!({"sampling": {}, "elicitation": {"form": {}, "url": {}}, "roots": {}})
+}
+
 /// A client that can be asked everything that revision has.
 async fn able<'a>(server: &'a TestServer, version: &str) -> Talk<'a> {
-    let elicitation = json!({"form": {}, "url": {}});
-    client(server, version, json!({"sampling": {}, "elicitation": elicitation, "roots": {}})).await
+    client(server, version, everything()).await
 }
 
 /// Calls a tool that asks, and gives its stream and the question.
@@ -87,6 +102,26 @@ async fn a_model_is_asked_and_its_answer_used() {
 }
 
 #[tokio::test]
+async fn nothing_is_asked_before_the_client_is_ready() {
+    // basic/lifecycle, "Initialization": before `initialized` no requests but pings.
+    let server = TestServer::start(&[FIXTURES]).await;
+    for (version, tool, arguments) in [
+        ("2024-11-05", "test_sampling", json!({"prompt": "x"})),
+        ("2025-03-26", "test_list_roots", json!({})),
+        ("2025-06-18", "test_elicitation", json!({"message": "x"})),
+        ("2025-11-25", "test_elicitation_url", json!({})),
+    ] {
+        let talk = begun(&server, version, everything()).await;
+        let mut events = Events::open(talk.call(tool, arguments.clone())).await;
+        let (text, is_error) = outcome(&mut events).await;
+        assert!(is_error && text.contains("notifications/initialized"), "{version}: {text}");
+        assert_eq!(talk.open_questions(), 0);
+        is_ready(&talk).await;
+        ask(&talk, tool, arguments).await;
+    }
+}
+
+#[tokio::test]
 async fn a_user_is_asked_by_form_or_url_where_the_revision_has_it() {
     let server = TestServer::start(&[FIXTURES]).await;
     for version in ["2025-06-18", "2025-11-25"] {
@@ -110,6 +145,59 @@ async fn a_user_is_asked_by_form_or_url_where_the_revision_has_it() {
     assert!(params["elicitationId"].is_string() && params["message"].is_string(), "{params}");
     answer(&talk, &question, json!({"action": "accept"})).await;
     assert!(!outcome(&mut events).await.1);
+}
+
+#[tokio::test]
+async fn a_form_has_only_what_its_revision_knows() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let form = async |version: &str, tool: &str| {
+        let talk = able(&server, version).await;
+        let (_events, question) = ask(&talk, tool, json!({})).await;
+        question["params"].clone()
+    };
+    let (defaults, choices) =
+        ("test_elicitation_sep1034_defaults", "test_elicitation_sep1330_enums");
+    // 2025-06-18, schema, PrimitiveSchemaDefinition.
+    let old = form("2025-06-18", defaults).await;
+    assert_eq!(old.get("mode"), None);
+    let old = &old["requestedSchema"]["properties"];
+    assert_eq!(old["name"], json!({"type": "string"}));
+    assert_eq!(old["age"], json!({"type": "integer"}));
+    assert_eq!(old["score"], json!({"type": "number"}));
+    let status = json!({"type": "string", "enum": ["active", "inactive", "pending"]});
+    assert_eq!(old["status"], status);
+    assert_eq!(old["verified"], json!({"type": "boolean", "default": true}));
+    let old = form("2025-06-18", choices).await;
+    let old = old["requestedSchema"]["properties"].as_object().expect("an object").clone();
+    let (values, names) = (["value1", "value2", "value3"], ["First", "Second", "Third"]);
+    let titled = json!({"type": "string", "enum": values, "enumNames": names});
+    assert_eq!(old["titledSingle"], titled);
+    assert!(old["legacyEnum"]["enumNames"].is_array());
+    let kept: Vec<_> = old.keys().map(String::as_str).collect();
+    assert_eq!(kept, ["legacyEnum", "titledSingle", "untitledSingle"]);
+
+    let new = form("2025-11-25", defaults).await;
+    assert_eq!(new["mode"], "form");
+    assert_eq!(new["requestedSchema"]["properties"]["age"]["default"], 30);
+    let new = form("2025-11-25", choices).await;
+    let new = &new["requestedSchema"]["properties"];
+    assert!(new["titledSingle"]["oneOf"].is_array() && new["titledMulti"]["items"].is_object());
+}
+
+#[tokio::test]
+async fn each_page_to_open_has_an_id_of_its_own() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let mut ids = std::collections::BTreeSet::new();
+    for _ in 0..2 {
+        let talk = able(&server, "2025-11-25").await;
+        for _ in 0..2 {
+            let (_events, question) = ask(&talk, "test_elicitation_url", json!({})).await;
+            let id = question["params"]["elicitationId"].as_str().expect("an id");
+            assert!(id.len() >= 32, "it cannot be guessed: {id}");
+            ids.insert(id.to_owned());
+        }
+    }
+    assert_eq!(ids.len(), 4);
 }
 
 #[tokio::test]
@@ -188,6 +276,73 @@ async fn a_client_that_takes_no_events_is_not_asked() {
     assert_eq!(result["isError"], true);
     assert!(result["content"][0]["text"].as_str().is_some_and(|text| text.contains("Accept")));
     assert_eq!(talk.open_questions(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_fit_is_a_tool_s_error() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let talk = able(&server, "2025-11-25").await;
+    let accept = |content: Value| json!({"action": "accept", "content": content});
+    let said = |content: Value| json!({"role": "assistant", "model": "m", "content": content});
+    let text = json!({"type": "text", "text": "x"});
+    let person = "test_elicitation";
+    let (defaults, choices) =
+        ("test_elicitation_sep1034_defaults", "test_elicitation_sep1330_enums");
+    for (tool, reply, named) in [
+        (person, json!({"action": "maybe"}), Some("action")),
+        (person, json!({"content": {}}), Some("action")),
+        (person, json!({"action": "accept"}), Some("content")),
+        (person, accept(json!([])), Some("content")),
+        (person, accept(json!({"username": "ada"})), Some("email")),
+        (person, accept(json!({"username": 5, "email": "a@b"})), Some("username")),
+        (person, accept(json!({"username": "ada", "email": "nowhere"})), Some("email")),
+        (person, accept(json!({"username": "ada", "email": "a@b", "more": 1})), None),
+        (person, json!({"action": "decline", "content": null}), None),
+        (defaults, accept(json!({})), None),
+        (defaults, accept(json!({"age": 30.5})), Some("age")),
+        (defaults, accept(json!({"age": 30.0, "score": 1, "verified": false})), None),
+        (defaults, accept(json!({"score": "1"})), Some("score")),
+        (defaults, accept(json!({"status": "gone"})), Some("status")),
+        (defaults, accept(json!({"verified": "yes"})), Some("verified")),
+        (choices, accept(json!({"titledSingle": "First"})), Some("titledSingle")),
+        (choices, accept(json!({"untitledMulti": "option1"})), Some("untitledMulti")),
+        (choices, accept(json!({"untitledMulti": ["option9"]})), Some("untitledMulti")),
+        (choices, accept(json!({"titledMulti": ["value4"]})), Some("titledMulti")),
+        (
+            choices,
+            accept(
+                json!({"titledSingle": "value1", "titledMulti": ["value2"], "untitledMulti": []}),
+            ),
+            None,
+        ),
+        ("test_elicitation_url", json!({"action": "opened"}), Some("action")),
+        ("test_elicitation_url", json!({"action": "cancel"}), None),
+        ("test_sampling", json!({"foo": 1}), Some("role")),
+        ("test_sampling", json!({"role": "assistant", "content": text}), Some("model")),
+        ("test_sampling", said(json!("x")), Some("content")),
+        ("test_sampling", said(json!({"text": "x"})), Some("type")),
+        ("test_sampling", said(json!({"type": "text", "text": 1})), Some("text")),
+        ("test_sampling", said(json!([text, {"no": "type"}])), Some("type")),
+        ("test_sampling", said(json!([text])), None),
+        ("test_list_roots", json!({"roots": {}}), Some("roots")),
+        ("test_list_roots", json!({"roots": [{"name": "x"}]}), Some("uri")),
+        ("test_list_roots", json!({"roots": [{"uri": "https://x"}]}), Some("file://")),
+        ("test_list_roots", json!({"roots": []}), None),
+    ] {
+        let arguments = match tool {
+            "test_elicitation" => json!({"message": "?"}),
+            "test_sampling" => json!({"prompt": "?"}),
+            _ => json!({}),
+        };
+        let (mut events, question) = ask(&talk, tool, arguments).await;
+        answer(&talk, &question, reply.clone()).await;
+        let (told, is_error) = outcome(&mut events).await;
+        assert_eq!(is_error, named.is_some(), "{tool} {reply}: {told}");
+        let method = question["method"].as_str().expect("a method");
+        let names = |named: &str| told.contains(named) && told.contains(method);
+        assert!(named.is_none_or(names), "{tool} {reply}: {told}");
+        assert_eq!(talk.open_questions(), 0);
+    }
 }
 
 #[tokio::test]

@@ -13,6 +13,9 @@ use crate::{
     support::{TestServer, eventually, instance_host},
 };
 
+/// What is served by default, as it is told: newest first.
+const SERVED: [&str; 5] = [VERSION, "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
+
 const HEADER_MISMATCH: i64 = -32020;
 const MISSING_CAPABILITY: i64 = -32021;
 const UNSUPPORTED_VERSION: i64 = -32022;
@@ -25,7 +28,7 @@ async fn discover_tells_all_that_there_is_to_know() {
     let server = TestServer::start(&[]).await;
     let result = server.modern("server/discover", json!({})).result().await;
     assert_eq!(result["resultType"], "complete");
-    assert_eq!(result["supportedVersions"], json!([VERSION]));
+    assert_eq!(result["supportedVersions"], json!(SERVED));
     assert!(result["ttlMs"].as_u64().is_some(), "{result:?}");
     // Nothing in it depends on who asks.
     assert_eq!(result["cacheScope"], "public");
@@ -144,10 +147,77 @@ async fn an_unserved_version_is_told_what_is_served() {
         let request = server.modern("tools/list", json!({}));
         let request = request.header("MCP-Protocol-Version", version).meta(META_VERSION, version);
         let error = request.refused(400, UNSUPPORTED_VERSION).await;
-        assert_eq!(error["data"]["supported"], json!([VERSION]), "{version}");
+        assert_eq!(error["data"]["supported"], json!(SERVED), "{version}");
         assert_eq!(error["data"]["requested"], version);
+        // What is served, but not in this way, is told how to be.
+        let text = error["message"].as_str().expect("a text");
+        assert_eq!(text.contains("initialize"), version == "2025-11-25", "{text}");
     }
     assert_eq!(server.created(), 0);
+}
+
+#[tokio::test]
+async fn what_is_served_is_told_newest_first_however_it_is_configured() {
+    let versions = "2025-06-18,2026-07-28,2024-11-05";
+    let sessions = ("MCP_ECHO_INSTANCES__3__PROTOCOL__VERSIONS", "2025-06-18,2025-11-25");
+    let server =
+        TestServer::start(&[("MCP_PROTOCOL_VERSIONS_SUPPORTED", versions), sessions]).await;
+    let served = json!([VERSION, "2025-06-18", "2024-11-05"]);
+    let discovered = server.modern("server/discover", json!({})).result().await;
+    assert_eq!(discovered["supportedVersions"], served);
+    let list = server.modern("tools/list", json!({})).meta(META_VERSION, "2027-01-01");
+    let list = list.header("MCP-Protocol-Version", "2027-01-01");
+    let error = list.refused(400, UNSUPPORTED_VERSION).await;
+    assert_eq!(error["data"]["supported"], served);
+    let ping = server.rpc("ping", json!({})).header("MCP-Protocol-Version", "2025-11-25");
+    let error = ping.send().await.expect_error(400, -32000);
+    assert_eq!(error["data"]["supported"], served);
+    // An instance of the sessioned revisions tells it as well.
+    let list = server.modern("tools/list", json!({})).on(3).meta(META_VERSION, "2025-11-25");
+    let error = list.without("MCP-Protocol-Version").refused(400, -32000).await;
+    assert_eq!(error["data"]["supported"], json!(["2025-11-25", "2025-06-18"]));
+    assert!(error["message"].as_str().is_some_and(|text| text.contains("initialize")), "{error}");
+}
+
+#[tokio::test]
+async fn an_unserved_version_is_refused_whatever_it_comes_on() {
+    let server = TestServer::start(&[]).await;
+    let talk = server.session_of(0, "2025-11-25").await;
+    let call = talk.call("stream_ticks", json!({"count": 20, "interval_ms": 50}));
+    let mut running = Events::open(call.header("Accept", "text/event-stream")).await;
+    let notice = |params: Value| {
+        let method = "notifications/cancelled";
+        json!({"jsonrpc": "2.0", "method": method, "params": params}).to_string()
+    };
+    let cancel = notice(json!({"requestId": 1}));
+    let claiming =
+        |version: &str| notice(json!({"requestId": 1, "_meta": {META_VERSION: version}}));
+    for version in ["2026-07-29", "2027-01-01", "2099-12-31"] {
+        let named = ("MCP-Protocol-Version", version);
+        for request in [
+            talk.post(cancel.clone()).header(named.0, named.1),
+            talk.post(claiming(version)).header(named.0, named.1),
+            talk.post(claiming(version)),
+            talk.request("GET").header("Accept", "text/event-stream").header(named.0, named.1),
+            talk.request("DELETE").header(named.0, named.1),
+        ] {
+            let answer = request.send().await;
+            let error = answer.expect_error(400, UNSUPPORTED_VERSION);
+            let data = json!({"supported": SERVED, "requested": version});
+            assert_eq!(error["data"], data);
+            assert_eq!(answer.json().get("id"), None, "{answer:?}");
+        }
+    }
+    let posted = |body: String| server.post(body).header("MCP-Protocol-Version", VERSION);
+    let answer = posted(claiming("2099-12-31")).send().await;
+    answer.expect_error(400, HEADER_MISMATCH);
+    assert_eq!(answer.json().get("id"), None, "{answer:?}");
+    for fine in [cancel.clone(), claiming(VERSION)] {
+        posted(fine).send().await.expect_status(202);
+    }
+    server.post(claiming(VERSION)).send().await.expect_status(202);
+    let said = running.messages().await;
+    assert!(said.last().is_some_and(|last| last.get("result").is_some()), "cancelled: {said:?}");
 }
 
 #[tokio::test]
@@ -177,11 +247,14 @@ async fn a_capability_that_is_needed_is_asked_for() {
     let server = TestServer::start(&[FIXTURES]).await;
     let prompt = json!({"prompt": "x"});
     let message = json!({"message": "x"});
+    let form = json!({"elicitation": {"form": {}}});
     for (tool, arguments, capabilities, required) in [
         ("test_missing_capability", json!({}), json!({}), json!({"sampling": {}})),
         ("test_sampling", prompt, json!({"elicitation": {}}), json!({"sampling": {}})),
-        ("test_elicitation", message.clone(), json!({}), json!({"elicitation": {}})),
-        ("test_elicitation", message, json!({"sampling": {}}), json!({"elicitation": {}})),
+        ("test_elicitation", message.clone(), json!({}), form.clone()),
+        ("test_elicitation", message.clone(), json!({"sampling": {}}), form.clone()),
+        // A client that can do URLs alone cannot fill forms in.
+        ("test_elicitation", message, json!({"elicitation": {"url": {}}}), form),
         (
             "test_elicitation_url",
             json!({}),
@@ -195,10 +268,7 @@ async fn a_capability_that_is_needed_is_asked_for() {
         let error = request.refused(400, MISSING_CAPABILITY).await;
         assert_eq!(error["data"]["requiredCapabilities"], required, "{tool}");
     }
-    // A client that can do URLs alone cannot fill forms in.
     let only_urls = json!({"elicitation": {"url": {}}});
-    let form = server.modern_call("test_elicitation", json!({"message": "x"}));
-    form.capabilities(only_urls.clone()).refused(400, MISSING_CAPABILITY).await;
     let url = server.modern_call("test_elicitation_url", json!({})).capabilities(only_urls);
     let result = url.result().await;
     let question = result["inputRequests"]["page"].clone();
@@ -207,6 +277,25 @@ async fn a_capability_that_is_needed_is_asked_for() {
     assert_eq!(question["params"].get("elicitationId"), None);
     let can = server.modern_call("test_missing_capability", json!({}));
     can.capabilities(json!({"sampling": {}})).text().await;
+}
+
+#[tokio::test]
+async fn all_missing_capabilities_are_listed() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let form = json!({"form": {}});
+    for (capabilities, required) in [
+        (json!({}), json!({"elicitation": form, "sampling": {}, "roots": {}})),
+        (json!({"elicitation": {}}), json!({"sampling": {}, "roots": {}})),
+        (
+            json!({"roots": {}, "elicitation": {"url": {}}}),
+            json!({"elicitation": form, "sampling": {}}),
+        ),
+    ] {
+        let tool = "test_input_required_result_multiple_inputs";
+        let call = server.modern_call(tool, json!({})).capabilities(capabilities.clone());
+        let error = call.refused(400, MISSING_CAPABILITY).await;
+        assert_eq!(error["data"]["requiredCapabilities"], required, "{capabilities}");
+    }
 }
 
 #[tokio::test]

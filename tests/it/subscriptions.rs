@@ -264,6 +264,34 @@ async fn a_reader_that_never_reads_holds_nobody_up() {
 }
 
 #[tokio::test]
+async fn a_reader_that_is_cut_off_is_told() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    // On every message, so that few fill what lies between.
+    let id = json!("x".repeat(1000));
+    let request = listen(&server, json!({"toolsListChanged": true})).id(id.clone());
+    let (mut events, _) = open(request).await;
+    let talk = server.session_of(0, "2025-03-26").await;
+    let call = |id: u64| {
+        let params = json!({"name": "test_trigger_tool_change", "arguments": {}});
+        json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params})
+    };
+    let batch = Value::Array((0..100).map(call).collect()).to_string();
+    for _ in 0..150 {
+        talk.post(batch.clone()).send().await.expect_status(200);
+    }
+    let messages = events.messages().await;
+    assert!(messages.len() < 15_000, "some are lost: {}", messages.len());
+    let [.., changed, response, cancelled] = &messages[..] else { panic!("{}", messages.len()) };
+    assert_eq!(changed["method"], "notifications/tools/list_changed");
+    assert_eq!(response["id"], id);
+    assert_eq!(response["result"]["resultType"], "complete");
+    assert_eq!(cancelled["method"], "notifications/cancelled");
+    assert_eq!(cancelled["params"]["requestId"], id);
+    let reason = cancelled["params"]["reason"].as_str();
+    assert!(reason.is_some_and(|reason| reason.contains("behind")), "{reason:?}");
+}
+
+#[tokio::test]
 async fn a_stop_ends_a_subscription_with_its_response() {
     let server = TestServer::start(&[]).await;
     for id in [json!(7), json!("seven")] {

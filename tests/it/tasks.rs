@@ -96,7 +96,7 @@ async fn a_task_is_there_when_its_id_is_and_ends_with_the_result() {
     // What the call would have returned.
     let direct = server.modern_call("slow_compute", arguments).result().await;
     assert_eq!(direct["resultType"], "complete");
-    assert_eq!(done["result"]["content"], direct["content"]);
+    assert_eq!(done["result"], json!(direct));
     // A result can be fetched again.
     assert_eq!(get(&server, id).await["result"], done["result"]);
 }
@@ -220,6 +220,28 @@ async fn the_answer_decides() {
         let said = done["result"]["content"][0]["text"].as_str().expect("a text");
         assert!(said.contains("notes.txt") && said.contains(text), "{answer}: {said}");
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_fit_leaves_the_question_open() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let id = start(&server, "multi_input", json!({})).await;
+    let asking = until(&server, &id, "input_required").await;
+    let good = json!({"action": "accept", "content": {"name": "Ada"}});
+    for wrong in [
+        json!({"action": "accept", "content": {"name": 7}}),
+        json!({"action": "accept", "content": {}}),
+        json!({"action": "maybe"}),
+    ] {
+        // What fits beside it is not taken either.
+        let answers = json!({"first": good, "second": wrong});
+        let request = task(&server, "update", &id).param("inputResponses", answers);
+        let error = request.refused(200, INVALID_PARAMS).await;
+        assert!(error["message"].as_str().is_some_and(|text| text.contains("second")), "{error}");
+        assert_eq!(get(&server, &id).await["inputRequests"], asking["inputRequests"]);
+    }
+    assert_empty(&update(&server, &id, json!({"first": good, "second": good})).await);
+    until(&server, &id, "completed").await;
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::TestServer;
+use crate::{modern::FIXTURES, support::TestServer};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use mcp_echo_stateful::{
     config::ToolSet,
@@ -19,6 +19,54 @@ fn fit_arguments(tool: &str) -> Value {
         "stream_ticks" => json!({"count": 2, "interval_ms": 1}),
         "big_response" => json!({"bytes": 1000}),
         _ => json!({}),
+    }
+}
+
+#[tokio::test]
+async fn the_fixtures_check_their_arguments() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let (old, new) = (server.session(0).await, server.session_of(0, "2025-11-25").await);
+    let list = new.rpc("tools/list", json!({})).send().await.json();
+    let (contact, mirrored) = ("json_schema_2020_12_tool", "test_custom_header");
+    let most = 9_007_199_254_740_991_i64;
+    for (tool, arguments, fits) in [
+        (contact, json!({}), false),
+        (contact, json!({"email": "a@b"}), true),
+        (contact, json!({"email": "a@b", "name": "Ada", "contactMethod": "email"}), true),
+        (contact, json!({"email": "a@b", "phone": "1", "contactMethod": "phone"}), true),
+        (contact, json!({"phone": "1", "contactMethod": "phone"}), true),
+        (contact, json!({"phone": "1"}), false),
+        (contact, json!({"phone": "1", "contactMethod": "email"}), false),
+        (contact, json!({"email": "a@b", "contactMethod": "phone"}), false),
+        (contact, json!({"email": "a@b", "contactMethod": "fax"}), false),
+        (contact, json!({"email": 7}), false),
+        (contact, json!({"email": "a@b", "name": ["Ada"]}), false),
+        (contact, json!({"email": "a@b", "other": 1}), false),
+        (contact, json!({"email": "a@b", "address": "Street 1"}), false),
+        (contact, json!({"email": "a@b", "address": {"street": 1}}), false),
+        (contact, json!({"email": "a@b", "address": {"street": "s", "city": "c", "x": 1}}), true),
+        (mirrored, json!({"value": "x", "count": 1.5}), false),
+        (mirrored, json!({"value": "x", "count": "1"}), false),
+        (mirrored, json!({"value": "x", "count": 42.0}), true),
+        (mirrored, json!({"value": "x", "count": -most}), true),
+        (mirrored, json!({"value": "x", "count": most}), true),
+        (mirrored, json!({"value": "x", "count": most + 1}), false),
+        (mirrored, json!({"value": "x", "count": most + 2}), false),
+        (mirrored, json!({"value": "x", "count": -most - 1}), false),
+    ] {
+        let all = list["result"]["tools"].as_array().expect("tools");
+        let schema = &all.iter().find(|listed| listed["name"] == tool).expect("is there");
+        let schema = jsonschema::draft202012::new(&schema["inputSchema"]).expect("a schema");
+        assert_eq!(schema.is_valid(&arguments), fits, "{arguments}");
+        let result = new.call(tool, arguments.clone()).send().await.json()["result"].clone();
+        assert_eq!(result["isError"] != true, fits, "{arguments}: {result}");
+        let answer = old.call(tool, arguments.clone()).send().await.json();
+        let code = answer["error"]["code"].as_i64();
+        assert_eq!(code, (!fits).then_some(-32602), "{arguments}");
+        if tool == contact {
+            let result = server.modern_call(tool, arguments.clone()).result().await;
+            assert_eq!(result.get("isError").is_none(), fits, "{arguments}: {result:?}");
+        }
     }
 }
 

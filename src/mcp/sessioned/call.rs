@@ -30,7 +30,8 @@ use crate::{
     session::{Conversation, EventLog, Lease, Record},
     tools::{BadArguments, CallContext, ClientFacts, Outcome, Prepared, Tool},
     wire::{
-        Feature, Id, InputRequest, Inputs, OwnedId, Params, Questions, ToolResult, inputs, jsonrpc,
+        Feature, Id, InputKind, InputRequest, Inputs, OwnedId, Params, Questions, ToolResult,
+        inputs, jsonrpc,
     },
 };
 
@@ -64,6 +65,7 @@ impl Front for Sessioned<'_> {
         let session = self.session().await?;
         client.capabilities = session.head.handshake.capabilities;
         client.log_level = Some(session.log_level);
+        client.ready = session.initialized;
         Ok(Some(session.clone()))
     }
 
@@ -121,10 +123,11 @@ impl Sessioned<'_> {
 
     /// Starts a call that takes time or sends something before its answer.
     fn take_time(&self, id: Id<'_>, call: Call<'_>, answer: Answer) -> Result<Started, Failure> {
-        let Call { call, prepared, context } = call;
+        let Call { call, prepared, mut context } = call;
         let own = &self.session.as_ref().ok_or(Failure::Internal)?.head;
         let sessions = self.exchange.sessions();
         let conversation = sessions.conversation(own.id);
+        context.client.conversation = Some(Arc::clone(&conversation));
         let stream = context.stream.clone();
         let limit = self.exchange.policy().session.max_calls;
         let begun = self.exchange.begin_call().and_then(|open| {
@@ -144,6 +147,7 @@ impl Sessioned<'_> {
             call: call.to_owned(self.exchange.inbound),
             id: id.clone(),
             answer,
+            rich_forms: self.version.has(Feature::RichForms),
             _leases: [own.id, worked_on].map(|id| sessions.hold(id)),
             _open: open,
         };
@@ -220,6 +224,11 @@ fn settle(outcome: Outcome<ToolResult>, context: &CallContext) -> Outcome<ToolRe
         Outcome::NeedInput { requests, state } => {
             match inputs::missing(&requests, context.client.capabilities) {
                 Some(required) => lacks(required).into(),
+                // basic/lifecycle, "Initialization".
+                None if !context.client.ready => ToolResult::error(
+                    "the client has not sent notifications/initialized, so it cannot be asked",
+                )
+                .into(),
                 None => Outcome::NeedInput { requests, state },
             }
         }
@@ -239,6 +248,7 @@ struct Run {
     call: OwnedCall,
     id: OwnedId,
     answer: Answer,
+    rich_forms: bool,
     _leases: [Lease; 2],
     _open: Open,
 }
@@ -314,14 +324,24 @@ impl Run {
         };
         let reason = OnceLock::new();
         let mut waiting = Vec::with_capacity(requests.len());
-        for (key, InputRequest { kind, params }) in requests {
+        for (key, InputRequest { kind, mut params }) in requests {
+            match kind {
+                InputKind::Form if !self.rich_forms => params = inputs::plain_form(params),
+                InputKind::Url => {
+                    let unique = inputs::elicitation_id();
+                    params["elicitationId"] =
+                        unique.map_err(|_| "there is no randomness to ask by".to_owned())?.into();
+                }
+                InputKind::Form | InputKind::Sampling | InputKind::Roots => {}
+            }
             let (id, answer) = self.conversation.ask();
             stream.send(&jsonrpc::request(id, kind.method(), &params)).await;
             let conversation = &*self.conversation;
             let question = Question { id, conversation, stream, reason: &reason };
+            let asked = InputRequest { kind, params };
             waiting.push(async move {
                 let _given_up_when_dropped = question;
-                (key, kind, answer.await)
+                (key, asked, answer.await)
             });
         }
         let session = &self.context.instance.policy.config.session;
@@ -342,11 +362,17 @@ impl Run {
             }
         };
         let mut responses = BTreeMap::new();
-        for (key, kind, answer) in answers {
+        for (key, asked, answer) in answers {
+            let method = asked.kind.method();
             match answer {
-                Ok(Some(answer)) if answer.is_object() => responses.insert(key.to_owned(), answer),
-                _ => return Err(format!("the client answered {} with an error", kind.method())),
-            };
+                Ok(Some(answer)) if answer.is_object() => {
+                    asked.check(&answer).map_err(|problem| {
+                        format!("the client's answer to {method} does not fit: {problem}")
+                    })?;
+                    responses.insert(key.to_owned(), answer);
+                }
+                _ => return Err(format!("the client answered {method} with an error")),
+            }
         }
         Ok(responses)
     }

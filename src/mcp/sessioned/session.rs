@@ -18,7 +18,9 @@ use crate::{
         exchange::{Exchange, Reply},
     },
     session::{Change, Client, Conversation, Handshake, NotLoaded, Record, Unavailable, Want},
-    wire::{Capabilities, Feature, Id, InitializeParams, Known, Nested, ProtocolVersion, Raw},
+    wire::{
+        Capabilities, Feature, Id, InitializeParams, Known, Nested, ProtocolVersion, Raw, version,
+    },
 };
 
 /// Longest text in `clientInfo`, which is kept as long as the session. Bytes.
@@ -39,7 +41,8 @@ impl<'a> Sessioned<'a> {
         let served = &self.exchange.policy().protocol.versions;
         if let Some(text) = self.header(Known::Version)? {
             let named = text.parse().ok().filter(|version| served.contains(version));
-            let unsupported = || Failure::UnsupportedVersion { served: served.clone() };
+            let unsupported =
+                || Failure::UnsupportedVersion { served: version::newest_first(served) };
             self.version = named.ok_or_else(unsupported)?;
         }
         let Some(id) = self.header(Known::Session)? else { return Ok(()) };
@@ -156,6 +159,7 @@ impl<'a> Sessioned<'a> {
         };
         let handshake = Handshake { client, capabilities, ..Handshake::implicit(Some(version)) };
         self.begin(handshake).await?;
+        self.version = version;
         Ok(done(id, self.exchange.catalogue().initialize(version)))
     }
 }

@@ -5,7 +5,7 @@
 //! than `stream.max_subscriptions` subscriptions.
 //! Trap: every message on the stream carries the id of the request that opened it, as the string or number that it was.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -49,11 +49,13 @@ pub(super) async fn open(
             "\"resourceSubscriptions\" must not hold more than {MAX_RESOURCES}"
         ));
     }
-    let mut resource_subscriptions = Vec::new();
+    let (mut resource_subscriptions, mut asked) = (Vec::new(), BTreeMap::new());
     for uri in wanted.resource_subscriptions {
         check_uri(&uri)?;
         if resources::may_watch(instance, &uri, caller).await? {
-            resource_subscriptions.push(resources::canonical(&uri).into_owned());
+            let canonical = resources::canonical(&uri).into_owned();
+            asked.entry(canonical).or_insert_with(|| uri.clone());
+            resource_subscriptions.push(uri);
         }
     }
     let filter = Filter {
@@ -69,18 +71,27 @@ pub(super) async fn open(
     };
     let acknowledged = json!({ "notifications": filter });
     let log = EventLog::passing(&instance.state.replay);
-    let subscription = Arc::new(Subscription { id: id.to_owned(), filter, log: Arc::clone(&log) });
+    let subscription = Arc::new(Subscription {
+        id: id.to_owned(),
+        filter,
+        resources: asked,
+        log: Arc::clone(&log),
+    });
     subscription.deliver("notifications/subscriptions/acknowledged", &acknowledged);
     let limit = exchange.policy().stream.max_subscriptions;
     let subscribed = instance.state.subscriptions.subscribe(&subscription, limit);
     let places =
         subscribed.map_err(|TooMany { limit, of }| Failure::TooManySubscriptions { limit, of })?;
-    let farewell = farewell(exchange.catalogue(), id);
+    let farewell = |reason: &str| farewell(exchange.catalogue(), id, reason);
+    let (stopping, cut_off) = (
+        farewell("the server is shutting down"),
+        farewell("the reader is too far behind; what has changed meanwhile is not told"),
+    );
     let keep_alive = exchange.policy().stream.keep_alive_seconds.get();
     let closing = instance.process.lifecycle.closing().clone();
     let open = instance.open_stream(StreamKind::Subscription, None);
     let guard = (subscription, places, open);
-    Ok(EventStream::new(log, None, keep_alive, closing, guard).with_farewell(farewell))
+    Ok(EventStream::new(log, None, keep_alive, closing, guard).with_farewells(stopping, cut_off))
 }
 
 /// The `params` of the last notification.
@@ -94,8 +105,8 @@ struct Cancelled<'a> {
 
 /// Ends a subscription from the server's side: the response to its request ("Graceful Closure"), then
 /// `notifications/cancelled` (basic/patterns/cancellation).
-fn farewell(catalogue: &Catalogue, id: Id<'_>) -> Bytes {
-    let params = json!({ "reason": "the server is shutting down" });
+fn farewell(catalogue: &Catalogue, id: Id<'_>, reason: &str) -> Bytes {
+    let params = json!({ "reason": reason });
     let params = Cancelled { request_id: id, params: Tagged::new(id, &params) };
     let cancelled = jsonrpc::notification("notifications/cancelled", &params);
     let (result, server) = (json!({ "resultType": "complete" }), catalogue.server_meta());

@@ -14,7 +14,7 @@ use crate::{
     id::{Elsewhere, MintedBy, SessionId},
     lifecycle::outcome_of,
     mcp::{
-        call,
+        Endpoint, call,
         dispatch::{self, invalid, require},
         exchange::Reply,
     },
@@ -46,7 +46,8 @@ impl Stateless<'_> {
         result["_meta"] = self.exchange.catalogue().server_meta();
         let guard = (context.hold(), self.exchange.begin_call()?);
         let work = run(Arc::clone(&context), task.asker());
-        instance.process.lifecycle.spawn(run_task(task, context, tool, work, guard));
+        let endpoint = Arc::clone(self.exchange.endpoint);
+        instance.process.lifecycle.spawn(run_task(endpoint, task, context, tool, work, guard));
         self.exchange.whole(jsonrpc::success(id, result.to_string().as_bytes()))
     }
 
@@ -111,6 +112,7 @@ fn unknown_task(task_id: &str, here: MintedBy) -> String {
 
 /// Runs a task to its end, or until it is cancelled.
 async fn run_task(
+    endpoint: Arc<Endpoint>,
     task: Arc<Task>,
     context: Arc<CallContext>,
     tool: &'static Tool,
@@ -130,7 +132,10 @@ async fn run_task(
         Outcome::Done(result) => {
             let result = result.within(most);
             match serde_json::to_value(&result) {
-                Ok(value) => {
+                Ok(mut value) => {
+                    // What the call would have returned (tasks extension, "Task Execution Errors").
+                    value["resultType"] = "complete".into();
+                    value["_meta"] = endpoint.catalogue.server_meta();
                     let completed = task.complete(value, result.bytes());
                     completed.unwrap_or_else(|full| fail(&full.into()));
                 }

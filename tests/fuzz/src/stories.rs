@@ -20,10 +20,10 @@ pub fn beginning(number: u8) -> Vec<Step> {
         // A session with a value that is watched on its stream.
         &[initialize, || meanwhile(get()), watch, store],
         // Questions on the stream of a call.
-        &[initialize, || meanwhile(called("test_sampling"))],
-        &[initialize, || meanwhile(called("test_elicitation"))],
-        &[initialize, || meanwhile(called("test_list_roots"))],
-        &[initialize, || meanwhile(called("test_input_required_result_multi_round"))],
+        &[initialize, ready, || meanwhile(called("test_sampling"))],
+        &[initialize, ready, || meanwhile(called("test_elicitation"))],
+        &[initialize, ready, || meanwhile(called("test_list_roots"))],
+        &[initialize, ready, || meanwhile(called("test_input_required_result_multi_round"))],
         &[initialize, || meanwhile(called("test_reconnection"))],
         // Calls that take time.
         &[initialize, || meanwhile(slow())],
@@ -162,6 +162,11 @@ fn answered(verb: u8) -> Step {
         message,
         meta: Meta { unable: 0, level: None, version: None, trace: false },
     })
+}
+
+/// After it the client may be asked.
+fn ready() -> Step {
+    sessioned(Kind::Notice(1, RpcId::Small(7)))
 }
 
 fn cancel() -> Step {
