@@ -488,6 +488,9 @@ mod effect {
         let params = json!({"protocolVersion": "2025-11-25", "capabilities": {"sampling": {}}});
         let begun = server.rpc("initialize", params).send().await;
         let id = begun.header("mcp-session-id").expect("an id").to_owned();
+        let ready = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+        let ready = server.post(ready.to_string()).header("Mcp-Session-Id", &id);
+        ready.send().await.expect_status(202);
         let call = server.call("test_sampling", json!({"prompt": "x"}));
         let answer = call.header("Mcp-Session-Id", &id).send().await;
         assert!(answer.text().contains("did not answer within 0.2 seconds"), "{}", answer.text());

@@ -43,7 +43,7 @@ async fn what_arrived_is_shown_character_for_character() {
     let events = talk.post(&*broken).header("Accept", "text/event-stream").send().await;
     let text = events.expect_status(200).text();
     assert!(text.contains("12345678901234567890123456789") && text.contains("1.10"), "{text}");
-    assert_eq!(text.matches("\ndata: ").count(), 1, "{text}");
+    assert_eq!(text.matches("\ndata: {").count(), 1, "{text}");
     assert!(text.ends_with("}\n\n") && !text.contains('\r'), "{text}");
 
     let meta = format!(
