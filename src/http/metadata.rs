@@ -52,24 +52,25 @@ pub(crate) async fn document(
     Json(document).into_response()
 }
 
-/// 401 with the challenge of RFC 6750 §3 and RFC 9728 §5.1.
+/// 401 or 400 with the challenge of RFC 6750 §3 and RFC 9728 §5.1.
 pub(super) fn challenge(why: Unauthorized, base: &str, scopes: &[String], era: Era) -> Response {
     let mut metadata = format!("resource_metadata=\"{base}{METADATA}{MCP}\"");
     if !scopes.is_empty() {
         // The configuration lets no quote into a scope.
         metadata += &format!(", scope=\"{}\"", scopes.join(" "));
     }
-    let challenge = match why {
-        // RFC 6750 §3.1: a request without a token gets no error code.
-        Unauthorized::Missing => format!("Bearer {metadata}"),
-        Unauthorized::Malformed => format!("Bearer error=\"invalid_request\", {metadata}"),
-        Unauthorized::Rejected => format!("Bearer error=\"invalid_token\", {metadata}"),
+    let (status, error) = match why {
+        // RFC 6750 §3.1: a request without a bearer token gets no error code.
+        Unauthorized::Missing | Unauthorized::OtherScheme => (StatusCode::UNAUTHORIZED, ""),
+        Unauthorized::Malformed => (StatusCode::BAD_REQUEST, "error=\"invalid_request\", "),
+        Unauthorized::Rejected => (StatusCode::UNAUTHORIZED, "error=\"invalid_token\", "),
     };
+    let challenge = format!("Bearer {error}{metadata}");
     let body = json!({
         "jsonrpc": "2.0",
         "error": { "code": failure::exchange_code(era), "message": why.to_string() },
     });
-    let mut response = (StatusCode::UNAUTHORIZED, Json(body)).into_response();
+    let mut response = (status, Json(body)).into_response();
     if let Ok(value) = HeaderValue::try_from(challenge) {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
     }

@@ -33,12 +33,15 @@ impl fmt::Debug for TokenTable {
     }
 }
 
-/// Why a request is answered with 401 (RFC 6750 §3).
+/// Why a request is answered with a challenge (RFC 6750 §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unauthorized {
     /// No `Authorization` header.
     #[error("a bearer token is required: send \"Authorization: Bearer <token>\"")]
     Missing,
+    /// It is of another scheme.
+    #[error("the Authorization header must be of the form \"Bearer <token>\"")]
+    OtherScheme,
     /// It is not of the form `Bearer <token>`.
     #[error("the Authorization header must be of the form \"Bearer <token>\"")]
     Malformed,
@@ -126,11 +129,13 @@ impl AuthMode {
 /// The token of an `Authorization: Bearer …` header (RFC 6750 §2.1).
 pub(crate) fn bearer(header: Option<&[u8]>) -> Result<&str, Unauthorized> {
     let header = header.ok_or(Unauthorized::Missing)?;
-    let text = std::str::from_utf8(header).map_err(|_| Unauthorized::Malformed)?;
-    let (scheme, token) = text.split_once(' ').ok_or(Unauthorized::Malformed)?;
-    let token = token.trim();
-    let fits = scheme.eq_ignore_ascii_case("bearer") && is_token(token);
-    fits.then_some(token).ok_or(Unauthorized::Malformed)
+    let end = header.iter().position(|byte| *byte == b' ').unwrap_or(header.len());
+    let (scheme, token) = header.split_at(end);
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
+        return Err(Unauthorized::OtherScheme);
+    }
+    let token = std::str::from_utf8(token).map_err(|_| Unauthorized::Malformed)?.trim();
+    is_token(token).then_some(token).ok_or(Unauthorized::Malformed)
 }
 
 /// A JWT, decoded and not verified.

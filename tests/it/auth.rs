@@ -19,11 +19,15 @@ async fn without_a_check_no_token_matters() {
 async fn a_missing_token_is_challenged_with_where_to_look() {
     let server = TestServer::start(&[("MCP_ECHO_INSTANCES__3__AUTH__MODE", "passthrough")]).await;
     let host = format!("{}:8080", instance_host(3));
-    for (header, error) in [
-        (None, None),
-        (Some("Basic abc"), Some("invalid_request")),
-        (Some("Bearer"), Some("invalid_request")),
-        (Some("Bearer a b"), Some("invalid_request")),
+    for (header, status, error) in [
+        (None, 401, None),
+        // RFC 6750 §3.1: who shows no bearer token is told of no error.
+        (Some("Basic abc"), 401, None),
+        (Some("Bearers"), 401, None),
+        (Some("Bearer"), 400, Some("invalid_request")),
+        (Some("bearer  "), 400, Some("invalid_request")),
+        (Some("Bearer a b"), 400, Some("invalid_request")),
+        (Some("Bearer abcé"), 400, Some("invalid_request")),
     ] {
         let request = server.initialize("2025-06-18").host(&host);
         let request = match header {
@@ -31,7 +35,7 @@ async fn a_missing_token_is_challenged_with_where_to_look() {
             None => request,
         };
         let answer = request.send().await;
-        answer.expect_error(401, -32000);
+        answer.expect_error(status, -32000);
         let challenge = answer.header("www-authenticate").expect("a challenge");
         assert!(challenge.starts_with("Bearer "), "{challenge}");
         let metadata =
@@ -86,7 +90,7 @@ async fn the_challenge_names_the_scopes() {
         answer.expect_status(401);
         answer.header("www-authenticate").expect("a challenge").to_owned()
     };
-    for header in [None, Some("Bearer a b")] {
+    for header in [None, Some("Basic a")] {
         let with = challenge(3, header).await;
         assert!(with.contains(", scope=\"mcp:read mcp:write\""), "{with}");
         assert!(with.contains("resource_metadata="), "{with}");
@@ -172,9 +176,16 @@ async fn configured_tokens_are_the_only_ones() {
     for token in ["s3cret", "t0ken=", "from-the-file"] {
         with(token).await.expect_status(200);
     }
-    for token in ["s3cre", "s3crets", "S3CRET", "alice", "alice=s3cret"] {
+    for (token, status) in [
+        ("s3cre", 401),
+        ("s3crets", 401),
+        ("S3CRET", 401),
+        ("alice", 401),
+        // A token ends with its equals signs.
+        ("alice=s3cret", 400),
+    ] {
         let answer = with(token).await;
-        answer.expect_status(401);
+        answer.expect_status(status);
         assert!(answer.header("www-authenticate").is_some(), "{token}");
     }
     // A new token of the same name keeps the session.

@@ -369,7 +369,7 @@ async fn no_secret_is_ever_logged() {
             ("Bearer hush-alice", "/mcp?key=hush-query", 200),
             ("Bearer hush-alice", "/mcp/hush?key=hush-query", 404),
             ("Bearer hush-wrong", "/mcp", 401),
-            ("Bearer hush malformed", "/mcp", 401),
+            ("Bearer hush malformed", "/mcp", 400),
             ("hush-malformed", "/mcp", 401),
             ("Basic aHVzaDpodXNo", "/mcp", 401),
         ] {
