@@ -28,6 +28,8 @@ pub struct Question {
     path: String,
     /// Whether the head is longer than the server takes.
     long_head: bool,
+    /// Whether it names a transfer coding.
+    coded: bool,
     /// Whether the body came whole.
     whole: bool,
     asked: Asked,
@@ -105,6 +107,7 @@ impl Question {
             method: sent.method.clone(),
             path: sent.target.path().to_owned(),
             long_head: is_long(sent),
+            coded: sent.headers.contains_key(header::TRANSFER_ENCODING),
             whole: matches!(delivery, Delivery::Whole | Delivery::Chunks(_)),
             asked: Asked::read(&revision(sent, memory), told),
             kind,
@@ -130,9 +133,10 @@ impl Question {
     pub fn check_head(&self, head: &Parts) {
         let status = head.status.as_u16();
         let known =
-            [200, 202, 204, 400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 421, 431, 503];
+            [200, 202, 204, 400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 421, 431, 501, 503];
         assert!(known.contains(&status), "status {status}");
         assert_eq!(status == 431, self.long_head, "only a long head gets 431, and each does");
+        assert!(status != 501 || self.coded, "501 without a transfer coding");
         let single = |name: &str| single(&head.headers, name);
         for name in ["x-request-id", "mcp-echo-replica", "mcp-echo-boot"] {
             assert!(single(name).is_some_and(|value| !value.is_empty()), "{status} without {name}");

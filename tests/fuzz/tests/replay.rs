@@ -16,7 +16,7 @@ use mcp_echo_stateful_fuzz::{conversation, drive, render};
 const RANDOM: u64 = 500;
 
 /// How a request can end, all but what takes the real clock, a shutdown or a fault of ours.
-const OUTCOMES: [&str; 36] = [
+const OUTCOMES: [&str; 37] = [
     "ok",
     "tool_error",
     "input_required",
@@ -48,6 +48,7 @@ const OUTCOMES: [&str; 36] = [
     "too_many_streams",
     "body_too_large",
     "unsupported_media_type",
+    "unknown_transfer_coding",
     "full",
     "too_many_subscriptions",
     "too_many_tasks",
