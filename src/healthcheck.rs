@@ -7,13 +7,12 @@
 use std::{net::IpAddr, pin::pin, time::Duration};
 
 use anyhow::{Context, bail, ensure};
-use bytes::Bytes;
 use http::{Request, Uri, header};
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::config::ServerConfig;
+use crate::{client, config::ServerConfig};
 
 /// How long the answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -41,11 +40,10 @@ async fn get(url: &str) -> anyhow::Result<()> {
     let address = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(80));
     let stream =
         TcpStream::connect(address).await.with_context(|| format!("{url}: cannot connect"))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let (mut sender, connection) = client::handshake(Box::new(TokioIo::new(stream))).await?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let request =
-        Request::get(path).header(header::HOST, authority.as_str()).body(Empty::<Bytes>::new())?;
+        Request::get(path).header(header::HOST, authority.as_str()).body(Full::default())?;
     let mut answer = pin!(sender.send_request(request));
     let response = tokio::select! {
         response = &mut answer => response,

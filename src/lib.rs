@@ -18,6 +18,7 @@
 //! | [`healthcheck`] | a probe without curl |
 //! | [`config`] | what was written: keys, layers, checks, and what a reload may change |
 //! | [`probe`] | a client that tests what lies between |
+//! | [`client`] | an HTTP/1 connection to a server |
 //! | [`wire`] | MCP as bytes: messages, headers, events, revisions; knows nothing of ours |
 //! | [`id`] | instance, replica, boot, session id, caller |
 //! | [`paths`] | the paths that are served |
@@ -58,6 +59,7 @@
 
 pub mod admin;
 pub mod budget;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod failure;

@@ -21,12 +21,12 @@ use futures_util::{
 };
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
 use super::verdict::Cause;
+use crate::client::{self, Carrier, Sender};
 
 /// Longest answer. Bytes.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
@@ -72,7 +72,7 @@ pub(super) struct Line<'a> {
 type Driver = Fuse<BoxFuture<'static, ()>>;
 
 struct Connection {
-    sender: SendRequest<Full<Bytes>>,
+    sender: Sender,
     driver: Driver,
 }
 
@@ -153,23 +153,18 @@ impl<'a> Line<'a> {
         // Latencies must not include Nagle's delay.
         let _ = tcp.set_nodelay(true);
         match &self.peer.tls {
-            None => handshake(TokioIo::new(tcp)).await,
+            None => handshake(Box::new(TokioIo::new(tcp))).await,
             Some((tls, name)) => {
                 let tls = tls.connect(name.clone(), tcp).await;
-                handshake(TokioIo::new(
-                    tls.map_err(|error| Fault::new(Cause::Tls, Error::from(error)))?,
-                ))
-                .await
+                let tls = tls.map_err(|error| Fault::new(Cause::Tls, Error::from(error)))?;
+                handshake(Box::new(TokioIo::new(tls))).await
             }
         }
     }
 }
 
-async fn handshake<T>(io: T) -> Result<Connection, Fault>
-where
-    T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-{
-    let opened = http1::handshake(io).await;
+async fn handshake(carrier: Box<dyn Carrier>) -> Result<Connection, Fault> {
+    let opened = client::handshake(carrier).await;
     let (sender, connection) =
         opened.map_err(|error| Fault::new(Cause::Connect, Error::from(error)))?;
     // Whoever waits for an answer gets the error as well.
