@@ -210,9 +210,10 @@ impl Question {
         let [error] = [&value];
         assert!(error.get("error").is_some(), "{status} {text}");
         // What is refused before the body is read names no id.
-        let header =
+        let by_header =
             value["error"]["message"].as_str().is_some_and(|it| it.starts_with("the header "));
-        let unread = header && value.get("id").is_none();
+        let challenge = head.headers.contains_key(header::WWW_AUTHENTICATE);
+        let unread = (by_header || challenge) && value.get("id").is_none();
         let read = self.whole && !unread && [400, 404, 409, 503].contains(&status);
         if self.is_call() && read {
             self.check_complete();
@@ -342,7 +343,12 @@ fn revision(sent: &Sent, memory: &Memory) -> String {
     let claims = |message: &Value| {
         !message["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"].is_null()
     };
-    let modern = claims(&body) || body.as_array().is_some_and(|all| all.iter().any(claims));
+    let all = body.as_array().map_or(std::slice::from_ref(&body), Vec::as_slice);
+    let claiming = all.iter().filter(|message| claims(message)).count();
+    // What says it twice cannot be read, and so says nothing.
+    let text = String::from_utf8_lossy(&sent.body);
+    let said = text.matches("\"io.modelcontextprotocol/protocolVersion\":").count();
+    let modern = claiming > 0 && said == claiming;
     if modern || named == "2026-07-28" {
         return "2026-07-28".to_owned();
     }
@@ -377,6 +383,8 @@ fn learn(value: &Value, members: &Object<'_>, memory: &mut Memory) {
     keep(&mut memory.tasks, &result["taskId"]);
     if let Some(asked) = result["inputRequests"].as_object() {
         memory.keys = asked.keys().cloned().collect();
+        let methods = asked.iter().map(|(key, what)| (key.clone(), what["method"].clone()));
+        memory.asked.extend(methods);
     }
     keep(&mut memory.states, &result["requestState"]);
     keep(&mut memory.cursors, &result["nextCursor"]);
@@ -384,6 +392,7 @@ fn learn(value: &Value, members: &Object<'_>, memory: &mut Memory) {
         && let Some(id) = members.get("id")
     {
         keep(&mut memory.questions, &Value::from(id.get()));
+        memory.asked.insert(id.get().to_owned(), value["method"].clone());
     }
 }
 

@@ -4,7 +4,7 @@
 //! how a right request looks, so that it can be made wrong in one place. Trap: a session's id may stand
 //! only where the server must not log it; the log is searched for every id (`drive`).
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri as Target};
@@ -57,6 +57,8 @@ pub struct Memory {
     pub cursors: Vec<String>,
     /// Under which keys answers were asked for last.
     pub keys: Vec<String>,
+    /// By which method each key, or the id of a question, asks.
+    pub asked: BTreeMap<String, Value>,
     /// Whether something has been asked that may end another stream before its answer.
     pub unsettled: bool,
 }
@@ -164,7 +166,11 @@ impl Knowledge {
     pub fn of(config: &ToolsConfig) -> Self {
         let forms = all_tools().map(|tool| {
             let schema = tool.describe(ProtocolVersion::V2025_11_25, config)["inputSchema"].take();
-            let needed = schema["required"].as_array().cloned().unwrap_or_default();
+            let mut needed = schema["required"].as_array().cloned().unwrap_or_default();
+            // One way of several to be complete.
+            let ways = schema["allOf"][0]["anyOf"].as_array().and_then(|ways| ways.last());
+            let way = ways.and_then(|way| way["required"].as_array());
+            needed.extend(way.cloned().unwrap_or_default());
             let members = schema["properties"].as_object().cloned().unwrap_or_default();
             let own = members.into_iter().filter(|(name, _)| *name != tools::HANDLE.0);
             let (required, optional) =
@@ -528,7 +534,7 @@ impl Renderer<'_> {
                 let id = known(question, &self.memory.questions);
                 let result = match answer {
                     Answer::Error => "\"error\":{\"code\":-1,\"message\":\"no\"}".to_owned(),
-                    answer => format!("\"result\":{}", self.answer(answer)),
+                    answer => format!("\"result\":{}", self.answer_to(&id, answer)),
                 };
                 rendered.text = format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},{result}}}");
                 return rendered;
@@ -590,7 +596,7 @@ impl Renderer<'_> {
             answers.map(|(name, answer)| (word(name), self.answer(answer))).collect();
         if let Some(answer) = &extra.answer {
             let keys = self.memory.keys.iter();
-            answers.extend(keys.map(|key| (key.clone(), self.answer(answer))));
+            answers.extend(keys.map(|key| (key.clone(), self.answer_to(key, answer))));
         }
         if !answers.is_empty() {
             params.push(("inputResponses".to_owned(), object(&answers)));
@@ -604,17 +610,40 @@ impl Renderer<'_> {
         }
     }
 
+    /// An answer of the kind that was asked for, if it is to fit at all.
+    fn answer_to(&self, key: &str, answer: &Answer) -> String {
+        let method = self.memory.asked.get(key).and_then(Value::as_str);
+        match (method, answer) {
+            (Some("sampling/createMessage"), Answer::Accept(_, value)) => {
+                self.answer(&Answer::Model(value.clone()))
+            }
+            (Some("roots/list"), Answer::Accept(_, value)) => {
+                self.answer(&Answer::Roots(value.clone()))
+            }
+            (_, answer) => self.answer(answer),
+        }
+    }
+
     fn answer(&self, answer: &Answer) -> String {
         match answer {
             Answer::Accept(field, value) => {
                 let value = json_text(value);
                 let member = |name: &str| (name.to_owned(), value.clone());
-                let content = object(&[
+                let known = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+                let mut content = vec![
                     member("name"),
                     member("color"),
                     member("context"),
-                    (word(field), "true".to_owned()),
-                ]);
+                    member("username"),
+                    known("email", "\"a@b.example\""),
+                    known("ok", "true"),
+                    known("confirm", "true"),
+                ];
+                let field = word(field);
+                if content.iter().all(|(name, _)| *name != field) {
+                    content.push((field, "true".to_owned()));
+                }
+                let content = object(&content);
                 format!("{{\"action\":\"accept\",\"content\":{content}}}")
             }
             Answer::Decline => "{\"action\":\"decline\"}".to_owned(),
@@ -624,7 +653,10 @@ impl Renderer<'_> {
                     "{{\"role\":\"assistant\",\"model\":\"m\",\"content\":{{\"type\":\"text\",\"text\":{said}}}}}"
                 )
             }
-            Answer::Roots(uri) => format!("{{\"roots\":[{{\"uri\":{}}}]}}", json_text(uri)),
+            Answer::Roots(path) => {
+                let uri = quoted(&format!("file:///{}", text(path)));
+                format!("{{\"roots\":[{{\"uri\":{uri}}}]}}")
+            }
             Answer::Error => "null".to_owned(),
             Answer::Json(json) => self.json(json),
         }

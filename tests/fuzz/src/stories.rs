@@ -62,6 +62,10 @@ pub fn beginning(number: u8) -> Vec<Step> {
         &[|| modern("slow_compute"), || answered(2), task],
         &[initialize, || meanwhile(slow()), cancel],
         &[|| modern("test_input_required_result_request_state"), || again("ok")],
+        &[|| modern("test_elicitation"), || again("ok")],
+        &[|| modern("test_elicitation_sep1330_enums"), || again("ok")],
+        &[|| modern("test_input_required_result_multiple_inputs"), || again("ok")],
+        &[initialize, ready, || meanwhile(called("test_elicitation")), reply],
     ];
     stories
         .get(usize::from(number))
@@ -167,6 +171,12 @@ fn answered(verb: u8) -> Step {
 /// After it the client may be asked.
 fn ready() -> Step {
     sessioned(Kind::Notice(1, RpcId::Small(7)))
+}
+
+/// Answers the last question on a stream.
+fn reply() -> Step {
+    let answer = Answer::Accept(Word::Known(0), Text::Word(0));
+    sessioned(Kind::Answer { question: Ref::Known(0), answer })
 }
 
 fn cancel() -> Step {
