@@ -207,3 +207,32 @@ async fn a_lost_session_is_a_404_and_not_a_401() {
         request.header("Mcp-Session-Id", "00000000-0000-8000-8000-000000000000").send().await;
     answer.expect_error(404, -32001);
 }
+
+#[tokio::test]
+async fn every_request_needs_its_token_and_in_its_header() {
+    let server = TestServer::start(&[
+        ("MCP_ECHO_AUTH__MODE", "tokens"),
+        ("MCP_ECHO_AUTH__TOKENS", "alice=s3cret"),
+    ])
+    .await;
+    let with = |request: crate::support::Request| request.header("Authorization", "Bearer s3cret");
+    let begun = with(server.initialize("2025-06-18")).send().await;
+    let id = begun.header("mcp-session-id").expect("an id");
+    let here = |method: &str, query: &str| {
+        let request = server.request(method, &format!("/mcp{query}")).header("Mcp-Session-Id", id);
+        match method {
+            "POST" => {
+                let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+                request.header("Content-Type", "application/json").with_body(ping)
+            }
+            _ => request,
+        }
+    };
+    for method in ["POST", "GET", "DELETE"] {
+        for query in ["", "?access_token=s3cret"] {
+            here(method, query).send().await.expect_error(401, -32000);
+        }
+    }
+    with(here("POST", "")).send().await.expect_status(200);
+    with(here("DELETE", "")).send().await.expect_status(204);
+}

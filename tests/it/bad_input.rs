@@ -337,6 +337,12 @@ fn not_json_rpc(server: &TestServer) -> Vec<Row> {
                 INVALID_REQUEST,
             ),
             (
+                "an error instead of a result, without id",
+                br#"{"jsonrpc":"2.0","error":{"code":1,"message":"x"}}"#.into(),
+                400,
+                INVALID_REQUEST,
+            ),
+            (
                 "a result with id null",
                 br#"{"jsonrpc":"2.0","id":null,"result":{}}"#.into(),
                 400,

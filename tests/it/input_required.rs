@@ -134,6 +134,8 @@ async fn several_things_are_asked_at_once_and_rounds_follow_rounds() {
         ("user_name", "elicitation/create"),
     ];
     assert_eq!(asked, expected.map(|(key, method)| (key.to_owned(), method.to_owned())));
+    let sampling = &first["inputRequests"]["greeting"]["params"];
+    assert!(sampling["maxTokens"].is_u64() && sampling.get("includeContext").is_none());
     let name = json!({"action": "accept", "content": {"name": "Ada"}});
     let text = json!({"type": "text", "text": "Good day"});
     let greeting = json!({"role": "assistant", "content": text, "model": "m"});
@@ -172,6 +174,14 @@ async fn a_prompt_may_ask_and_a_list_never_does() {
     let result = retry.result().await;
     assert_eq!(result["resultType"], "complete");
     assert!(result["messages"][0]["content"]["text"].as_str().is_some_and(|t| t.contains("rainy")));
+    let error = prompt().capabilities(json!({"sampling": {}})).refused(400, -32021).await;
+    assert_eq!(error["data"]["requiredCapabilities"], json!({"elicitation": {"form": {}}}));
+    // Sessions have no such results.
+    for version in ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"] {
+        let talk = server.session_of(0, version).await;
+        let get = talk.rpc("prompts/get", json!({"name": "test_input_required_result_prompt"}));
+        get.send().await.expect_error(200, INVALID_PARAMS);
+    }
     for list in ["tools/list", "prompts/list", "resources/list"] {
         let list = server.modern(list, json!({})).param("inputResponses", json!({"x": {}}));
         assert_eq!(list.result().await["resultType"], "complete");

@@ -1,6 +1,8 @@
 //! Revision 2026-07-28: what stands in the headers is what stands in the body, or the request is refused
 //! with both values named (basic/transports/streamable-http, "Server Validation").
 
+use std::collections::BTreeSet;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
@@ -177,6 +179,9 @@ async fn mirrored_arguments_must_say_what_the_body_says() {
         (json!({"value": "a"}), vec![(value, "=?base64?YQ?=")], vec![value]),
         (json!({"value": "a"}), vec![(value, "=?base64?@@?=")], vec![value]),
         (json!({"value": "a"}), vec![(value, "YQ==")], vec![value]),
+        // As it is in the body, but no header may hold it.
+        (json!({"value": "é"}), vec![(value, "é")], vec!["visible ASCII"]),
+        (json!({"value": "世界"}), vec![(value, "世界")], vec!["visible ASCII"]),
         (json!({"value": "x", "count": 42}), vec![(value, "x")], vec![count, "42"]),
         (json!({"value": "x", "count": 42}), vec![(value, "x"), (count, "43")], vec!["43", "42"]),
         (json!({"value": "x", "count": 42}), vec![(value, "x"), (count, "four")], vec!["four"]),
@@ -197,6 +202,10 @@ async fn mirrored_arguments_must_say_what_the_body_says() {
         let error = call(&arguments, &headers).refused(400, HEADER_MISMATCH).await;
         assert_names(&error, &named);
     }
+    // Header and body agree, on what some readers take for its neighbour.
+    let beyond = json!({"value": "x", "count": 9_007_199_254_740_992_u64});
+    let refused = call(&beyond, &[(value, "x"), (count, "9007199254740992")]);
+    assert!(refused.tool_error().await.contains("count"));
 }
 
 #[tokio::test]
@@ -219,4 +228,45 @@ async fn a_handle_is_mirrored_too() {
     let echo = tools.iter().find(|tool| tool["name"] == "echo").expect("echo");
     let session = &echo["inputSchema"]["properties"]["session"];
     assert_eq!((&session["type"], &session["x-mcp-header"]), (&json!("string"), &json!("Session")));
+}
+
+/// Every part of a schema that is marked, and whether it is reached by properties alone.
+fn marked<'a>(schema: &'a Value, plainly: bool, found: &mut Vec<(&'a Value, bool)>) {
+    if schema.get("x-mcp-header").is_some() {
+        found.push((schema, plainly));
+    }
+    for (name, part) in schema.as_object().into_iter().flatten() {
+        match part {
+            Value::Object(all) if name == "properties" => {
+                all.values().for_each(|property| marked(property, plainly, found));
+            }
+            Value::Array(parts) => parts.iter().for_each(|part| marked(part, false, found)),
+            part => marked(part, false, found),
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_what_clients_can_mirror_is_marked() {
+    // basic/transports/streamable-http, "Schema Extension".
+    let server = TestServer::start(&[FIXTURES]).await;
+    let list = server.modern("tools/list", json!({})).result().await;
+    let mut count = 0;
+    for tool in list["tools"].as_array().expect("tools") {
+        let mut found = Vec::new();
+        marked(&tool["inputSchema"], true, &mut found);
+        let mut names = BTreeSet::new();
+        for (schema, plainly) in found {
+            assert!(plainly, "{tool}");
+            let of = schema["type"].as_str().unwrap_or_default();
+            assert!(["string", "integer", "boolean"].contains(&of), "{tool}");
+            // RFC 9110 §5.6.2.
+            let name = schema["x-mcp-header"].as_str().expect("a name");
+            let may = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            assert!(!name.is_empty() && name.bytes().all(may), "{tool}");
+            assert!(names.insert(name.to_ascii_lowercase()), "twice: {tool}");
+            count += 1;
+        }
+    }
+    assert!(count >= 10, "{count}");
 }

@@ -107,6 +107,37 @@ async fn ids_come_back_as_they_went() {
 }
 
 #[tokio::test]
+async fn errors_have_the_id_of_their_request() {
+    let server = TestServer::start(&[]).await;
+    for version in sessioned() {
+        let talk = server.session_of(0, version.as_str()).await;
+        for id in
+            [json!(0), json!(-7), json!("seven"), json!("1"), json!(9_007_199_254_740_993_u64)]
+        {
+            let body = |method: Value, params: Value| {
+                json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string()
+            };
+            let post = |method: &str, params: Value| talk.post(body(json!(method), params));
+            let ping = || body(json!("ping"), json!({}));
+            for (request, status, code) in [
+                (post("no/such", json!({})), 200, -32601),
+                (post("tools/call", json!({"name": 7})), 200, -32602),
+                (post("tools/call", json!({"name": "no such tool"})), 200, -32602),
+                (post("resources/read", json!({"uri": "echo://nothing"})), 200, -32002),
+                (post("ping", json!([])), 400, -32600),
+                (talk.post(body(json!(7), json!({}))), 400, -32600),
+                (talk.post(ping()).header("MCP-Protocol-Version", "1999-01-01"), 400, -32000),
+                (server.post(ping()).header("Mcp-Session-Id", "nobody"), 404, -32001),
+            ] {
+                let answer = request.send().await;
+                answer.expect_error(status, code);
+                assert_eq!(answer.json()["id"], id, "{version}: {answer:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn only_2025_03_26_has_batches() {
     let server = TestServer::start(&[]).await;
     let batch = r#"[{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"message":"slow","delay":0.2}}},

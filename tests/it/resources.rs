@@ -61,6 +61,7 @@ async fn pages_together_are_the_whole_list_in_every_revision() {
                 let entries = next[member].as_array().expect("a list");
                 assert!((1..=2).contains(&entries.len()), "{next}");
                 assert_eq!(next.get("ttlMs").is_some(), stateless);
+                assert_eq!(next["cacheScope"] == "public", stateless, "{next}");
                 seen.extend(entries.clone());
                 cursor = next.get("nextCursor").cloned();
                 match &cursor {
@@ -79,6 +80,45 @@ async fn pages_together_are_the_whole_list_in_every_revision() {
             assert_eq!(answer.json()["error"]["code"], INVALID_PARAMS, "{answer:?}");
         }
         assert_eq!(error(&talk, method, json!({"cursor": 7})).await["code"], INVALID_PARAMS);
+    }
+}
+
+#[tokio::test]
+async fn what_is_for_everyone_holds_nothing_of_anyone() {
+    // server/resources, "Capabilities"; server/utilities/caching, "Security Considerations".
+    let server = TestServer::start(&[FIXTURES, PASSTHROUGH]).await;
+    let lists = async |caller: &str| {
+        let mut lists = Vec::new();
+        for method in [
+            "server/discover",
+            "tools/list",
+            "prompts/list",
+            "resources/list",
+            "resources/templates/list",
+        ] {
+            let list = server.modern(method, json!({})).by(caller).result().await;
+            assert_eq!(list["cacheScope"], "public", "{method}");
+            lists.push(list);
+        }
+        lists
+    };
+    let before = lists("alice").await;
+    let create = server.modern_call("create_session", json!({"label": "hush"})).by("alice");
+    let created = create.structured().await;
+    let handle = created["session"].as_str().expect("a handle");
+    let store = json!({"key": "hush", "value": "hush", "session": handle});
+    server.modern_call("set_session_data", store).by("alice").structured().await;
+    let uri = format!("session://{handle}/data/hush");
+    let wanted = json!({"toolsListChanged": true, "resourceSubscriptions": [uri]});
+    let listen = server.modern("subscriptions/listen", json!({"notifications": wanted}));
+    let mut events = Events::open(listen.by("alice").build()).await;
+    events.message().await;
+    for caller in ["alice", "bob"] {
+        assert_eq!(lists(caller).await, before, "{caller}");
+    }
+    for uri in [uri.as_str(), "echo://server"] {
+        let read = server.modern("resources/read", json!({"uri": uri})).by("alice");
+        assert_eq!(read.result().await["cacheScope"], "private", "{uri}");
     }
 }
 
@@ -395,6 +435,31 @@ async fn completion_looks_at_what_is_filled_in_already() {
         talk.ask("set_session_data", json!({"key": format!("n{number:03}"), "value": 0})).await;
     }
     assert_eq!(proposed(&talk, params("n", Some(&talk.id))).await.len(), 100);
+}
+
+#[tokio::test]
+async fn another_caller_s_keys_are_not_proposed() {
+    let server = TestServer::start(&[PASSTHROUGH]).await;
+    let create = server.modern_call("create_session", json!({})).by("alice");
+    let created = create.structured().await;
+    let handle = created["session"].as_str().expect("a handle");
+    let store = json!({"key": "mine", "value": 1, "session": handle});
+    server.modern_call("set_session_data", store).by("alice").structured().await;
+    let template = json!({"type": "ref/resource", "uri": "session://{session}/data/{key}"});
+    let argument = json!({"name": "key", "value": ""});
+    let context = json!({"arguments": {"session": handle}});
+    let params = json!({"ref": template, "argument": argument, "context": context});
+    for (caller, keys) in [("alice", json!(["mine"])), ("bob", json!([]))] {
+        let complete = server.modern("completion/complete", params.clone()).by(caller);
+        assert_eq!(complete.result().await["completion"]["values"], keys, "{caller}");
+        let bearer = format!("Bearer {caller}");
+        let own = |request: crate::support::Request| request.header("Authorization", &bearer);
+        let begun = own(server.initialize("2025-11-25")).send().await;
+        let id = begun.header("mcp-session-id").expect("a session id");
+        let complete = own(server.rpc("completion/complete", params.clone()));
+        let answer = complete.header("Mcp-Session-Id", id).send().await.json();
+        assert_eq!(answer["result"]["completion"]["values"], keys, "{caller}: {answer}");
+    }
 }
 
 #[tokio::test]

@@ -87,6 +87,9 @@ pub fn check(asked: &Asked, message: &Value) {
     let revision = asked.revision.as_str();
     let newer = revision >= "2025-11-25";
     if let Some(method) = message.get("method").and_then(Value::as_str) {
+        // basic, "Notifications": they have no id, and no schema says so.
+        let has_id = message.get("id").is_some();
+        assert_ne!(has_id, method.starts_with("notifications/"), "{message}");
         if let Some(definition) = of_server(method) {
             fits(revision, definition, message, message);
         }
@@ -172,6 +175,15 @@ fn a_wrong_message_is_noticed() {
         let checked = std::panic::catch_unwind(move || check(&asked, &wrong));
         assert!(checked.is_err());
     }
+}
+
+#[test]
+fn a_notification_with_an_id_is_noticed() {
+    let asked = Asked::read("2025-11-25", b"");
+    let mut change = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
+    check(&asked, &change);
+    change["id"] = json!(1);
+    assert!(std::panic::catch_unwind(move || check(&asked, &change)).is_err());
 }
 
 #[test]

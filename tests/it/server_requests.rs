@@ -92,6 +92,7 @@ async fn a_model_is_asked_and_its_answer_used() {
         let text = json!({"type": "text", "text": "Why?"});
         assert_eq!(params["messages"], json!([{"role": "user", "content": text}]));
         assert!(params["maxTokens"].is_u64());
+        assert_eq!(params.get("includeContext"), None, "{version}");
         assert_eq!(talk.open_questions(), 1);
         let said = json!({"type": "text", "text": "Because."});
         let reply = json!({"role": "assistant", "content": said, "model": "m"});

@@ -1,6 +1,6 @@
 //! Revision 2026-07-28: every request stands for itself, with what it carries alone.
 
-use mcp_echo_stateful::server::Stopped;
+use mcp_echo_stateful::{failure::Failure, server::Stopped, wire::version::Era};
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant, sleep};
 
@@ -10,7 +10,7 @@ use crate::{
         FIXTURES, META_CAPABILITIES, META_LOG_LEVEL, META_SERVER, META_VERSION, TASKS, VERSION,
         messages,
     },
-    support::{TestServer, eventually, instance_host},
+    support::{Connection, TestServer, eventually, instance_host},
 };
 
 /// What is served by default, as it is told: newest first.
@@ -138,6 +138,36 @@ async fn what_every_request_must_carry_is_asked_for() {
     // What may be missing.
     list().without_meta("io.modelcontextprotocol/clientInfo").result().await;
     assert_eq!(server.created(), 0);
+}
+
+#[tokio::test]
+async fn what_the_connection_has_said_before_counts_for_nothing() {
+    // basic/index, "Statelessness".
+    let server = TestServer::start(&[FIXTURES]).await;
+    let able = || {
+        let call = server.modern_call("test_missing_capability", json!({}));
+        call.capabilities(json!({"sampling": {}}))
+    };
+    let mut connection = Connection::open(server.address).await;
+    for (later, code) in [
+        (able().without_param("_meta"), INVALID_PARAMS),
+        (able().without_meta(META_VERSION), INVALID_PARAMS),
+        (able().without_meta(META_CAPABILITIES), INVALID_PARAMS),
+        (able().capabilities(json!({})), MISSING_CAPABILITY),
+        (able().without("MCP-Protocol-Version"), HEADER_MISMATCH),
+        (able().without("Mcp-Method"), HEADER_MISMATCH),
+    ] {
+        connection.write(&able().build().bytes()).await;
+        let answer = connection.answer().await;
+        assert!(answer.text().contains("can sample"), "{answer:?}");
+        connection.write(&later.build().bytes()).await;
+        connection.answer().await.expect_error(400, code);
+    }
+    let logs = || server.modern_call("test_logging_tool", json!({}));
+    for (request, count) in [(logs().meta(META_LOG_LEVEL, "debug"), 2), (logs(), 1)] {
+        connection.write(&request.build().bytes()).await;
+        assert_eq!(messages(&connection.answer().await).len(), count);
+    }
 }
 
 #[tokio::test]
@@ -318,6 +348,18 @@ async fn notifications_are_accepted_and_responses_are_not() {
         let answer = list().around(body).send().await;
         answer.expect_error(400, INVALID_REQUEST);
     }
+    // What is no notification is not answered as if it were a request.
+    for body in [
+        r#"{"jsonrpc":"1.0","method":"notifications/cancelled"}"#,
+        r#"{"jsonrpc":"2.0","method":7}"#,
+        r#"{"jsonrpc":"2.0","params":{"requestId":1}}"#,
+        r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":[1]}"#,
+        r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":"all"}"#,
+    ] {
+        let answer = list().without("Mcp-Method").around(body).send().await;
+        answer.expect_error(400, INVALID_REQUEST);
+        assert_eq!(answer.json().get("id"), None, "{answer:?}");
+    }
     assert_eq!(server.created(), 0);
 }
 
@@ -386,7 +428,7 @@ async fn bodies_and_answers_have_their_types() {
     let body = list().body().to_string();
     let head = "POST /mcp HTTP/1.1\r\nHost: localhost\r\nMCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/list\r\n";
     for content_type in ["", "Content-Type: text/plain\r\n"] {
-        let mut connection = crate::support::Connection::open(server.address).await;
+        let mut connection = Connection::open(server.address).await;
         let length = body.len();
         let request = format!("{head}{content_type}Content-Length: {length}\r\n\r\n{body}");
         connection.write(request.as_bytes()).await;
@@ -549,6 +591,8 @@ async fn progress_comes_in_order_with_the_token_that_was_sent() {
                 assert_eq!(message["method"], "notifications/progress");
                 assert_eq!(message["params"]["progressToken"], token);
                 assert_eq!(message["params"]["total"], 4.0);
+                let text = message["params"]["message"].as_str().expect("a text for people");
+                assert!(text.starts_with("tick ") && text.contains(" of 4"), "{text}");
                 message["params"]["progress"].as_f64().expect("a number")
             })
             .collect();
@@ -681,6 +725,23 @@ async fn no_error_uses_a_code_that_this_revision_gave_up() {
     assert!(used.is_empty(), "{used:#?}");
 }
 
+#[test]
+fn the_codes_of_the_specification_are_used_for_what_it_says() {
+    // basic/index, "Error Codes": from -32020 to -32099 no code but those that are defined.
+    let rows = Failure::ROWS.iter().filter(|row| row.eras.contains(&Era::Stateless));
+    let reserved = rows.filter(|row| (-32099..=-32020).contains(&row.code[1]));
+    let mut used: Vec<_> = reserved
+        .flat_map(|row| row.outcomes.iter().map(move |outcome| (row.code[1], outcome.as_str())))
+        .collect();
+    used.sort_unstable();
+    let defined = [
+        (-32022, "unsupported_revision"),
+        (-32021, "missing_capability"),
+        (-32020, "header_mismatch"),
+    ];
+    assert_eq!(used, defined);
+}
+
 #[tokio::test]
 async fn a_client_that_disappears_leaves_nothing_behind() {
     let server = TestServer::start(&[FIXTURES]).await;
@@ -711,7 +772,7 @@ async fn a_client_that_disappears_leaves_nothing_behind() {
         // In the middle of the head, of the body, and while the answer is under way.
         let bytes = request.build().bytes();
         for part in [20, bytes.len() - 10, bytes.len()] {
-            let mut connection = crate::support::Connection::open(server.address).await;
+            let mut connection = Connection::open(server.address).await;
             connection.write(&bytes[..part]).await;
             gone.push(connection);
         }

@@ -154,3 +154,26 @@ async fn a_cancelled_call_ends_and_is_not_counted() {
     }
     assert_eq!(talk.info().await["request_count"], 0);
 }
+
+#[tokio::test]
+async fn a_cancellation_that_comes_too_late_does_no_harm() {
+    let server = TestServer::start(&[]).await;
+    for version in ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"] {
+        let talk = server.session_of(1, version).await;
+        for accept in ["application/json", "text/event-stream"] {
+            let call = || {
+                let call = talk.call("echo", json!({"message": "x", "delay": 0.05}));
+                call.header("Accept", accept).send()
+            };
+            let first = call().await.json();
+            assert_eq!(first["result"]["content"][0]["text"], "x");
+            let late = json!({"jsonrpc": "2.0", "method": "notifications/cancelled",
+                "params": {"requestId": first["id"]}});
+            let answer = talk.post(late.to_string()).send().await;
+            assert!(answer.expect_status(202).body.is_empty());
+            // The next one of that id is another call.
+            assert_eq!(call().await.json()["result"]["content"][0]["text"], "x", "{version}");
+        }
+        assert_eq!(talk.info().await["request_count"], 4, "{version}");
+    }
+}

@@ -126,6 +126,11 @@ async fn a_client_that_does_not_know_tasks_gets_none() {
         let answer = talk.rpc(method, json!({"taskId": id})).send().await;
         answer.expect_error(200, METHOD_NOT_FOUND);
     }
+    // Nor has the server the capability that calls as tasks need there, so this is an ordinary one.
+    let call = json!({"name": "slow_compute", "arguments": {"seconds": 0}, "task": {"ttl": 1000}});
+    let result = talk.rpc("tools/call", call).send().await.json()["result"].clone();
+    assert!(result["content"][0]["text"].is_string(), "{result}");
+    assert_eq!((result.get("task"), result.get("isError")), (None, None), "{result}");
 }
 
 #[tokio::test]
@@ -368,6 +373,11 @@ async fn a_task_outlives_the_client_that_made_it() {
         server.modern_call("slow_compute", json!({"seconds": 0.2})).with_tasks().begin().await;
     let created = connection.answer().await.json();
     drop(connection);
+    // Only tasks/cancel ends it (ext-tasks, "Task Cancellation").
+    let params = json!({"requestId": created["id"]});
+    let notice = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params});
+    let list = server.modern("tools/list", json!({})).without("Mcp-Method");
+    list.around(notice.to_string()).send().await.expect_status(202);
     let id = created["result"]["taskId"].as_str().expect("an id");
     until(&server, id, "completed").await;
 }

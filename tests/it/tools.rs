@@ -1,6 +1,6 @@
 //! The tools: what they say about themselves, and that they do it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{modern::FIXTURES, support::TestServer};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -45,6 +45,17 @@ async fn the_fixtures_check_their_arguments() {
         (contact, json!({"email": "a@b", "address": "Street 1"}), false),
         (contact, json!({"email": "a@b", "address": {"street": 1}}), false),
         (contact, json!({"email": "a@b", "address": {"street": "s", "city": "c", "x": 1}}), true),
+        ("test_sampling", json!({}), false),
+        ("test_sampling", json!({"prompt": 7}), false),
+        ("test_elicitation", json!({"message": ["x"]}), false),
+        ("greet", json!({"name": true}), false),
+        ("greet", json!({"name": "Ada"}), true),
+        ("slow_compute", json!({"seconds": -1}), false),
+        ("slow_compute", json!({"seconds": "0"}), false),
+        ("slow_compute", json!({"seconds": 0, "label": 1}), false),
+        ("slow_compute", json!({"seconds": 0, "label": "x"}), true),
+        ("confirm_delete", json!({}), false),
+        ("confirm_delete", json!({"filename": 1}), false),
         (mirrored, json!({"value": "x", "count": 1.5}), false),
         (mirrored, json!({"value": "x", "count": "1"}), false),
         (mirrored, json!({"value": "x", "count": 42.0}), true),
@@ -89,12 +100,15 @@ async fn every_listed_tool_can_be_called_and_keeps_its_promise() {
         let answer = talk.call(name, fit_arguments(name)).send().await;
         let result = &answer.json()["result"];
         assert!(result["isError"].is_null(), "{name}: {answer:?}");
-        assert!(
-            result["content"][0]["text"].as_str().is_some_and(|text| !text.is_empty()),
-            "{name}"
-        );
+        let text = result["content"][0]["text"].as_str().expect("a text");
+        assert!(!text.is_empty(), "{name}");
         let schema = jsonschema::draft202012::new(&tool["outputSchema"]).expect("a schema");
         let structured = &result["structuredContent"];
+        // The README says what the texts of these are.
+        if !["echo", "replayLastEcho", "big_response"].contains(&name) {
+            let as_text: Value = serde_json::from_str(text).expect("the structure");
+            assert_eq!(as_text, *structured, "{name}");
+        }
         let errors: Vec<_> =
             schema.iter_errors(structured).map(|error| error.to_string()).collect();
         assert!(errors.is_empty(), "{name}: {errors:?} in {structured}");
@@ -106,6 +120,28 @@ async fn every_listed_tool_can_be_called_and_keeps_its_promise() {
         // Nothing more than listed.
         let more = talk.call(name, json!({"no_such_argument": 1})).send().await;
         more.expect_error(200, -32602);
+    }
+}
+
+#[tokio::test]
+async fn names_and_schemas_of_all_tools_are_fit() {
+    let server = TestServer::start(&[FIXTURES]).await;
+    let list = server.modern("tools/list", json!({})).result().await;
+    let list = list["tools"].as_array().expect("tools");
+    assert!(list.len() > 50, "{}", list.len());
+    let mut names = BTreeSet::new();
+    for tool in list {
+        // server/tools, "Tool Names".
+        let name = tool["name"].as_str().expect("a name");
+        let may = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+        assert!((1..=128).contains(&name.len()) && name.bytes().all(may), "{name}");
+        assert!(names.insert(name), "{name} is there twice");
+        // basic/index, "Schema Validation".
+        for schema in tool.get("outputSchema").into_iter().chain([&tool["inputSchema"]]) {
+            assert_eq!(schema["type"], "object", "{name}");
+            assert!(jsonschema::draft202012::meta::is_valid(schema), "{name}: {schema}");
+            jsonschema::draft202012::new(schema).expect("a schema");
+        }
     }
 }
 
