@@ -90,7 +90,7 @@ fn refuse_header(request: &Request<Recorded>, bad: BadHeader) -> Response {
         return problem(StatusCode::BAD_REQUEST, &bad.to_string());
     }
     request.body().record.set_outcome(RequestOutcome::BadHeader);
-    let era = Era::of(false, head(request).text(Known::Version).unwrap_or_default());
+    let era = Era::of(false, head(request).revision());
     Failure::BadHeader(bad).into_response(None, era).map(Body::from)
 }
 

@@ -39,7 +39,7 @@ use crate::{
     },
     observe::RequestRecord,
     tenant::{Inbound, Instance, Update},
-    wire::{Body, EnvelopeError, Era, Head, Id, Known, Message, version},
+    wire::{Body, EnvelopeError, Era, Head, Id, Message, version},
 };
 
 /// The MCP endpoint of one instance, with its prepared answers.
@@ -88,31 +88,19 @@ impl Endpoint {
     pub(crate) async fn answer(self: Arc<Self>, called: Called) -> Result<Response, Infallible> {
         let Called { caller, trusted_peer, request } = called;
         let (parts, Recorded { record, body }) = request.into_parts();
-        if let Err(full) =
-            record.book(&self.instance.state.share, REQUEST_BYTES + room_of_head(&parts, &record))
-        {
-            return Ok(refuse(
-                &record,
-                full.into(),
-                None,
-                self.era_of(record.lines.head(&parts.headers)),
-            ));
+        let head = record.lines.head(&parts.headers);
+        let refused = |failure| refuse(&record, failure, None, self.instance.era_of(head));
+        let room = REQUEST_BYTES + room_of_head(&parts, &record);
+        if let Err(full) = record.book(&self.instance.state.share, room) {
+            return Ok(refused(full.into()));
         }
         if parts.method != Method::POST {
             let inbound = Inbound { parts, trusted_peer, caller, body: Bytes::new(), record };
             return Ok(Box::pin(self.other_method(Arc::new(inbound))).await);
         }
-        let (bytes, forms) = match self.read(record.lines.head(&parts.headers), body, &record).await
-        {
+        let (bytes, forms) = match self.read(head, body, &record).await {
             Ok(read) => read,
-            Err(failure) => {
-                return Ok(refuse(
-                    &record,
-                    failure,
-                    None,
-                    self.era_of(record.lines.head(&parts.headers)),
-                ));
-            }
+            Err(failure) => return Ok(refused(failure)),
         };
         let body = bytes.clone();
         let inbound = Arc::new(Inbound { parts, trusted_peer, caller, body, record });
@@ -121,7 +109,7 @@ impl Endpoint {
 
     /// GET, DELETE, and methods that are refused.
     async fn other_method(self: &Arc<Self>, inbound: Arc<Inbound>) -> Response {
-        let era = self.era_of(inbound.head());
+        let era = self.instance.era_of(inbound.head());
         let forms = AnswerForms::of(inbound.head());
         let exchange = Exchange { endpoint: self, inbound: &inbound, forms, era };
         let result = match (&inbound.parts.method, era) {
@@ -137,16 +125,11 @@ impl Endpoint {
     /// GET and DELETE in a revision that has neither, or that is not served. Those of a client of an older revision get
     /// 405 where none of these is served (2026-07-28, streamable-http, "Earlier Streamable HTTP Revisions").
     fn no_such_method(&self, exchange: Exchange<'_>) -> Failure {
-        let named = match Era::of(false, version_header(exchange.inbound.head())) {
+        let named = match Era::of(false, exchange.inbound.head().revision()) {
             Era::Stateless => Stateless::new(exchange).check_version(None),
             Era::Sessioned => Ok(()),
         };
         named.err().unwrap_or(Failure::MethodNotAllowed(allowed(Era::Stateless)))
-    }
-
-    /// The era of a request whose body has not been read.
-    fn era_of(&self, head: Head<'_>) -> Era {
-        self.instance.era_of(version_header(head))
     }
 
     /// Checks the headers and reads the body.
@@ -178,7 +161,7 @@ impl Endpoint {
         forms: AnswerForms,
         bytes: &Bytes,
     ) -> Response {
-        let header = version_header(inbound.head());
+        let header = inbound.head().revision();
         match &Body::parse(bytes) {
             Ok(Body::One(message)) => {
                 let era = Era::of(message.claims_version(), header);
@@ -192,7 +175,7 @@ impl Endpoint {
                     return Box::pin(Sessioned::new(exchange).batch(messages)).await;
                 }
                 let failure = Failure::NotAMessage("this revision has no JSON-RPC batches".into());
-                refuse(&inbound.record, failure, None, self.era_of(inbound.head()))
+                refuse(&inbound.record, failure, None, self.instance.era_of(inbound.head()))
             }
             Err(error) => {
                 let id = error.id();
@@ -232,11 +215,6 @@ const fn allowed(era: Era) -> &'static str {
         Era::Sessioned => "GET, POST, DELETE, OPTIONS",
         Era::Stateless => "POST, OPTIONS",
     }
-}
-
-/// The revision that the header names. One that cannot be read names none here; the era that answers refuses it.
-fn version_header(head: Head<'_>) -> Option<&str> {
-    head.text(Known::Version).unwrap_or_default()
 }
 
 impl<'a> Message<'a> {

@@ -84,8 +84,7 @@ impl<S> BearerChecked<S> {
         match external_base(&self.instance, record.peer, request.uri(), head(request)) {
             Ok(base) => {
                 record.set_outcome(RequestOutcome::Unauthorized);
-                let named = head(request).text(Known::Version);
-                let era = self.instance.era_of(named.unwrap_or_default());
+                let era = self.instance.era_of(head(request));
                 let scopes = &self.instance.policy.config.auth.scopes;
                 metadata::challenge(problem, &base, scopes, era)
             }

@@ -1,7 +1,6 @@
 //! The headers of a POST that say how to read its body and how to answer, and the reading.
 //!
-//! Owns the rules for `Content-Type`, `Content-Encoding`, `Transfer-Encoding`, `Accept` and `Content-Length`, the size limit
-//! and the deadline.
+//! Owns the rules for the type, the codings and the length of a body and for `Accept`, the size limit, and the deadline.
 //! Traps: a chunked body has no `Content-Length`, so the limit is also checked while reading. Only what has come takes
 //! room: a client may announce a body and never send it.
 

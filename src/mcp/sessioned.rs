@@ -133,14 +133,19 @@ impl<'a> Sessioned<'a> {
     /// A stream for an answer that is there already, if its revision wants such a one to be resumable too. Without room
     /// for one more stream the answer is given all the same.
     fn resumable(&self) -> Option<Arc<EventLog>> {
-        let session = self.session.as_ref().filter(|_| self.exchange.wants_events())?;
-        if !self.version.has(Feature::PrimingEvent) {
-            return None;
-        }
+        let wanted = self.exchange.wants_events() && self.version.has(Feature::PrimingEvent);
+        let session = self.session.as_ref().filter(|_| wanted)?;
         let conversation = self.exchange.sessions().conversation(session.head.id);
         let log = conversation.call_stream(self.exchange.policy().session.max_calls)?;
-        log.prime(self.exchange.policy().stream.retry_seconds.get());
+        self.prime(&log);
         Some(log)
+    }
+
+    /// Begins a stream as its revision wants it.
+    fn prime(&self, log: &EventLog) {
+        if self.version.has(Feature::PrimingEvent) {
+            log.prime(self.exchange.policy().stream.retry_seconds.get());
+        }
     }
 
     async fn no_request(&mut self, message: &Message<'_>) -> Result<Reply, Failure> {

@@ -16,7 +16,7 @@ use crate::{
     observe::{Counters, EventKind, Gauge, Open, RequestLog, StreamKind, Subject},
     process::Process,
     session::{ReplayBudget, SessionStore},
-    wire::Era,
+    wire::{Era, Head},
 };
 
 /// One of the ten MCP servers.
@@ -136,9 +136,9 @@ impl Instance {
         self.policy.config.protocol.versions.iter().any(|version| version.era() == era)
     }
 
-    /// The era of a request of which only the revision in its header is known.
-    pub(crate) fn era_of(&self, named: Option<&str>) -> Era {
-        match Era::of(false, named) {
+    /// The era of a request whose body has not been read.
+    pub(crate) fn era_of(&self, head: Head<'_>) -> Era {
+        match Era::of(false, head.revision()) {
             era if self.serves(era) => era,
             // The era that is served tells the client what is wrong.
             Era::Sessioned => Era::Stateless,

@@ -355,9 +355,7 @@ const CHOICES: Form = r#"{"type":"object","properties":{
 
 fn form(message: &str, schema: Form) -> InputRequest {
     // The schemas above are JSON; a test reads them all.
-    let schema: Value = serde_json::from_str(schema).unwrap_or_default();
-    let params = json!({ "mode": "form", "message": message, "requestedSchema": schema });
-    InputRequest { kind: InputKind::Form, params }
+    InputRequest::form(message, serde_json::from_str(schema).unwrap_or_default())
 }
 
 fn sample(prompt: &str) -> InputRequest {

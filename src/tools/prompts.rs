@@ -15,8 +15,8 @@ use crate::{
     config::ToolSet,
     failure::Failure,
     wire::{
-        Content, Contents, INVALID_PARAMS, InputKind, InputRequest, Inputs, PromptMessage,
-        PromptResult, ProtocolVersion,
+        Content, Contents, INVALID_PARAMS, InputRequest, Inputs, PromptMessage, PromptResult,
+        ProtocolVersion,
     },
 };
 
@@ -163,9 +163,7 @@ fn user_context() -> InputRequest {
         "properties": { "context": { "type": "string" } },
         "required": ["context"],
     });
-    let message = "What context should the prompt use?";
-    let params = json!({ "mode": "form", "message": message, "requestedSchema": schema });
-    InputRequest { kind: InputKind::Form, params }
+    InputRequest::form("What context should the prompt use?", schema)
 }
 
 /// A prompt of one message.

@@ -247,6 +247,11 @@ impl<'a> Head<'a> {
         text.transpose().map_err(|_| BadHeader::NotAscii(known.shown()))
     }
 
+    /// The revision that the header names. One that cannot be read names none here; the era that answers refuses it.
+    pub(crate) fn revision(self) -> Option<&'a str> {
+        self.text(Known::Version).unwrap_or_default()
+    }
+
     /// Fails if one of those that decide before MCP does stands twice.
     pub(crate) fn check(self) -> Result<(), BadHeader> {
         let repeated = |known: &Known| {

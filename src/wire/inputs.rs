@@ -52,6 +52,12 @@ pub struct InputRequest {
 }
 
 impl InputRequest {
+    /// Asks the user by a form.
+    pub(crate) fn form(message: &str, schema: Value) -> Self {
+        let params = json!({ "mode": "form", "message": message, "requestedSchema": schema });
+        Self { kind: InputKind::Form, params }
+    }
+
     /// The form that it has within an `input_required` result.
     pub(crate) fn embedded(self) -> Value {
         let Self { kind, params } = self;

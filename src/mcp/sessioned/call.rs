@@ -81,9 +81,7 @@ impl Front for Sessioned<'_> {
         let limit = self.exchange.policy().session.max_calls;
         let conversation = self.exchange.sessions().conversation(session.head.id);
         let log = conversation.call_stream(limit).ok_or_else(|| too_many_calls(limit))?;
-        if self.version.has(Feature::PrimingEvent) {
-            log.prime(self.exchange.policy().stream.retry_seconds.get());
-        }
+        self.prime(&log);
         Ok(Some(log))
     }
 }

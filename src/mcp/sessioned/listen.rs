@@ -16,7 +16,7 @@ use crate::{
     observe::StreamKind,
     session::{Conversation, EventLog, EventStream, Lease},
     tenant::OpenStream,
-    wire::{Feature, Known, sse},
+    wire::{Known, sse},
 };
 
 /// Counts a stream as open, and keeps its session from expiring, until dropped.
@@ -47,9 +47,7 @@ pub(in crate::mcp) async fn listen(exchange: Exchange<'_>) -> Result<Response, F
         .open_stream(resumed.map(|(log, _)| log), limit)
         .ok_or(Failure::TooManyStreams { limit })?;
     if after.is_none() {
-        if request.version.has(Feature::PrimingEvent) {
-            log.prime(policy.stream.retry_seconds.get());
-        }
+        request.prime(&log);
         instance.state.subscriptions.follow_lists(&conversation);
     }
     let closed = conversation.closed().clone();
