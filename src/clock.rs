@@ -6,6 +6,7 @@
 //! Trap: the time of day may jump, so nothing is calculated with it. It has four digits for the year.
 
 use std::{
+    num::NonZero,
     sync::atomic::{AtomicI64, Ordering},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -33,8 +34,10 @@ struct Wall {
 }
 
 /// A point on the [`Clock`].
+///
+/// Milliseconds and one, so that an `Option` of it takes no more room: a session has two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment(u64);
+pub struct Moment(NonZero<u64>);
 
 impl Clock {
     /// A clock that starts now.
@@ -59,7 +62,7 @@ impl Clock {
 
     pub(crate) fn moment(self, instant: Instant) -> Moment {
         let since = instant.saturating_duration_since(self.epoch);
-        Moment(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        Moment::from_millis(millis(since))
     }
 
     /// What to tell times by in one answer.
@@ -78,7 +81,7 @@ impl Clock {
 
     /// The time of day of moment zero, as the machine's clock has it now.
     fn epoch_seen(self, now: Moment) -> i64 {
-        (self.wall.now)().saturating_sub_unsigned(now.0)
+        (self.wall.now)().saturating_sub_unsigned(now.as_millis())
     }
 
     /// The machine's clock has been set, or this thread was held up between the two readings.
@@ -87,7 +90,7 @@ impl Clock {
         for _ in 0..4 {
             let before = self.now();
             let seen = self.epoch_seen(before);
-            if self.now().0 - before.0 <= 1 {
+            if self.now().as_millis() - before.as_millis() <= 1 {
                 if seen.abs_diff(kept) <= UNEVENNESS.unsigned_abs() {
                     return kept;
                 }
@@ -113,13 +116,13 @@ pub(crate) struct TimeOfDay {
 impl TimeOfDay {
     /// To the millisecond.
     pub(crate) fn time(self, moment: Moment) -> Timestamp {
-        let unix = self.epoch.saturating_add_unsigned(moment.0);
+        let unix = self.epoch.saturating_add_unsigned(moment.as_millis());
         Timestamp::from_millisecond(unix).unwrap_or(Timestamp::MAX)
     }
 
     /// The same as text.
     pub(crate) fn text(self, moment: Moment) -> Rfc3339 {
-        let unix = self.epoch.saturating_add_unsigned(moment.0);
+        let unix = self.epoch.saturating_add_unsigned(moment.as_millis());
         Rfc3339::of_millis(u64::try_from(unix).unwrap_or(0))
     }
 }
@@ -127,23 +130,28 @@ impl TimeOfDay {
 impl Moment {
     /// The moment of [`Moment::as_millis`].
     pub(crate) fn from_millis(millis: u64) -> Self {
-        Self(millis)
+        Self(NonZero::<u64>::MIN.saturating_add(millis))
     }
 
     /// Milliseconds since the process started.
     pub(crate) fn as_millis(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 
     /// How long after `earlier` this is, at least zero.
     pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_millis(self.0.saturating_sub(earlier.0))
+        Duration::from_millis(self.0.get().saturating_sub(earlier.0.get()))
     }
 
     /// Saturates.
     pub(crate) fn plus(self, while_: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(while_.as_millis()).unwrap_or(u64::MAX)))
+        Self(self.0.saturating_add(millis(while_)))
     }
+}
+
+/// Whole milliseconds; saturates.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A time of day as RFC 3339 writes it, in UTC, such as `2026-07-28T09:30:00.123456Z`.

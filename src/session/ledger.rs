@@ -159,7 +159,7 @@ impl Ledger {
 
     /// Notes the end of a session whose data took so many bytes, and ends its conversation. Must be called once for each.
     pub(super) fn note_end(&self, session: &Head, data_bytes: i64, reason: EndReason) {
-        let Head { id, reference, owner, timeout, .. } = *session;
+        let Head { id, reference, owner, .. } = *session;
         self.add_data(-data_bytes);
         self.share.give_back(SESSION_BYTES + session.handshake.bytes());
         let mut counts = lock(&self.counts);
@@ -167,7 +167,7 @@ impl Ledger {
         counts.ended[reason.index()] += 1;
         drop(counts);
         let (mut ended, now) = self.ended();
-        ended.how.insert(id, End { reason, timeout, owner });
+        ended.how.insert(id, End { reason, timeout: session.timeout(), owner });
         ended.order.push_back((id, now));
         drop(ended);
         self.conversations.end(id);

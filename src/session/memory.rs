@@ -48,7 +48,7 @@ use super::{
 };
 use crate::{
     budget::Share,
-    clock::Moment,
+    clock::{Moment, millis},
     config::SessionConfig,
     id::{Caller, Elsewhere, EndReason, InstanceId, MintedBy, SessionId, SessionRef},
     observe::{EventKind, Subject},
@@ -116,7 +116,11 @@ impl MemoryStore {
         }
     }
 
-    pub(super) fn create(&self, handshake: Handshake, owner: Caller) -> Result<Record, NotCreated> {
+    pub(super) fn create(
+        &self,
+        mut handshake: Handshake,
+        owner: Caller,
+    ) -> Result<Record, NotCreated> {
         if self.process.lifecycle.is_draining() {
             self.ledger.refuse();
             return Err(NotCreated::Draining);
@@ -135,9 +139,9 @@ impl MemoryStore {
         let booked = minted.and_then(|id| Ok(self.ledger.book(&handshake).map(|()| id)?));
         let id = booked.inspect_err(|_| self.ledger.take_back())?;
         let now = self.process.clock.now();
-        let timeout = handshake.timeout.map_or(self.timeout, |own| own.min(self.timeout));
+        handshake.timeout_millis = handshake.timeout_millis.min(millis(self.timeout));
         let reference = id.reference();
-        let head = Arc::new(Head { id, reference, owner, handshake, created: now, timeout });
+        let head = Arc::new(Head { id, reference, owner, handshake, created: now });
         let entry = Arc::new(Entry::new(head, now));
         self.live.insert(id, Arc::clone(&entry));
         lock(&self.queue).file(entry.due(), &entry);
@@ -231,7 +235,7 @@ impl MemoryStore {
                 // It has been used since it was filed, or is held. What is held counts as used when it is released.
                 let due = match entry.due() {
                     due if due > now => due,
-                    _ => now.plus(entry.head.timeout / 4),
+                    _ => now.plus(entry.head.timeout() / 4),
                 };
                 lock(&self.queue).file(due, &entry);
             }

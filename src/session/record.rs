@@ -33,14 +33,17 @@ pub struct Head {
     pub owner: Caller,
     pub(crate) handshake: Handshake,
     pub(crate) created: Moment,
-    /// After how long without a request it expires.
-    pub(crate) timeout: Duration,
 }
 
 impl Head {
+    /// After how long without a request it expires.
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_millis(self.handshake.timeout_millis)
+    }
+
     /// When the session expires, if it was last used at `touched`.
     pub(crate) fn due(&self, touched: Moment) -> Moment {
-        touched.plus(self.timeout)
+        touched.plus(self.timeout())
     }
 }
 
@@ -164,8 +167,9 @@ pub struct Handshake {
     pub capabilities: Capabilities,
     /// The label that `create_session` was given.
     pub label: Option<Box<str>>,
-    /// The idle timeout that `create_session` was given. Longer than the instance's own has no effect.
-    pub timeout: Option<Duration>,
+    /// After how long without a request it expires, in milliseconds (a `Duration` takes twice the room, for every session).
+    /// The store lowers it to the instance's own.
+    pub timeout_millis: u64,
 }
 
 impl Handshake {
@@ -176,7 +180,7 @@ impl Handshake {
             client: None,
             capabilities: Capabilities::default(),
             label: None,
-            timeout: None,
+            timeout_millis: u64::MAX,
         }
     }
 }

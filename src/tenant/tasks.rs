@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::subscriptions::{Subscriptions, Update};
 use crate::{
     budget::{Booking, NoRoom, Share},
-    clock::{Clock, Moment},
+    clock::{Clock, Moment, millis},
     config::TasksConfig,
     failure::Failure,
     id::{Caller, InstanceId, SessionId},
@@ -286,7 +286,7 @@ impl Task {
             "status": state.status.stage().as_str(),
             "createdAt": day.time(self.created),
             "lastUpdatedAt": day.time(state.updated),
-            "ttlMs": u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX),
+            "ttlMs": millis(self.ttl),
             "pollIntervalMs": POLL_INTERVAL_MS,
         });
         if let Status::Failed(error) = &state.status {

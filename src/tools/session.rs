@@ -3,7 +3,7 @@
 //! Owns the rows of the set `session`, of which the echo tools are part.
 //! Trap: a value is returned as it was stored. So what some client could not parse must not be stored.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -254,7 +254,7 @@ fn create_session(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArgument
         let instance = &context.instance;
         let handshake = Handshake {
             label: label.map(String::into_boxed_str),
-            timeout: lifetime.map(Duration::from_secs_f64),
+            timeout_millis: lifetime.map_or(u64::MAX, |seconds| (seconds * 1000.0) as u64),
             ..Handshake::implicit(None)
         };
         let created = instance.state.sessions.create(handshake, context.inbound.caller).await;
@@ -269,7 +269,7 @@ fn create_session(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArgument
         ToolResult::json(&json!({
             "session": session.head.id.to_string(),
             "label": session.head.handshake.label,
-            "idle_timeout_seconds": session.head.timeout.as_secs_f64(),
+            "idle_timeout_seconds": session.head.timeout().as_secs_f64(),
             "expires_at": instance.process.clock.time_of_day().time(session.expires()),
             "minted_by": instance.here().to_json(),
         }))
@@ -318,7 +318,7 @@ impl SessionInfo {
         let instance = &context.instance;
         let clock = instance.process.clock;
         let (now, day) = (clock.now(), clock.time_of_day());
-        let Head { id, reference, handshake, created, timeout, .. } = &*session.head;
+        let Head { id, reference, handshake, created, .. } = &*session.head;
         let Tally { requests, first, last } = session.tally;
         let mut served_by = instance.here().to_json();
         served_by["replica"] = instance.process.replica.as_str().into();
@@ -330,7 +330,7 @@ impl SessionInfo {
             last_request_at: last.map(|moment| day.time(moment)),
             created_at: day.time(*created),
             age_seconds: now.since(*created).as_secs_f64(),
-            idle_timeout_seconds: timeout.as_secs_f64(),
+            idle_timeout_seconds: session.head.timeout().as_secs_f64(),
             expires_in_seconds: session.expires().since(now).as_secs_f64(),
             expires_at: day.time(session.expires()),
             data_keys: session.data().keys(),

@@ -16,7 +16,10 @@ use super::{
     call::{CallContext, Prepared},
     diagnostics, input, object,
 };
-use crate::wire::{Json, LogLevel, Raw, ToolResult};
+use crate::{
+    clock::millis,
+    wire::{Json, LogLevel, Raw, ToolResult},
+};
 
 /// The most events of one call.
 const MAX_TICKS: u64 = 10_000;
@@ -90,7 +93,7 @@ pub(super) const TOOLS: &[Tool] = &[
 
 fn stream_ticks(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
     let longest = arguments.limits.max_delay_seconds.get();
-    let most = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+    let most = millis(longest);
     let count = arguments.optional_integer("count", 1..=MAX_TICKS)?.unwrap_or(5);
     let interval_ms = arguments.optional_integer("interval_ms", 0..=most)?.unwrap_or(200);
     arguments.finish()?;

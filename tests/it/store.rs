@@ -99,7 +99,7 @@ async fn a_shorter_life_is_over_to_the_moment() {
     for store in every_kind(10) {
         let timeout = Duration::from_millis(30);
         let create = async || {
-            let handshake = Handshake { timeout: Some(timeout), ..handshake() };
+            let handshake = Handshake { timeout_millis: 30, ..handshake() };
             store.create(handshake, Caller::Anonymous).await.expect("room").head.id
         };
         let (asked, ended) = (create().await, create().await);

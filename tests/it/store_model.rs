@@ -209,8 +209,9 @@ impl Model {
         let from = Instant::now();
         match *command {
             Command::Create { caller, shorter } => {
-                let timeout = shorter.then_some(SHORTER);
-                let handshake = Handshake { timeout, ..handshake() };
+                let timeout = if shorter { SHORTER } else { TIMEOUT };
+                let timeout_millis = timeout.as_millis() as u64;
+                let handshake = Handshake { timeout_millis, ..handshake() };
                 let created = self.store.create(handshake, CALLERS[caller]()).await;
                 let now = Span { from, to: Instant::now() };
                 let surely_live = self.known.iter().filter(|known| known.surely_live(now)).count();
@@ -223,7 +224,7 @@ impl Model {
                             session,
                             counted: 0,
                             caller,
-                            timeout: timeout.unwrap_or(TIMEOUT),
+                            timeout,
                             kept: now,
                             holds: 0,
                             held_live: false,
@@ -526,10 +527,10 @@ async fn counts_add_up_at_every_moment() {
                 let owner = CALLERS[worker as usize % CALLERS.len()]();
                 let mut mine = Vec::new();
                 for round in 0..2000u32 {
-                    let timeout = Some(Duration::from_micros(u64::from(round * 37 % 3000)));
+                    let timeout_millis = u64::from(round % 3);
                     match (round * 7 + worker) % 5 {
                         0 | 1 => {
-                            let handshake = Handshake { timeout, ..handshake() };
+                            let handshake = Handshake { timeout_millis, ..handshake() };
                             mine.extend(store.create(handshake, owner).await.ok());
                         }
                         2 => store.tick().await,

@@ -221,7 +221,7 @@ fn each_is_answered_in_one_place() {
     // Where an id was minted.
     only_in("Elsewhere::Instance", &["id.rs", "session/memory.rs", "mcp/stateless/task.rs"]);
     // When a session is over.
-    only_in(".plus(self.timeout)", &["session/record.rs"]);
+    only_in(".plus(self.timeout())", &["session/record.rs"]);
     // Which paths there are.
     only_in("\"/mcp\"", &["paths.rs", "probe"]);
     only_in("\"/metrics\"", &["paths.rs"]);
