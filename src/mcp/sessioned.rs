@@ -283,6 +283,7 @@ impl<'a> Sessioned<'a> {
         let method = Method::named(name);
         self.exchange.record().set_method(method.map_or(RpcMethod::Other, RpcMethod::Known));
         if method == Some(Method::Initialize) {
+            params.check()?;
             return self.initialize(id, params.raw).await;
         }
         self.open().await?;

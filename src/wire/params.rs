@@ -134,16 +134,17 @@ impl<'a> Params<'a> {
         Self { raw, members, meta, too_deep: fault::is_too_deep(object.get()) }
     }
 
-    /// Fails if they cannot be read, or could not be given back.
+    /// Fails if they or their `_meta` cannot be read, or could not be given back.
     pub(crate) fn check(&self) -> Result<(), BadParams> {
         let Some(raw) = self.raw else { return Ok(()) };
         if self.too_deep {
             return Err(BadParams(format!("\"params\" {}", Fault::TooDeep)));
         }
-        match &self.members {
-            Some(_) => Ok(()),
-            None => Err(BadParams(problem::<Members<'_>>("\"params\"", raw))),
+        if self.members.is_none() {
+            return Err(BadParams(problem::<Members<'_>>("\"params\"", raw)));
         }
+        // A member of `_meta` that stands twice may be the revision: no method is to answer by a guess.
+        self.meta().map(drop).map_err(|BadMeta(problem)| BadParams(problem))
     }
 
     /// `_meta`, if there is one.

@@ -416,6 +416,17 @@ fn not_mcp(server: &TestServer) -> Vec<Row> {
         ("a notification as a request", rpc("notifications/initialized", json!({})), METHOD_NOT_FOUND),
         ("tools/list with a cursor that was never given", rpc("tools/list", json!({"cursor": "2"})), INVALID_PARAMS),
         ("tools/list with a cursor that is a number", rpc("tools/list", json!({"cursor": 2})), INVALID_PARAMS),
+        ("_meta that is no object", rpc("logging/setLevel", json!({"_meta": [], "level": "info"})), INVALID_PARAMS),
+        (
+            "a member of _meta twice",
+            server.post(r#"{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"_meta":{"traceparent":"x","traceparent":"y"},"level":"info"}}"#),
+            INVALID_PARAMS,
+        ),
+        (
+            "a member of the _meta of initialize twice",
+            server.post(r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"_meta":{"traceparent":"x","traceparent":"y"},"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"a","version":"1"}}}"#),
+            INVALID_PARAMS,
+        ),
         ("tools/call without params", without_params("tools/call"), INVALID_PARAMS),
         ("tools/call without a name", rpc("tools/call", json!({"arguments": {}})), INVALID_PARAMS),
         ("tools/call with a name that is a number", rpc("tools/call", json!({"name": 1})), INVALID_PARAMS),
