@@ -34,8 +34,10 @@ pub(super) struct State {
     log_level: Option<LogLevel>,
     tally: Tally,
     data: Option<Arc<Data>>,
-    /// UTF-8, as bytes so that it can be overwritten in place.
-    last_echo: LastEcho<Box<[u8]>>,
+    /// The last echo, which is UTF-8, as bytes so that it can be overwritten in place.
+    kept_echo: Option<Box<[u8]>>,
+    /// There was one, and it was too large to keep. (A [`LastEcho`] would take 16 bytes more of every session.)
+    echo_too_large: bool,
 }
 
 /// Why a change was not made.
@@ -79,7 +81,7 @@ impl Entry {
             if mem::replace(&mut state.ended, true) {
                 return false;
             }
-            (signed(state.held()), (state.data.take(), mem::take(&mut state.last_echo)))
+            (signed(state.held()), (state.data.take(), state.kept_echo.take()))
         };
         ledger.note_end(&self.head, data_bytes, reason);
         true
@@ -109,18 +111,15 @@ impl State {
     }
 
     fn last_echo(&self) -> LastEcho<Box<str>> {
-        match &self.last_echo {
-            LastEcho::None => LastEcho::None,
-            LastEcho::Kept(last) => LastEcho::Kept(String::from_utf8_lossy(last).into()),
-            LastEcho::TooLarge => LastEcho::TooLarge,
+        match &self.kept_echo {
+            Some(last) => LastEcho::Kept(String::from_utf8_lossy(last).into()),
+            None if self.echo_too_large => LastEcho::TooLarge,
+            None => LastEcho::None,
         }
     }
 
     fn echo_bytes(&self) -> usize {
-        match &self.last_echo {
-            LastEcho::Kept(last) => last.len(),
-            LastEcho::None | LastEcho::TooLarge => 0,
-        }
+        self.kept_echo.as_ref().map_or(0, |last| last.len())
     }
 
     /// Data and the last echo.
@@ -159,14 +158,15 @@ impl State {
             let data = Arc::make_mut(self.data.get_or_insert_default());
             replaced = data.set(key, Arc::clone(value), needed);
         }
-        match (echo, &mut self.last_echo) {
-            // Reuse the buffer: with a million sessions, free and allocate are two more cache misses.
-            (Some(message), LastEcho::Kept(last)) if last.len() == message.len() => {
-                last.copy_from_slice(message.as_bytes());
+        if change.echo.is_some() {
+            self.echo_too_large = echo.is_none();
+            match (echo, &mut self.kept_echo) {
+                // Reuse the buffer: with a million sessions, free and allocate are two more cache misses.
+                (Some(message), Some(last)) if last.len() == message.len() => {
+                    last.copy_from_slice(message.as_bytes());
+                }
+                (echo, last) => *last = echo.map(|message| message.as_bytes().into()),
             }
-            (Some(message), last) => *last = LastEcho::Kept(message.as_bytes().into()),
-            (None, last) if change.echo.is_some() => *last = LastEcho::TooLarge,
-            (None, _) => {}
         }
         self.initialized |= change.initialized;
         self.log_level = change.log_level.or(self.log_level);
