@@ -133,22 +133,45 @@ fn big_response(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments>
     };
     Ok(Prepared::later(move |_| async move {
         let length = usize::try_from(bytes).unwrap_or(usize::MAX);
-        let mut text = String::with_capacity(length);
-        let mut digest = Sha256::new();
+        let mut text = Vec::with_capacity(length);
+        let (mut digest, mut position) = (Sha256::new(), Position::START);
         while text.len() < length {
             let start = text.len();
             // Each word is its own position, so that a missing piece shows.
-            for at in (start..length.min(start + PIECE)).step_by(16) {
-                let word = format!("{at:015} ");
-                text.push_str(&word[..(length - at).min(16)]);
+            for at in (start..length.min(start + PIECE)).step_by(Position::WORD) {
+                text.extend_from_slice(&position.0[..(length - at).min(Position::WORD)]);
+                position.advance();
             }
-            digest.update(&text.as_bytes()[start..]);
+            digest.update(&text[start..]);
             // Let other requests run, however large the answer is.
             tokio::task::yield_now().await;
         }
         let structured = json!({ "bytes": bytes, "sha256": hex(&digest.finalize()) });
+        // Digits and spaces.
+        let text = String::from_utf8(text).unwrap_or_default();
         ToolResult::new(text, Json::composed(structured.to_string()))
     }))
+}
+
+/// A position as a word. Counted up in place: a large answer has a million of them.
+struct Position([u8; Self::WORD]);
+
+impl Position {
+    const WORD: usize = 16;
+    const START: Self = Self(*b"000000000000000 ");
+
+    /// The position of the word behind this one.
+    fn advance(&mut self) {
+        let (digits, mut more) = (&mut self.0[..Self::WORD - 1], Self::WORD as u8);
+        for digit in digits.iter_mut().rev() {
+            if more == 0 {
+                break;
+            }
+            let sum = *digit - b'0' + more % 10;
+            *digit = b'0' + sum % 10;
+            more = more / 10 + sum / 10;
+        }
+    }
 }
 
 /// Bytes that `big_response` writes before it yields: well below a millisecond's work.
@@ -191,4 +214,18 @@ fn request_echo(context: &CallContext) -> ToolResult {
         trace: ["traceparent", "tracestate", "baggage"].map(trace).into(),
         received_at: context.instance.process.clock.time_of_day().time(context.received()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_word_is_its_own_position() {
+        let mut position = Position::START;
+        for at in (0..30_000).step_by(Position::WORD) {
+            assert_eq!(position.0, *format!("{at:015} ").as_bytes());
+            position.advance();
+        }
+    }
 }
