@@ -24,6 +24,7 @@ use axum::{
 use http::{StatusCode, header};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::{
     config::{AdminConfig, Config, Secret, file, is_token},
@@ -114,7 +115,13 @@ fn numbers(scope: &Scope) -> Router {
 fn guarded(admin: &Admin, paths: Router) -> Router {
     let Admin::Token(token) = admin else { return Router::new() };
     let digest: [u8; 32] = Sha256::digest(token.expose().as_bytes()).into();
-    let guarded = paths.layer(middleware::from_fn_with_state(digest, check_token));
+    // What an operator reads is nothing for a cache, be it the browser's or a proxy's.
+    let unstored = SetResponseHeaderLayer::overriding(
+        header::CACHE_CONTROL,
+        header::HeaderValue::from_static("no-store"),
+    );
+    let check = middleware::from_fn_with_state(digest, check_token);
+    let guarded = paths.layer(check).layer(unstored);
     // A browser sends no token when it opens a page, and this one holds no data.
     guarded.merge(page::router())
 }

@@ -154,6 +154,16 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The numbers from 0 to 99 in two digits.
+const PAIRS: [[u8; 2]; 100] = {
+    let (mut pairs, mut number) = ([[0; 2]; 100], 0);
+    while number < 100 {
+        pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        number += 1;
+    }
+    pairs
+};
+
 /// A time of day as RFC 3339 writes it, in UTC, such as `2026-07-28T09:30:00.123456Z`.
 ///
 /// Composed on the stack, digit by digit, because every request writes three of them.
@@ -188,8 +198,11 @@ impl Rfc3339 {
 
         let mut text = *b"0000-00-00T00:00:00.000000Z";
         let mut pair = |at: usize, number: u32| {
-            text[at] = b'0' + (number / 10) as u8;
-            text[at + 1] = b'0' + (number % 10) as u8;
+            if let (Some(place), Some(digits)) =
+                (text[at..].first_chunk_mut(), PAIRS.get(number as usize))
+            {
+                *place = *digits;
+            }
         };
         pair(0, year / 100);
         pair(2, year % 100);

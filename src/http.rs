@@ -6,6 +6,7 @@
 //! services with nested futures.
 
 pub mod access_log;
+pub mod answer;
 pub mod bearer;
 pub mod body;
 pub mod idle_watch;
@@ -14,20 +15,25 @@ pub mod metadata;
 pub mod origin;
 pub mod outgoing;
 pub(crate) mod pace;
+pub mod panics;
 pub(crate) mod signature;
 
-use std::{any::Any, net::IpAddr, sync::Arc};
+use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
 use axum::{
-    Json,
+    Json, Router,
     body::Body,
     response::{IntoResponse, Response},
 };
+use futures_util::{FutureExt as _, TryFutureExt as _, future::BoxFuture};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use serde_json::json;
-use tower_http::catch_panic::ResponseForPanic;
+use tower::Service;
 
-use self::incoming::Incoming;
+use self::{
+    answer::{Answer, AnswerBody},
+    incoming::Incoming,
+};
 use crate::{
     failure::Failure,
     observe::{RequestOutcome, RequestRecord},
@@ -48,11 +54,17 @@ pub(crate) fn head(request: &Request<Recorded>) -> Head<'_> {
     request.body().record.lines.head(request.headers())
 }
 
-/// Converts a request for a router, whose handlers find the record in the extensions.
-pub(crate) fn for_router(request: Request<Recorded>) -> Request<Body> {
+/// Has a router answer, whose handlers find the record in the extensions. The caller makes sure that it is ready, which a
+/// router always is.
+pub(crate) fn ask(
+    router: &mut Router,
+    request: Request<Recorded>,
+) -> BoxFuture<'static, Result<Answer, Infallible>> {
     let (mut parts, Recorded { record, body }) = request.into_parts();
     parts.extensions.insert(record);
-    Request::from_parts(parts, Body::new(body))
+    let request = Request::from_parts(parts, Body::new(body));
+    let response = Service::<Request<Body>>::call(router, request);
+    response.map_ok(|response| response.map(Into::into)).boxed()
 }
 
 /// The bytes of a head, as HTTP/1 writes it.
@@ -72,26 +84,14 @@ pub(crate) fn options(allowed: &'static str) -> Response {
     (StatusCode::NO_CONTENT, [(header::ALLOW, allowed)]).into_response()
 }
 
-/// The response to a request that panicked: an internal error. The panic hook has logged the details.
-#[derive(Clone, Copy, Debug)]
-pub struct PanicResponse;
-
-impl ResponseForPanic for PanicResponse {
-    type ResponseBody = Body;
-
-    fn response_for_panic(&mut self, _: Box<dyn Any + Send>) -> Response {
-        Failure::Internal.into_response(None, Era::Sessioned).map(Body::from)
-    }
-}
-
 /// The answer to a request with a header that decides something and cannot be used.
-fn refuse_header(request: &Request<Recorded>, bad: BadHeader) -> Response {
+fn refuse_header(request: &Request<Recorded>, bad: BadHeader) -> Answer {
     if Path::of(request.uri().path()) != Path::Mcp {
-        return problem(StatusCode::BAD_REQUEST, &bad.to_string());
+        return problem(StatusCode::BAD_REQUEST, &bad.to_string()).map(Into::into);
     }
     request.body().record.set_outcome(RequestOutcome::BadHeader);
     let era = Era::of(false, head(request).revision());
-    Failure::BadHeader(bad).into_response(None, era).map(Body::from)
+    Failure::BadHeader(bad).into_response(None, era).map(AnswerBody::Whole)
 }
 
 /// `scheme://host[:port]` as the client wrote it, for URLs in answers. The host has been checked against the host table.

@@ -16,8 +16,8 @@ mod stateless;
 
 use std::{convert::Infallible, sync::Arc};
 
-use axum::response::Response;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::{Method, request::Parts};
 
 use self::{
@@ -30,6 +30,7 @@ use crate::{
     failure::Failure,
     http::{
         Recorded,
+        answer::Answer,
         bearer::Called,
         body::{self, AnswerForms},
         head_bytes,
@@ -84,38 +85,52 @@ impl Endpoint {
         }
     }
 
-    /// Answers a request to `/mcp`. Whatever is large and rare is in a box: every request in flight has room for this.
-    pub(crate) async fn answer(self: Arc<Self>, called: Called) -> Result<Response, Infallible> {
+    /// Answers a request to `/mcp`. Every request in flight has room for the future, which is moved into a box: so what has
+    /// arrived is in a place of its own before it begins, and whatever is large and rare is in a further box.
+    pub(crate) fn answer(
+        self: Arc<Self>,
+        called: Called,
+    ) -> BoxFuture<'static, Result<Answer, Infallible>> {
         let Called { caller, trusted_peer, request } = called;
         let (parts, Recorded { record, body }) = request.into_parts();
-        let head = record.lines.head(&parts.headers);
-        let refused = |failure| refuse(&record, failure, None, self.instance.era_of(head));
-        let room = REQUEST_BYTES + room_of_head(&parts, &record);
+        let inbound = Inbound { parts, trusted_peer, caller, body: Bytes::new(), record };
+        Box::pin(self.answer_to(Arc::new(inbound), body))
+    }
+
+    async fn answer_to(
+        self: Arc<Self>,
+        mut inbound: Arc<Inbound>,
+        body: Incoming,
+    ) -> Result<Answer, Infallible> {
+        let Inbound { parts, record, .. } = &*inbound;
+        let refused = |failure| refuse(record, failure, None, self.instance.era_of(inbound.head()));
+        let room = REQUEST_BYTES + room_of_head(parts, record);
         if let Err(full) = record.book(&self.instance.state.share, room) {
             return Ok(refused(full.into()));
         }
         if parts.method != Method::POST {
-            let inbound = Inbound { parts, trusted_peer, caller, body: Bytes::new(), record };
-            return Ok(Box::pin(self.other_method(Arc::new(inbound))).await);
+            return Ok(Box::pin(self.other_method(&inbound)).await);
         }
-        let (bytes, forms) = match self.read(head, body, &record).await {
+        let (bytes, forms) = match self.read(inbound.head(), body, record).await {
             Ok(read) => read,
             Err(failure) => return Ok(refused(failure)),
         };
-        let body = bytes.clone();
-        let inbound = Arc::new(Inbound { parts, trusted_peer, caller, body, record });
+        // Nobody else has seen it yet.
+        if let Some(inbound) = Arc::get_mut(&mut inbound) {
+            inbound.body = bytes.clone();
+        }
         Ok(self.post(&inbound, forms, &bytes).await)
     }
 
     /// GET, DELETE, and methods that are refused.
-    async fn other_method(self: &Arc<Self>, inbound: Arc<Inbound>) -> Response {
+    async fn other_method(self: &Arc<Self>, inbound: &Arc<Inbound>) -> Answer {
         let era = self.instance.era_of(inbound.head());
         let forms = AnswerForms::of(inbound.head());
-        let exchange = Exchange { endpoint: self, inbound: &inbound, forms, era };
+        let exchange = Exchange { endpoint: self, inbound, forms, era };
         let result = match (&inbound.parts.method, era) {
             (&Method::GET, Era::Sessioned) => sessioned::listen(exchange).await,
             (&Method::DELETE, Era::Sessioned) => sessioned::terminate(exchange).await,
-            (&Method::OPTIONS, _) => Ok(options(allowed(era))),
+            (&Method::OPTIONS, _) => Ok(options(allowed(era)).map(Into::into)),
             (&Method::GET | &Method::DELETE, Era::Stateless) => Err(self.no_such_method(exchange)),
             (_, _) => Err(Failure::MethodNotAllowed(allowed(era))),
         };
@@ -160,7 +175,7 @@ impl Endpoint {
         inbound: &Arc<Inbound>,
         forms: AnswerForms,
         bytes: &Bytes,
-    ) -> Response {
+    ) -> Answer {
         let header = inbound.head().revision();
         match &Body::parse(bytes) {
             Ok(Body::One(message)) => {
@@ -186,7 +201,7 @@ impl Endpoint {
     }
 
     /// Answers a single message, whose era this instance may not serve.
-    async fn one(&self, exchange: Exchange<'_>, message: &Message<'_>) -> Response {
+    async fn one(&self, exchange: Exchange<'_>, message: &Message<'_>) -> Answer {
         match (exchange.era, self.instance.serves(exchange.era)) {
             (Era::Sessioned, true) => Sessioned::new(exchange).one(message).await,
             (Era::Stateless, true) | (Era::Sessioned, false) => {

@@ -18,7 +18,7 @@ mod streaming;
 use serde_json::{Value, json};
 
 pub(crate) use self::{
-    arguments::{Arguments, BadArguments, Fields},
+    arguments::{Arguments, BadArguments},
     call::{CallContext, ClientFacts, Operation, Outcome, Prepared, Step, TaskRun, Work},
     prompts::Prompt,
 };

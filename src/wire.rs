@@ -5,6 +5,7 @@
 
 mod answers;
 pub mod fault;
+mod fields;
 pub mod headers;
 pub mod inputs;
 pub mod json;
@@ -18,6 +19,7 @@ mod text;
 pub mod version;
 
 pub(crate) use self::{
+    fields::{Fields, RawObject},
     headers::{
         ACCEL_BUFFERING_HEADER, BOOT_HEADER, BadHeader, HANDLE_HEADER, Head, INSTANCE_HEADER,
         Known, Lines, METHOD_HEADER, NAME_HEADER, REPLICA_HEADER, REQUEST_ID_HEADER,

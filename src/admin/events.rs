@@ -65,11 +65,7 @@ async fn follow(State(scope): State<Scope>, headers: HeaderMap) -> Response {
         let frame = follower.next().await?;
         Some((Ok::<_, Infallible>(frame), follower))
     });
-    let headers = [
-        (header::CONTENT_TYPE, "text/event-stream"),
-        (header::CACHE_CONTROL, "no-store"),
-        (ACCEL_BUFFERING_HEADER, "no"),
-    ];
+    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (ACCEL_BUFFERING_HEADER, "no")];
     (headers, Body::from_stream(frames)).into_response()
 }
 

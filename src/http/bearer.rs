@@ -11,7 +11,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::response::Response;
 use futures_util::{
     FutureExt as _,
     future::{BoxFuture, Either, ready},
@@ -19,7 +18,7 @@ use futures_util::{
 use http::Request;
 use tower::Service;
 
-use super::{Recorded, external_base, head, metadata, refuse_header};
+use super::{Recorded, answer::Answer, external_base, head, metadata, refuse_header};
 use crate::{
     id::Caller,
     observe::RequestOutcome,
@@ -75,7 +74,7 @@ impl<S> BearerChecked<S> {
     }
 
     /// 401, or 400 if a header that decides cannot be used.
-    fn refuse(&self, request: &Request<Recorded>, why: NoCaller) -> Response {
+    fn refuse(&self, request: &Request<Recorded>, why: NoCaller) -> Answer {
         let record = &request.body().record;
         let problem = match why {
             NoCaller::Unauthorized(problem) => problem,
@@ -86,7 +85,7 @@ impl<S> BearerChecked<S> {
                 record.set_outcome(RequestOutcome::Unauthorized);
                 let era = self.instance.era_of(head(request));
                 let scopes = &self.instance.policy.config.auth.scopes;
-                metadata::challenge(problem, &base, scopes, era)
+                metadata::challenge(problem, &base, scopes, era).map(Into::into)
             }
             Err(bad) => refuse_header(request, bad),
         }
@@ -95,11 +94,11 @@ impl<S> BearerChecked<S> {
 
 impl<S> Service<Request<Recorded>> for BearerChecked<S>
 where
-    S: Service<Called, Response = Response, Error = Infallible>,
+    S: Service<Called, Response = Answer, Error = Infallible>,
 {
-    type Response = Response;
+    type Response = Answer;
     type Error = Infallible;
-    type Future = Either<S::Future, BoxFuture<'static, Result<Response, Infallible>>>;
+    type Future = Either<S::Future, BoxFuture<'static, Result<Answer, Infallible>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)

@@ -12,12 +12,16 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::{body::Body, response::Response};
+use bytes::Bytes;
 use futures_util::future::{BoxFuture, Either, ready};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use tower::Service;
 
-use super::{Recorded, head, problem, refuse_header};
+use super::{
+    Recorded,
+    answer::{Answer, AnswerBody},
+    head, problem, refuse_header,
+};
 use crate::{
     observe::RequestOutcome,
     tenant::{EXPOSED, Instance, METHODS, Verdict},
@@ -39,13 +43,13 @@ impl<S> OriginChecked<S> {
 
 impl<S> Service<Request<Recorded>> for OriginChecked<S>
 where
-    S: Service<Request<Recorded>, Response = Response, Error = Infallible>,
+    S: Service<Request<Recorded>, Response = Answer, Error = Infallible>,
     S::Future: Send + 'static,
 {
-    type Response = Response;
+    type Response = Answer;
     type Error = Infallible;
     /// Boxed only for requests of pages.
-    type Future = Either<S::Future, BoxFuture<'static, Result<Response, Infallible>>>;
+    type Future = Either<S::Future, BoxFuture<'static, Result<Answer, Infallible>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
@@ -71,7 +75,7 @@ where
             request.body().record.set_outcome(RequestOutcome::ForeignOrigin);
             let text = "this Origin may not call, alone or with another; list it in origin.allowed";
             let refusal = problem(StatusCode::FORBIDDEN, text);
-            return Either::Right(Box::pin(ready(Ok(refusal))));
+            return Either::Right(Box::pin(ready(Ok(refusal.map(Into::into)))));
         };
         let answer = match refused {
             Err(refusal) => Either::Left(ready(Ok(refusal))),
@@ -94,8 +98,8 @@ fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
 }
 
 /// Allows all of our methods, and any header that the page asks for.
-fn preflight(asked: &HeaderMap) -> Response {
-    let mut response = Response::new(Body::empty());
+fn preflight(asked: &HeaderMap) -> Answer {
+    let mut response = Answer::new(AnswerBody::Whole(Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
@@ -107,7 +111,7 @@ fn preflight(asked: &HeaderMap) -> Response {
 }
 
 /// Lets the page at `origin` read a response.
-fn open(response: &mut Response, origin: HeaderValue) {
+fn open(response: &mut Answer, origin: HeaderValue) {
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));

@@ -13,8 +13,8 @@ use crate::{
     observe::{RequestId, RequestRecord},
     process::Process,
     wire::{
-        ACCEL_BUFFERING_HEADER, BOOT_HEADER, INSTANCE_HEADER, REPLICA_HEADER, REQUEST_ID_HEADER,
-        SESSION_HEADER,
+        ACCEL_BUFFERING_HEADER, BOOT_HEADER, Head, INSTANCE_HEADER, Known, REPLICA_HEADER,
+        REQUEST_ID_HEADER, SESSION_HEADER, Single,
     },
 };
 
@@ -105,11 +105,12 @@ impl Heads {
         Self { composed }
     }
 
-    /// The head of an answer to this request, with the id of the session that it belongs to.
+    /// The head of an answer to a request with such an id and head, with the id of the session that it belongs to.
     pub(crate) fn head(
         &self,
         form: Form,
         request: &RequestId,
+        sent: Head<'_>,
         session: Option<SessionId>,
     ) -> HeaderMap {
         let mut head = self.composed[form as usize][usize::from(session.is_some())].clone();
@@ -117,10 +118,17 @@ impl Heads {
         if let Some(value) = values.next() {
             *value = request.to_header();
         }
-        if let (Some(id), Some(value)) = (session, values.next())
-            && let Ok(id) = HeaderValue::from_str(id.encode(&mut [0; 36]))
-        {
-            *value = id;
+        if let (Some(id), Some(value)) = (session, values.next()) {
+            let mut buffer = [0; 36];
+            let id = id.encode(&mut buffer);
+            match sent.single(Known::Session) {
+                Single::Value(sent) if sent.as_bytes() == id.as_bytes() => *value = sent.clone(),
+                Single::Value(_) | Single::Missing | Single::Several => {
+                    if let Ok(id) = HeaderValue::from_str(id) {
+                        *value = id;
+                    }
+                }
+            }
         }
         head
     }

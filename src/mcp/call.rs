@@ -26,14 +26,16 @@ use crate::{
         Arguments, BadArguments, CallContext, ClientFacts, HANDLE, Operation, Outcome, Prepared,
         Step, Tool,
     },
-    wire::{Inputs, NamedParams, Object, OwnedId, Params, Raw, Text, ToolResult, inputs},
+    wire::{
+        Inputs, NamedParams, Object, OwnedId, Params, Raw, RawObject, Text, ToolResult, inputs,
+    },
 };
 
 /// A call whose tool exists, with its arguments still unread.
 #[derive(Clone, Copy)]
 pub(super) struct ToolCall<'a> {
     pub(super) tool: &'static Tool,
-    pub(super) arguments: Option<Raw<'a>>,
+    pub(super) arguments: Option<RawObject<'a>>,
 }
 
 /// A [`ToolCall`] that outlives its request, to be prepared again with the client's answers.
@@ -45,18 +47,19 @@ pub(super) struct OwnedCall {
 
 impl OwnedCall {
     pub(super) fn get(&self) -> ToolCall<'_> {
-        let arguments = self.arguments.as_ref().map(|text| Raw::again(text.as_str()));
+        let arguments = self.arguments.as_ref().map(Text::as_str);
+        let arguments = arguments.map(|text| RawObject::new(Raw::again(text), None));
         ToolCall { tool: self.tool, arguments }
     }
 }
 
 impl<'a> ToolCall<'a> {
-    fn find(exchange: &Exchange<'_>, params: &Params<'a>) -> Result<Self, Failure> {
+    fn find(exchange: &Exchange<'_>, params: &'a Params<'_>) -> Result<Self, Failure> {
         let (name, arguments) = match params.call() {
             Some(call) => call,
             None => {
                 let NamedParams { name, arguments } = require(params.raw, "\"name\" of a tool")?;
-                (name, arguments.map(|Object(raw)| raw))
+                (name, arguments.map(|Object(raw)| RawObject::new(raw, None)))
             }
         };
         match exchange.catalogue().tool(&name) {
@@ -66,7 +69,7 @@ impl<'a> ToolCall<'a> {
     }
 
     pub(super) fn to_owned(self, inbound: &Inbound) -> OwnedCall {
-        let arguments = self.arguments.map(|raw| Text::of(&inbound.body, raw.get().into()));
+        let arguments = self.arguments.map(|sent| Text::of(&inbound.body, sent.raw.get().into()));
         OwnedCall { tool: self.tool, arguments }
     }
 
@@ -117,7 +120,7 @@ pub(super) struct Call<'a> {
 /// Makes a call ready to run.
 pub(super) async fn begin<'a>(
     front: &mut impl Front,
-    params: &Params<'a>,
+    params: &'a Params<'_>,
     mut client: ClientFacts,
 ) -> Result<Call<'a>, Failure> {
     let call = ToolCall::find(&front.exchange(), params)?;

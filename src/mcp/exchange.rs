@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use axum::{body::Body, response::Response};
+use axum::body::Body;
 use bytes::Bytes;
 use http::StatusCode;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,14 @@ use super::{Endpoint, catalogue::Catalogue};
 use crate::{
     config::{PolicyConfig, ResponseForm},
     failure::Failure,
-    http::{body::AnswerForms, signature::Form},
+    http::{
+        answer::{
+            Answer,
+            AnswerBody::{Other, Whole},
+        },
+        body::AnswerForms,
+        signature::Form,
+    },
     id::SessionId,
     observe::{Open, RequestRecord, StreamKind},
     session::{EventLog, EventStream, SessionStore},
@@ -132,18 +139,18 @@ impl Reply {
         self,
         exchange: &Exchange<'_>,
         session: Option<SessionId>,
-    ) -> Response {
+    ) -> Answer {
         let (status, body, form) = match self {
-            Self::Accepted => (StatusCode::ACCEPTED, Body::empty(), Form::Empty),
-            Self::NoContent => (StatusCode::NO_CONTENT, Body::empty(), Form::Empty),
-            Self::Json(bytes) => (StatusCode::OK, Body::from(bytes), Form::Json),
-            Self::Events(bytes) => (StatusCode::OK, Body::from(bytes), Form::Events),
-            Self::Stream(events) => (StatusCode::OK, Body::new(events), Form::Events),
+            Self::Accepted => (StatusCode::ACCEPTED, Whole(Bytes::new()), Form::Empty),
+            Self::NoContent => (StatusCode::NO_CONTENT, Whole(Bytes::new()), Form::Empty),
+            Self::Json(bytes) => (StatusCode::OK, Whole(bytes), Form::Json),
+            Self::Events(bytes) => (StatusCode::OK, Whole(bytes), Form::Events),
+            Self::Stream(events) => (StatusCode::OK, Other(Body::new(events)), Form::Events),
         };
-        let mut response = Response::new(body);
+        let mut response = Answer::new(body);
         *response.status_mut() = status;
-        let id = &exchange.record().id;
-        *response.headers_mut() = exchange.endpoint.heads.head(form, id, session);
+        let (id, sent) = (&exchange.record().id, exchange.inbound.head());
+        *response.headers_mut() = exchange.endpoint.heads.head(form, id, sent, session);
         response
     }
 }
@@ -155,13 +162,13 @@ pub(super) fn refuse(
     failure: Failure,
     id: Option<Id<'_>>,
     era: Era,
-) -> Response {
+) -> Answer {
     record.set_era(era);
     note(record, &failure);
     if failure.status(era) == StatusCode::INTERNAL_SERVER_ERROR {
         tracing::error!(request_id = %record.id, ?failure, "request failed");
     }
-    failure.into_response(id, era).map(Body::from)
+    failure.into_response(id, era).map(Whole)
 }
 
 /// Records a failure for the log line, with the name that was asked for where it does not exist.

@@ -12,7 +12,6 @@ mod session;
 
 use std::{borrow::Cow, sync::Arc};
 
-use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use http::StatusCode;
@@ -27,6 +26,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
+    http::answer::Answer,
     observe::{RequestOutcome, RpcMethod, shown},
     session::{Change, EventLog, Followed, MAX_SUBSCRIPTIONS, Record},
     tools::{Outcome, resources},
@@ -63,7 +63,7 @@ impl<'a> Sessioned<'a> {
     }
 
     /// Answers a POST of one message.
-    pub(super) async fn one(&mut self, message: &Message<'_>) -> Response {
+    pub(super) async fn one(&mut self, message: &Message<'_>) -> Answer {
         let id = message.id();
         let result = self.message(message).await;
         self.respond(result, id)
@@ -73,12 +73,12 @@ impl<'a> Sessioned<'a> {
     pub(super) async fn batch(
         &mut self,
         messages: &[Result<Message<'_>, EnvelopeError<'_>>],
-    ) -> Response {
+    ) -> Answer {
         let result = self.messages(messages).await;
         self.respond(result, None)
     }
 
-    fn respond(&self, result: Result<Reply, Failure>, id: Option<Id<'_>>) -> Response {
+    fn respond(&self, result: Result<Reply, Failure>, id: Option<Id<'_>>) -> Answer {
         match result {
             Ok(reply) => {
                 let id = self.session.as_ref().map(|session| session.head.id);

@@ -12,7 +12,6 @@ mod listen;
 mod metadata;
 mod task;
 
-use axum::response::Response;
 use serde_json::json;
 
 use super::{
@@ -22,6 +21,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
+    http::answer::Answer,
     observe::RpcMethod,
     tools::ClientFacts,
     wire::{
@@ -47,7 +47,7 @@ impl<'a> Stateless<'a> {
     }
 
     /// Answers a POST of one message.
-    pub(super) async fn one(self, message: &Message<'_>) -> Response {
+    pub(super) async fn one(self, message: &Message<'_>) -> Answer {
         let (result, id) = match message {
             Message::Request { id, method, params } => {
                 (self.request(*id, method, params).await, Some(*id))

@@ -9,7 +9,7 @@ use std::{
     borrow::Cow,
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -47,6 +47,8 @@ struct Written {
     style: Style,
     /// Whether lines of each [`Weight`] are logged.
     on: [AtomicBool; 2],
+    /// What a line is composed in, if nobody else is at it: nobody waits for it.
+    spare: Mutex<Vec<u8>>,
 }
 
 /// How much a line matters.
@@ -78,11 +80,13 @@ impl fmt::Debug for AccessLog {
 /// What stands between the values of a line, composed once.
 #[derive(Debug)]
 struct Style {
-    /// Around the time.
-    time: [&'static str; 2],
+    /// Before the time.
+    time: &'static str,
     /// Between the time and the first field, by [`Weight`].
     heads: [String; 2],
     names: [String; FIELDS.len()],
+    /// With the quotation mark that a text begins with.
+    quoted: [String; FIELDS.len()],
     /// Around hexadecimal digits.
     quote: &'static str,
     end: String,
@@ -99,31 +103,42 @@ impl Style {
             Weight::Usual => styled(32, " INFO"),
             Weight::Probe => styled(34, "DEBUG"),
         });
-        let heads = heads.map(|level| format!(" {level} {}{} {MESSAGE}", dim(TARGET), dim(":")));
+        let after = if ansi { "\x1b[0m" } else { "" };
+        let heads =
+            heads.map(|level| format!("{after} {level} {}{} {MESSAGE}", dim(TARGET), dim(":")));
         let people = |between: &'static str, equals: &'static str| {
             FIELDS.map(|(short, _)| format!("{between}{}{}", italic(short), dim(equals)))
         };
+        let names = match format {
+            LogFormat::Json => FIELDS.map(|(_, name)| format!(",\"{name}\":")),
+            LogFormat::Compact => people(" ", "="),
+            LogFormat::Pretty => people(", ", ": "),
+        };
+        let quoted = names.each_ref().map(|name| format!("{name}\""));
         match format {
             LogFormat::Json => Self {
-                time: ["{\"timestamp\":\"", "\""],
+                time: "{\"timestamp\":\"",
                 heads: Weight::ALL.map(|weight| {
-                    format!(",\"level\":\"{}\",\"message\":\"{MESSAGE}\"", weight.level())
+                    format!("\",\"level\":\"{}\",\"message\":\"{MESSAGE}\"", weight.level())
                 }),
-                names: FIELDS.map(|(_, name)| format!(",\"{name}\":")),
+                names,
+                quoted,
                 quote: "\"",
                 end: format!(",\"target\":\"{TARGET}\"}}\n"),
             },
             LogFormat::Compact => Self {
-                time: if ansi { ["\x1b[2m", "\x1b[0m"] } else { ["", ""] },
+                time: if ansi { "\x1b[2m" } else { "" },
                 heads,
-                names: people(" ", "="),
+                names,
+                quoted,
                 quote: "",
                 end: "\n".to_owned(),
             },
             LogFormat::Pretty => Self {
-                time: if ansi { ["  \x1b[2m", "\x1b[0m"] } else { ["  ", ""] },
+                time: if ansi { "  \x1b[2m" } else { "  " },
                 heads,
-                names: people(", ", ": "),
+                names,
+                quoted,
                 quote: "",
                 end: "\n\n".to_owned(),
             },
@@ -152,7 +167,7 @@ impl AccessLog {
     pub fn new(out: impl Fn(&[u8]) + Send + Sync + 'static, format: LogFormat, ansi: bool) -> Self {
         let style = Style::new(format, ansi);
         let on = Weight::ALL.map(|weight| AtomicBool::new(weight == Weight::Usual));
-        let written = Written { out: Box::new(out), style, on };
+        let written = Written { out: Box::new(out), style, on, spare: Mutex::default() };
         Self { written: Some(Arc::new(written)), lines: None }
     }
 
@@ -182,8 +197,12 @@ impl AccessLog {
     pub(crate) fn write(&self, record: &RequestRecord, facts: &Facts, ending: &Ending<'_>) {
         match &self.written {
             Some(written) if written.on[ending.weight as usize].load(Ordering::Relaxed) => {
-                let line = Line { text: Vec::with_capacity(512), style: &written.style };
-                (written.out)(&line.compose(record, facts, ending));
+                let mut own = Vec::new();
+                let mut spare = written.spare.try_lock();
+                let text = spare.as_deref_mut().unwrap_or(&mut own);
+                text.clear();
+                Line { text, style: &written.style }.compose(record, facts, ending);
+                (written.out)(text);
             }
             Some(_) | None => {}
         }
@@ -191,19 +210,17 @@ impl AccessLog {
 }
 
 struct Line<'a> {
-    text: Vec<u8>,
+    text: &'a mut Vec<u8>,
     style: &'a Style,
 }
 
 impl Line<'_> {
-    fn compose(mut self, record: &RequestRecord, facts: &Facts, ending: &Ending<'_>) -> Vec<u8> {
+    fn compose(mut self, record: &RequestRecord, facts: &Facts, ending: &Ending<'_>) {
         let Facts { instance, era: _, method, tool, session, minted_by, outcome: _, trace } =
             *facts;
         let micros = u64::try_from(ending.duration.as_micros()).unwrap_or(u64::MAX);
-        let [before, after] = self.style.time;
-        self.add(before);
+        self.add(self.style.time);
         self.text.extend_from_slice(Rfc3339::now().as_bytes());
-        self.add(after);
         self.add(&self.style.heads[ending.weight as usize]);
         if let Some(instance) = instance {
             self.number(Field::Instance, instance.digit().into());
@@ -240,7 +257,6 @@ impl Line<'_> {
             self.digits(Field::TraceId, trace.to_string().as_bytes());
         }
         self.add(&self.style.end);
-        self.text
     }
 
     /// What was asked for. A name that does not exist stands in the place of the one that would.
@@ -277,13 +293,12 @@ impl Line<'_> {
 
     fn escaped(&mut self, field: Field, text: &str) {
         self.name(field);
-        shown::quote(&mut self.text, text);
+        shown::quote(self.text, text);
     }
 
     /// Text that needs no escaping.
     fn word(&mut self, field: Field, word: &[u8]) {
-        self.name(field);
-        self.text.push(b'"');
+        self.add(&self.style.quoted[field as usize]);
         self.text.extend_from_slice(word);
         self.text.push(b'"');
     }

@@ -19,7 +19,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use axum::{Router, body::Body, response::Response};
+use axum::{Router, response::Response};
 use futures_util::{
     FutureExt as _,
     future::{BoxFuture, Either, ready},
@@ -31,7 +31,7 @@ use super::{protocols::head_fits, stack::Tenant};
 use crate::{
     admin::health,
     config::FrontDoor,
-    http::{Recorded, for_router, head, problem},
+    http::{Recorded, answer::Answer, ask, head, problem},
     id::{InstanceId, SessionId},
     paths::Path,
     process::Process,
@@ -79,6 +79,14 @@ fn host(request: &Request<Recorded>) -> Result<Option<&str>, BadHost> {
         }
     }
     Ok(Some(target))
+}
+
+/// The instance of a request that names it in its one Host header, in the usual spelling.
+fn at_once(request: &Request<Recorded>, table: &HostTable) -> Option<InstanceId> {
+    match (request.uri().authority(), head(request).single(Known::Host)) {
+        (None, Single::Value(host)) => table.instance(host.as_bytes()),
+        (_, _) => None,
+    }
 }
 
 /// What the hosts are, as one configuration has it.
@@ -195,12 +203,12 @@ fn named(head: Head<'_>) -> Option<InstanceId> {
 }
 
 impl Service<Request<Recorded>> for VirtualHosts {
-    type Response = Response;
+    type Response = Answer;
     type Error = Infallible;
     /// A tenant's answer, the operator's overview, or one that is known at once.
     type Future = Either<
         <Tenant as Service<Request<Recorded>>>::Future,
-        BoxFuture<'static, Result<Response, Infallible>>,
+        BoxFuture<'static, Result<Answer, Infallible>>,
     >;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
@@ -208,12 +216,9 @@ impl Service<Request<Recorded>> for VirtualHosts {
     }
 
     fn call(&mut self, request: Request<Recorded>) -> Self::Future {
-        let answer = |response| Either::Right(ready(Ok(response)).boxed());
-        let through = |router: &Router, request| {
-            Either::Right(
-                Service::<Request<Body>>::call(&mut router.clone(), for_router(request)).boxed(),
-            )
-        };
+        let answer =
+            |response: Response| Either::Right(ready(Ok(response.map(Into::into))).boxed());
+        let through = |router: &Router, request| Either::Right(ask(&mut router.clone(), request));
         let Shared { process, hosts, .. } = &*self.shared;
         if request.body().record.may_be_long() && !head_fits(&request) {
             let text = "the head of the request has more than 64 KiB or 100 lines";
@@ -224,20 +229,22 @@ impl Service<Request<Recorded>> for VirtualHosts {
             let response = health::answer(process, request.method(), request.uri().path());
             return answer(response);
         }
-        let host = match host(&request) {
-            Ok(host) => host,
-            Err(bad) => return answer(problem(StatusCode::BAD_REQUEST, bad.text())),
-        };
         let hosts = hosts.load();
+        let target = match at_once(&request, &hosts.table) {
+            Some(instance) => Some(Some(Target::Instance(instance))),
+            None => match host(&request) {
+                Ok(host) => host.map(|host| hosts.table.select(host)),
+                Err(bad) => return answer(problem(StatusCode::BAD_REQUEST, bad.text())),
+            },
+        };
         match self.port {
             Port::Main => {}
             Port::Admin => return through(&hosts.operators, request),
             Port::Full => return answer(no_place()),
         }
-        let Some(host) = host else {
+        let Some(target) = target else {
             return answer(problem(StatusCode::BAD_REQUEST, BadHost::Missing.text()));
         };
-        let target = hosts.table.select(host);
         let instance = match target {
             Some(Target::Instance(instance)) => instance,
             Some(Target::FrontDoor) if matches!(path, Path::Admin | Path::Session) => {

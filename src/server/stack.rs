@@ -5,7 +5,7 @@
 //! | layer | why it stands there |
 //! |---|---|
 //! | [`access_log`](crate::http::access_log) | outermost: logs every answer, and adds the identity headers |
-//! | catch-panic | a panic costs one request; inside the log, so that it is logged as one |
+//! | [`panics`](crate::http::panics) | a panic costs one request; inside the log, so that it is logged as one |
 //! | [`hosts`](super::hosts) | selects the instance before any routing: no router can see another tenant's |
 //! | *then, per instance:* | |
 //! | [`origin`](crate::http::origin) | a foreign page gets nothing but 403; other pages can read a 401 |
@@ -27,19 +27,21 @@ use axum::{
 };
 use futures_util::future::{BoxFuture, Either};
 use http::{Method, Request, StatusCode, Uri};
-use tower::{Layer, Service};
-use tower_http::catch_panic::{CatchPanic, CatchPanicLayer};
+use tower::Service;
 
 use super::hosts::{Hosts, VirtualHosts};
 use crate::{
     admin::{self, Admin},
     config::{Config, Listen},
     http::{
-        PanicResponse, Recorded,
+        Recorded,
         access_log::{AccessLogged, Identity},
+        answer::Answer,
+        ask,
         bearer::{BearerChecked, Called},
-        for_router, metadata, options,
+        metadata, options,
         origin::OriginChecked,
+        panics::PanicCaught,
         problem,
     },
     mcp::Endpoint,
@@ -49,7 +51,7 @@ use crate::{
 };
 
 /// The outer stack around a service.
-pub type Outer<S> = AccessLogged<CatchPanic<S, PanicResponse>>;
+pub type Outer<S> = AccessLogged<PanicCaught<S>>;
 
 /// The whole application: the outer stack around host selection.
 pub type Stack = Outer<VirtualHosts>;
@@ -59,7 +61,7 @@ pub type Tenant = OriginChecked<Paths>;
 
 /// The layers around host selection.
 pub fn outer<S>(inner: S, identity: &Arc<Identity>) -> Outer<S> {
-    AccessLogged::new(CatchPanicLayer::custom(PanicResponse).layer(inner), Arc::clone(identity))
+    AccessLogged::new(PanicCaught::new(inner), Arc::clone(identity))
 }
 
 /// What a configuration makes of the hosts: every instance behind its layers, and what the operator's paths
@@ -108,12 +110,12 @@ pub struct Paths {
 }
 
 impl Service<Request<Recorded>> for Paths {
-    type Response = Response;
+    type Response = Answer;
     type Error = Infallible;
     /// Every connection has room for one; so the rare ones, which are large, wait in a box.
     type Future = Either<
         <BearerChecked<Mcp> as Service<Request<Recorded>>>::Future,
-        BoxFuture<'static, Result<Response, Infallible>>,
+        BoxFuture<'static, Result<Answer, Infallible>>,
     >;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
@@ -124,7 +126,7 @@ impl Service<Request<Recorded>> for Paths {
         match Path::of(request.uri().path()) {
             Path::Mcp => Either::Left(self.mcp.call(request)),
             Path::Health | Path::Session | Path::Admin | Path::WellKnown | Path::Other => {
-                Either::Right(Box::pin(self.others.call(for_router(request))))
+                Either::Right(ask(&mut self.others, request))
             }
         }
     }
@@ -135,16 +137,16 @@ impl Service<Request<Recorded>> for Paths {
 pub struct Mcp(Arc<Endpoint>);
 
 impl Service<Called> for Mcp {
-    type Response = Response;
+    type Response = Answer;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+    type Future = BoxFuture<'static, Result<Answer, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, called: Called) -> Self::Future {
-        Box::pin(Arc::clone(&self.0).answer(called))
+        Arc::clone(&self.0).answer(called)
     }
 }
 
@@ -190,7 +192,7 @@ mod tests {
         let process = Arc::new(Process::build(&config).expect("builds"));
         let inner = service_fn(|request: Request<Recorded>| async move {
             assert!(request.uri().path() != "/panic", "on purpose");
-            Ok::<_, Infallible>(Response::new(Body::empty()))
+            Ok::<_, Infallible>(Answer::new(Body::empty().into()))
         });
         let identity = Arc::new(Identity::of(&process, &[]));
         let stack = outer(inner, &identity);

@@ -37,6 +37,20 @@ impl HostTable {
         }
     }
 
+    /// The instance that an authority selects if it is written as we write it ourselves, as nearly all are; `None` says
+    /// nothing of any other.
+    pub(crate) fn instance(&self, authority: &[u8]) -> Option<InstanceId> {
+        let (digit, rest) = authority.strip_prefix(LABEL.as_bytes())?.split_first()?;
+        let rest = rest.strip_prefix(b".")?;
+        let fits = |base: &String| match rest.strip_prefix(base.as_bytes()) {
+            Some([]) => true,
+            Some([b':', port @ ..]) => is_port(port),
+            Some(_) | None => false,
+        };
+        let id = InstanceId::new(digit.wrapping_sub(b'0'))?;
+        self.bases.iter().any(fits).then_some(id)
+    }
+
     /// What a host name without port selects; `None` if it is not ours.
     pub(crate) fn select(&self, host: &str) -> Option<Target> {
         let host = host.strip_suffix('.').unwrap_or(host);
@@ -75,10 +89,15 @@ pub(crate) fn without_port(authority: &str) -> Option<&str> {
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
     let port_fits = match port.strip_prefix(':') {
-        Some(digits) => digits.len() <= 5 && digits.bytes().all(|byte| byte.is_ascii_digit()),
+        Some(digits) => is_port(digits.as_bytes()),
         None => port.is_empty(),
     };
     (port_fits && is_host_name(host)).then_some(host)
+}
+
+/// Whether this can be the port of an authority, which may be empty.
+fn is_port(digits: &[u8]) -> bool {
+    digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit)
 }
 
 #[cfg(test)]
@@ -103,6 +122,17 @@ mod tests {
             }
         }
 
+        /// The short way leads nowhere else.
+        #[test]
+        fn what_is_known_at_once_is_what_would_be_found(
+            text in "(echo-stateful)?[0-9a]?\\.?(localhost|example\\.com)[.x]?(:[0-9a]{0,6})?",
+        ) {
+            if let Some(instance) = table().instance(text.as_bytes()) {
+                let host = without_port(&text);
+                prop_assert_eq!(host.and_then(|host| table().select(host)), Some(Target::Instance(instance)));
+            }
+        }
+
         #[test]
         fn port_case_and_dot_make_no_difference(
             digit in 0u8..10, port in proptest::option::of(0u16..), upper: bool, dot: bool,
@@ -114,6 +144,8 @@ mod tests {
                 Some(port) => format!("{name}:{port}"),
                 None => name,
             };
+            let plain = !upper && !dot;
+            prop_assert_eq!(table().instance(authority.as_bytes()).is_some(), plain);
             let host = without_port(&authority).expect("is an authority");
             prop_assert_eq!(table().select(host), InstanceId::new(digit).map(Target::Instance));
         }

@@ -17,7 +17,7 @@ pub(crate) struct Inbound {
     /// Whether the peer is one of `http.trusted_proxies`.
     pub(crate) trusted_peer: bool,
     pub(crate) caller: Caller,
-    /// As it came.
+    /// As it came; empty if it has not been read.
     pub(crate) body: Bytes,
     pub(crate) record: Arc<RequestRecord>,
 }

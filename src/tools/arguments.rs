@@ -4,21 +4,21 @@
 //! that a misspelt name does not go unnoticed.
 //! Traps: an optional argument may be `null`. If a name is repeated, the last value counts.
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeOwned, MapAccess, Visitor},
-};
+use serde::de::DeserializeOwned;
 
 use crate::{
     config::ToolsConfig,
-    wire::{Inputs, Raw, Text, json},
+    wire::{Fields, Inputs, Raw, RawObject, Text},
 };
 
 /// 2^53 - 1: beyond it, neighbours are the same to many readers.
 pub(super) const MOST_EXACT: i64 = (1 << 53) - 1;
+
+/// The most members that arguments have. No tool has nearly as many.
+const MOST: usize = u64::BITS as usize - 1;
 
 /// What is wrong with an argument, and what to send instead.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +30,9 @@ pub struct BadArguments {
 
 pub(crate) struct Arguments<'a> {
     tool: &'static str,
-    fields: Vec<(Cow<'a, str>, Raw<'a>)>,
+    fields: Cow<'a, Fields<'a>>,
+    /// A bit for each that has been taken.
+    taken: u64,
     body: &'a Bytes,
     pub(super) limits: &'a ToolsConfig,
     /// What the client has answered so far.
@@ -41,22 +43,26 @@ impl<'a> Arguments<'a> {
     /// Splits the object into its members without parsing their values.
     pub(crate) fn read(
         tool: &'static str,
-        raw: Option<Raw<'a>>,
+        sent: Option<RawObject<'a>>,
         body: &'a Bytes,
         limits: &'a ToolsConfig,
         inputs: &'a Inputs,
     ) -> Result<Self, BadArguments> {
-        let fields = match raw.map(Fields::read).transpose() {
-            Ok(fields) => fields.unwrap_or_default().0,
+        let fields = match sent.map(RawObject::fields).transpose() {
+            Ok(fields) => fields.unwrap_or_default(),
             Err(_) => {
-                let problem = match raw.and_then(Raw::fault) {
+                let problem = match sent.and_then(|sent| sent.raw.fault()) {
                     Some(fault) => format!("\"arguments\" {fault}"),
                     None => "\"arguments\" must be an object".to_owned(),
                 };
                 return Err(BadArguments { tool, problem });
             }
         };
-        Ok(Self { tool, fields, body, limits, inputs })
+        if fields.0.len() > MOST {
+            let problem = format!("\"arguments\" must not have more than {MOST} members");
+            return Err(BadArguments { tool, problem });
+        }
+        Ok(Self { tool, fields, taken: 0, body, limits, inputs })
     }
 
     /// Takes any JSON value.
@@ -128,7 +134,7 @@ impl<'a> Arguments<'a> {
 
     /// Fails if an argument has not been taken.
     pub(super) fn finish(&self) -> Result<(), BadArguments> {
-        match self.fields.first() {
+        match self.fields.0.get(self.taken.trailing_ones() as usize) {
             None => Ok(()),
             Some((name, _)) => Err(self.bad(format!("there is no argument {name:?}"))),
         }
@@ -138,15 +144,16 @@ impl<'a> Arguments<'a> {
         BadArguments { tool: self.tool, problem }
     }
 
-    /// Takes the last of that name, and drops the others.
+    /// Takes all of that name, and gives the last.
     fn take(&mut self, name: &str) -> Option<Raw<'a>> {
-        let last = self.fields.iter().rposition(|(field, _)| field == name)?;
-        let (_, taken) = self.fields.swap_remove(last);
-        // Few repeat a name.
-        if self.fields.iter().any(|(field, _)| field == name) {
-            self.fields.retain(|(field, _)| field != name);
+        let mut last = None;
+        for (at, (field, raw)) in self.fields.0.iter().enumerate() {
+            if field == name {
+                self.taken |= 1 << at;
+                last = Some(*raw);
+            }
         }
-        Some(taken)
+        last
     }
 
     fn optional<T>(
@@ -191,48 +198,3 @@ fn kind(raw: Raw<'_>) -> &'static str {
         _ => "a number",
     }
 }
-
-/// The members of an object in their order. If a name is repeated, the last value counts: whoever looks for a name goes
-/// through all of them, for no name is compared with those before it.
-#[derive(Default)]
-pub(crate) struct Fields<'a>(pub(crate) Vec<(Cow<'a, str>, Raw<'a>)>);
-
-impl<'a> Fields<'a> {
-    /// A single pass over an object that is plain; otherwise serde reads it again.
-    pub(crate) fn read(object: Raw<'a>) -> Result<Self, serde_json::Error> {
-        let mut fields: Vec<(Cow<'a, str>, Raw<'a>)> = Vec::new();
-        let plain = json::members(object.get(), |name, raw| {
-            fields.push((name.into(), raw));
-            true
-        });
-        if plain { Ok(Self(fields)) } else { serde_json::from_str(object.get()) }
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-
-        impl<'de> Visitor<'de> for Members {
-            type Value = Fields<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields: Vec<(Cow<'de, str>, Raw<'de>)> = Vec::new();
-                while let Some((Key(name), value)) = map.next_entry()? {
-                    fields.push((name, value));
-                }
-                Ok(Fields(fields))
-            }
-        }
-
-        deserializer.deserialize_map(Members)
-    }
-}
-
-/// A member name, borrowed where it holds no escape.
-#[derive(Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);

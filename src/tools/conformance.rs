@@ -48,22 +48,22 @@ pub(super) const TOOLS: &[Tool] = rows![
         fixed(arguments, |_| ToolResult::text("This is a simple text response for testing."))
     };
     "test_image_content", "Picture", "Returns a picture.", prepare: |arguments| {
-        fixed(arguments, |_| ToolResult::of(vec![image()]))
+        fixed(arguments, |_| ToolResult::of([image()]))
     };
     "test_audio_content", "Sound", "Returns a sound.", prepare: |arguments| {
-        fixed(arguments, |_| ToolResult::of(vec![Content::Audio { data: WAV, mime_type: "audio/wav" }]))
+        fixed(arguments, |_| ToolResult::of([Content::Audio { data: WAV, mime_type: "audio/wav" }]))
     };
     "test_embedded_resource", "Embedded resource", "Returns an embedded resource.", prepare: |arguments| {
         fixed(arguments, |_| {
             let text = "This is an embedded resource content.".to_owned();
-            ToolResult::of(vec![resource("test://embedded-resource", "text/plain", text)])
+            ToolResult::of([resource("test://embedded-resource", "text/plain", text)])
         })
     };
     "test_multiple_content_types", "Mixed content", "Returns a text, a picture and a resource.",
     prepare: |arguments| {
         fixed(arguments, |_| {
             let text = json!({ "test": "data", "value": 123 }).to_string();
-            ToolResult::of(vec![
+            ToolResult::of([
                 Content::text("Multiple content types test:"),
                 image(),
                 resource("test://mixed-content-resource", "application/json", text),

@@ -137,8 +137,8 @@ impl Operation for Echo {
         let Self { message, format } = *self;
         let structured = tracking(context, message.as_str(), format, session);
         let text = match format {
-            Format::Json => structured.get().to_owned(),
-            Format::Markdown => match session {
+            Format::Json => structured.get().into(),
+            Format::Markdown => Text::from(match session {
                 Some(session) => format!(
                     "## Echo\n\n{}\n\n- **Session:** `{}`\n- **Request count:** {}\n",
                     message.as_str(),
@@ -146,8 +146,8 @@ impl Operation for Echo {
                     session.tally.requests
                 ),
                 None => format!("## Echo\n\n{}\n", message.as_str()),
-            },
-            Format::Plain => message.into_string(),
+            }),
+            Format::Plain => message,
         };
         ToolResult::new(text, structured)
     }

@@ -16,7 +16,7 @@ use crate::{
     failure::Failure,
     wire::{
         Content, Contents, INVALID_PARAMS, InputRequest, Inputs, PromptMessage, PromptResult,
-        ProtocolVersion,
+        ProtocolVersion, Text,
     },
 };
 
@@ -167,7 +167,7 @@ fn user_context() -> InputRequest {
 }
 
 /// A prompt of one message.
-fn text(text: impl Into<String>) -> Outcome<Vec<PromptMessage>> {
+fn text(text: impl Into<Text>) -> Outcome<Vec<PromptMessage>> {
     Outcome::Done(vec![PromptMessage::user(Content::text(text))])
 }
 

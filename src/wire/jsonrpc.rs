@@ -353,22 +353,21 @@ pub struct ErrorObject<'a> {
 
 /// `{"jsonrpc":"2.0","id":…,"result":…}` around a result that is JSON already.
 pub(crate) fn success(id: Id<'_>, result: &[u8]) -> Bytes {
-    let capacity = result.len() + id.0.len() + 40;
-    response(id, capacity, |message| message.extend_from_slice(result))
+    success_with(id, result.len(), |message| message.extend_from_slice(result))
 }
 
-/// The same around a result that `write` appends to the buffer.
-pub(crate) fn success_with(id: Id<'_>, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
-    response(id, 640, write)
-}
-
-fn response(id: Id<'_>, capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
-    let mut message = Vec::with_capacity(capacity);
-    message.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+/// The same around a result that `write` appends to the buffer. If it appends `length` bytes, as it should, the message is
+/// allocated once: `Bytes` holds a full vector as it is, and any other in a box of its own.
+pub(crate) fn success_with(id: Id<'_>, length: usize, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    const PIECES: [&[u8]; 3] = [b"{\"jsonrpc\":\"2.0\",\"id\":", b",\"result\":", b"}"];
+    let [start, middle, end] = PIECES;
+    let around = start.len() + id.0.len() + middle.len() + end.len();
+    let mut message = Vec::with_capacity(around + length);
+    message.extend_from_slice(start);
     message.extend_from_slice(id.0.as_bytes());
-    message.extend_from_slice(b",\"result\":");
+    message.extend_from_slice(middle);
     write(&mut message);
-    message.push(b'}');
+    message.extend_from_slice(end);
     message.into()
 }
 

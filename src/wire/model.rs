@@ -7,10 +7,12 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     json::{self, Raw},
     jsonrpc::Id,
+    text::Text,
 };
 
 /// The `_meta` member by which a request names its revision.
@@ -271,7 +273,7 @@ pub enum LogLevel {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ToolResult {
-    pub(crate) content: Vec<Content>,
+    pub(crate) content: SmallVec<[Content; 1]>,
     /// For programs; fits the tool's output schema.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) structured_content: Option<Json>,
@@ -330,7 +332,7 @@ const MAX_INDENTED: usize = 16 * 1024;
 #[serde(tag = "type", rename_all = "lowercase")]
 pub(crate) enum Content {
     Text {
-        text: String,
+        text: Text,
     },
     Image {
         data: &'static str,
@@ -391,7 +393,7 @@ impl PromptMessage {
 }
 
 impl Content {
-    pub(crate) fn text(text: impl Into<String>) -> Self {
+    pub(crate) fn text(text: impl Into<Text>) -> Self {
         Self::Text { text: text.into() }
     }
 }
@@ -401,8 +403,6 @@ impl ToolResult {
     /// content do not go through serde.
     pub(crate) fn write_members(&self, out: &mut Vec<u8>) {
         let Self { content, structured_content, is_error } = self;
-        // A large result is allocated once.
-        out.reserve(self.bytes() + 128);
         out.extend_from_slice(b"\"content\":[");
         for (position, item) in content.iter().enumerate() {
             if position > 0 {
@@ -411,7 +411,7 @@ impl ToolResult {
             match item {
                 Content::Text { text } => {
                     out.extend_from_slice(b"{\"type\":\"text\",\"text\":");
-                    write_string(out, text);
+                    write_string(out, text.as_str());
                     out.push(b'}');
                 }
                 Content::Image { .. } | Content::Audio { .. } | Content::Resource { .. } => {
@@ -430,15 +430,17 @@ impl ToolResult {
         }
     }
 
-    pub(crate) fn new(text: String, structured: Json) -> Self {
+    pub(crate) fn new(text: impl Into<Text>, structured: Json) -> Self {
         Self { structured_content: Some(structured), ..Self::text(text) }
     }
 
-    pub(crate) fn text(text: impl Into<String>) -> Self {
-        Self::of(vec![Content::text(text)])
+    pub(crate) fn text(text: impl Into<Text>) -> Self {
+        let content = smallvec![Content::text(text)];
+        Self { content, structured_content: None, is_error: false }
     }
 
-    pub(crate) fn of(content: Vec<Content>) -> Self {
+    pub(crate) fn of(content: impl IntoIterator<Item = Content>) -> Self {
+        let content = content.into_iter().collect();
         Self { content, structured_content: None, is_error: false }
     }
 
@@ -458,15 +460,22 @@ impl ToolResult {
             return result;
         }
         match serde_json::to_string_pretty(structured) {
-            Ok(text) => Self { content: vec![Content::text(text)], ..result },
+            Ok(text) => Self { content: smallvec![Content::text(text)], ..result },
             Err(error) => Self::error(error.to_string()),
         }
+    }
+
+    /// How much [`write_members`](Self::write_members) appends: exactly, if the result is an answer of a single text that
+    /// needs no escapes.
+    pub(crate) fn written(&self) -> usize {
+        let single = r#""content":[{"type":"text","text":""}],"structuredContent":"#.len();
+        single + self.bytes() + if self.is_error { r#","isError":true"#.len() } else { 0 }
     }
 
     /// The length of all texts.
     fn text_bytes(&self) -> usize {
         let text = |item: &Content| match item {
-            Content::Text { text } => text.len(),
+            Content::Text { text } => text.as_str().len(),
             Content::Image { .. } | Content::Audio { .. } | Content::Resource { .. } => 0,
         };
         self.content.iter().map(text).sum()
@@ -503,7 +512,7 @@ impl ToolResult {
     }
 
     /// A failure that the caller can correct (`isError`).
-    pub(crate) fn error(text: impl Into<String>) -> Self {
+    pub(crate) fn error(text: impl Into<Text>) -> Self {
         Self { is_error: true, ..Self::text(text) }
     }
 }
@@ -519,7 +528,7 @@ mod tests {
         fn members_are_what_serde_writes(
             texts in proptest::collection::vec("(?s).{0,20}", 0..3), structured: bool, is_error: bool,
         ) {
-            let mut content: Vec<_> = texts.iter().map(Content::text).collect();
+            let mut content: SmallVec<_> = texts.iter().map(|text| Content::text(&**text)).collect();
             content.push(Content::Image { data: "AA==", mime_type: "image/png" });
             let json = Json::of(&texts).expect("serialises");
             let structured_content = structured.then_some(json);

@@ -11,17 +11,20 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use super::{
+    Fields, RawObject,
     fault::{self, Fault},
     json::{self, Raw, Visitor},
 };
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Params<'a> {
     /// All of it; `None` if the message has none.
     pub(crate) raw: Option<Raw<'a>>,
     /// `None` if they cannot be read; whoever needs one parses `raw` and gets the error.
     members: Option<Members<'a>>,
     meta: Option<Meta<'a>>,
+    /// The members of `arguments`, if it is a plain object.
+    arguments: Option<Fields<'a>>,
     too_deep: bool,
 }
 
@@ -74,6 +77,7 @@ pub(crate) struct Meta<'a> {
 pub(crate) enum Place {
     Params,
     Meta,
+    Arguments,
 }
 
 /// The fast path: nearly every request has plain members and repeats none.
@@ -81,14 +85,16 @@ pub(crate) enum Place {
 pub(crate) struct Plain<'a> {
     members: Members<'a>,
     meta: Meta<'a>,
+    arguments: Fields<'a>,
 }
 
 impl<'a> Plain<'a> {
     /// `raw` is the text that was scanned.
     pub(crate) fn of(self, raw: Raw<'a>) -> Params<'a> {
-        let Self { members, meta } = self;
+        let Self { members, meta, arguments } = self;
         let meta = members.meta.filter(|raw| raw.is_object()).map(|_| meta);
-        Params { raw: Some(raw), members: Some(members), meta, too_deep: false }
+        let arguments = members.arguments.filter(|raw| raw.is_object()).map(|_| arguments);
+        Params { raw: Some(raw), members: Some(members), meta, arguments, too_deep: false }
     }
 }
 
@@ -96,13 +102,18 @@ impl<'a> Visitor<'a> for Plain<'a> {
     type Place = Place;
 
     fn enter(&self, place: Place, name: &str) -> Option<Place> {
-        (place == Place::Params && name == "_meta").then_some(Place::Meta)
+        match (place, name) {
+            (Place::Params, "_meta") => Some(Place::Meta),
+            (Place::Params, "arguments") => Some(Place::Arguments),
+            (Place::Params | Place::Meta | Place::Arguments, _) => None,
+        }
     }
 
     fn take(&mut self, place: Place, name: &'a str, raw: Raw<'a>) -> bool {
         match place {
             Place::Params => self.members.take(name, raw),
             Place::Meta => self.meta.take(name, raw),
+            Place::Arguments => self.arguments.push(name, raw),
         }
     }
 }
@@ -131,7 +142,7 @@ impl<'a> Params<'a> {
         let members: Option<Members<'_>> = serde_json::from_str(object.get()).ok();
         let meta = members.and_then(|members| members.meta).filter(|raw| raw.is_object());
         let meta = meta.and_then(|raw| serde_json::from_str(raw.get()).ok());
-        Self { raw, members, meta, too_deep: fault::is_too_deep(object.get()) }
+        Self { raw, members, meta, arguments: None, too_deep: fault::is_too_deep(object.get()) }
     }
 
     /// Fails if they or their `_meta` cannot be read, or could not be given back.
@@ -185,9 +196,10 @@ impl<'a> Params<'a> {
     }
 
     /// `name` and `arguments`, if they are a string and an object, as `tools/call` wants them.
-    pub(crate) fn call(&self) -> Option<(Cow<'a, str>, Option<Raw<'a>>)> {
+    pub(crate) fn call(&self) -> Option<(Cow<'_, str>, Option<RawObject<'_>>)> {
         let arguments = self.members?.arguments.filter(|raw| !raw.is_null());
         let fits = arguments.is_none_or(|raw| raw.is_object());
+        let arguments = arguments.map(|raw| RawObject::new(raw, self.arguments.as_ref()));
         self.name().filter(|_| fits).map(|name| (name, arguments))
     }
 }

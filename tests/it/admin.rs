@@ -91,6 +91,17 @@ async fn the_admin_token_is_required() {
 }
 
 #[tokio::test]
+async fn what_an_operator_reads_is_stored_nowhere() {
+    let server = TestServer::start(&[]).await;
+    for path in ["/debug/overview", "/debug/sessions", "/metrics", "/debug"] {
+        let answer = admin(&server, "GET", "localhost", path).await;
+        assert_eq!(answer.expect_status(200).header("cache-control"), Some("no-store"), "{path}");
+    }
+    let refused = server.request("GET", "/debug/sessions").host("localhost").send().await;
+    assert_eq!(refused.expect_status(401).header("cache-control"), Some("no-store"));
+}
+
+#[tokio::test]
 async fn without_a_token_it_depends_on_debug() {
     for (debug, status) in [("true", 401), ("false", 404)] {
         let server = TestServer::start(&[("ADMIN_TOKEN", ""), ("DEBUG", debug)]).await;

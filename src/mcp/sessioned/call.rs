@@ -190,7 +190,7 @@ impl Answer {
             Outcome::NeedInput { .. } => return Err(Failure::Internal),
         };
         let written = |result: &ToolResult| {
-            jsonrpc::success_with(id, |message| {
+            jsonrpc::success_with(id, result.written() + "{}".len(), |message| {
                 message.push(b'{');
                 result.write_members(message);
                 message.push(b'}');

@@ -7,11 +7,10 @@
 
 use std::sync::Arc;
 
-use axum::response::Response;
-
 use super::Sessioned;
 use crate::{
     failure::Failure,
+    http::answer::Answer,
     mcp::exchange::{Exchange, Reply},
     observe::StreamKind,
     session::{Conversation, EventLog, EventStream, Lease},
@@ -32,7 +31,7 @@ impl Drop for Following {
     }
 }
 
-pub(in crate::mcp) async fn listen(exchange: Exchange<'_>) -> Result<Response, Failure> {
+pub(in crate::mcp) async fn listen(exchange: Exchange<'_>) -> Result<Answer, Failure> {
     if !exchange.forms.events {
         return Err(Failure::NotAcceptable { needed: "text/event-stream" });
     }

@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use axum::response::Response;
 use serde_json::json;
 
 use super::{ERA, Sessioned, Started, done};
 use crate::{
     failure::Failure,
+    http::answer::Answer,
     id::{EndReason, SessionRef},
     mcp::{
         call::commit_if_live,
@@ -27,7 +27,7 @@ use crate::{
 const MAX_CLIENT_TEXT: usize = 256;
 
 /// Answers a DELETE.
-pub(in crate::mcp) async fn terminate(exchange: Exchange<'_>) -> Result<Response, Failure> {
+pub(in crate::mcp) async fn terminate(exchange: Exchange<'_>) -> Result<Answer, Failure> {
     let mut request = Sessioned::new(exchange);
     let id = request.existing().await?.head.id;
     // It does not matter if the session has ended since.

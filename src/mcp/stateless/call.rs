@@ -123,8 +123,10 @@ impl Stateless<'_> {
                 let result = result.within(self.exchange.policy().tools.max_response_bytes);
                 let record = self.exchange.record();
                 record.set_outcome(RequestOutcome::of_tool(result.is_error));
-                Ok(jsonrpc::success_with(id, |message| {
-                    message.extend_from_slice(self.exchange.catalogue().result_start());
+                let start = self.exchange.catalogue().result_start();
+                let length = start.len() + result.written() + ",}".len();
+                Ok(jsonrpc::success_with(id, length, |message| {
+                    message.extend_from_slice(start);
                     message.push(b',');
                     result.write_members(message);
                     message.push(b'}');

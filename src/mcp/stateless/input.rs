@@ -43,7 +43,7 @@ impl Stateless<'_> {
     }
 
     pub(super) fn binding_of(&self, call: &ToolCall<'_>) -> Binding {
-        self.binding(Method::ToolsCall, call.tool.name, call.arguments)
+        self.binding(Method::ToolsCall, call.tool.name, call.arguments.map(|sent| sent.raw))
     }
 
     /// The client's answers, and the state that an earlier `input_required` result gave it.

@@ -18,10 +18,10 @@ use crate::{
         call::ToolCall,
         dispatch::{self, invalid, read},
     },
-    tools::{ClientFacts, Fields, HANDLE},
+    tools::{ClientFacts, HANDLE},
     wire::{
         Capabilities, Era, Head, InitializeParams, Known, LogLevel, META_CAPABILITIES,
-        META_VERSION, Meta, Method, Params, ProtocolVersion, Raw, Single,
+        META_VERSION, Meta, Method, Params, ProtocolVersion, Raw, RawObject, Single,
         headers::{decode, single},
         version,
     },
@@ -210,12 +210,12 @@ pub(super) fn check_name(
 
 /// `Mcp-Param-*` must equal the arguments that they repeat (streamable-http, "Server Behavior for Custom Headers").
 pub(super) fn check_mirrored(head: Head<'_>, call: &ToolCall<'_>) -> Result<(), Failure> {
-    let Fields(arguments) = match call.arguments.map(Fields::read).transpose() {
+    let arguments = match call.arguments.map(RawObject::fields).transpose() {
         Ok(fields) => fields.unwrap_or_default(),
         Err(error) => return invalid(error.to_string()),
     };
     for (argument, end) in call.tool.mirrored() {
-        let body = arguments.iter().rfind(|(name, _)| name == argument);
+        let body = arguments.0.iter().rfind(|(name, _)| name == argument);
         let body = body.map(|(_, raw)| *raw).filter(|raw| !raw.is_null());
         let sent = match (argument, end) == HANDLE {
             true => header(head, Known::Handle)?,
