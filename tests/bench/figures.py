@@ -5,6 +5,7 @@ meanwhile, it does to both. A ratio is taken within each turn; what is told is t
 
 import contextlib
 import dataclasses
+import json
 import pathlib
 import re
 import subprocess
@@ -299,6 +300,64 @@ def cores(bench: Bench) -> None:
     bench.report.judge("cores", "rate of two cores to one's, by the CPU that each echo took", found["ours"], 1.6, least=True)
 
 
+def posts(server: Running, path: str, body: str, count: int, *how: str) -> float:
+    """CPU seconds of a server that answers so many POSTs of h2load, all of them with 200."""
+    (host,) = (host.format(port=server.port) for host in server.server.hosts[:1])
+    headers = ["-H", "content-type: application/json", "-H", "accept: application/json"]
+    headers += ["-H", f"mcp-session-id: {server.opened}"] if server.opened else []
+    sent = pathlib.Path(server.directory) / "sent.json"
+    sent.write_text(body)
+    url = [f"--connect-to=127.0.0.1:{server.port}", "-d", str(sent), f"http://{host}{path}"]
+    before = machine.cpu(server.pids)
+    command = [*machine.on_core(machine.LOAD_CORE), "h2load", "-n", str(count), *how, *headers, *url]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    if f"{count} 2xx" not in told:
+        raise RuntimeError(f"not every answer was right: {told}")
+    return machine.cpu(server.pids) - before
+
+
+def beside_axum(bench: Bench, one: callable) -> dict[str, list[float]]:
+    """What `one` says of ours and of bare axum, turn by turn."""
+    machine.install("nghttp2-client:h2load")
+    bench.sample()
+    with contextlib.ExitStack() as stack:
+        pair = [bench.start(stack, server) for server in (bench.own(), crate("axum", fixed=True))]
+        pair[0].open()
+        found = {server.server.name: [] for server in pair}
+        for number_of_turn in range(bench.turns):
+            for server in turn(pair, number_of_turn):
+                found[server.server.name].append(one(server))
+    return found
+
+
+def call_of(tool: str, arguments: dict) -> str:
+    return json.dumps({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": tool, "arguments": arguments}})
+
+
+def http2(bench: Bench) -> None:
+    """HTTP/2 without TLS: 64 streams at a time on one connection."""
+    count = bench.few(20_000, 500)
+    echo_call = call_of("echo", {"message": "x" * 30})
+    found = beside_axum(bench, lambda server: posts(server, "/mcp", echo_call, count, "-c", "1", "-m", "64") / count * 1e6)
+    bench.report.table(["server", "CPU µs per echo"], [[name, spread(values)] for name, values in found.items()])
+    bench.report.judge("http2", "CPU per echo to bare axum's", [a / b for a, b in zip(found["ours"], found["axum"])], 1.5)
+
+
+def large(bench: Bench) -> None:
+    """A reader of answers of 16 MiB, over HTTP/1: `big_response`, beside a fixed body."""
+    count, mebibytes = bench.few(20, 2), 16
+    # The tool's limit is for the whole text; what is around it makes up for the rest.
+    call = call_of("big_response", {"bytes": mebibytes * 1024 * 1024 - 1024})
+
+    def one(server):
+        path = "/large" if server.server.fixed else "/mcp"
+        return posts(server, path, call, count, "-c", "1", "--h1") / count / mebibytes * 1e6
+
+    found = beside_axum(bench, one)
+    bench.report.table(["server", "CPU µs per MiB"], [[name, spread(values)] for name, values in found.items()])
+    bench.report.judge("large", "CPU per MiB to bare axum's", [a / b for a, b in zip(found["ours"], found["axum"])], 1.15)
+
+
 CALLS = re.compile(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$", re.MULTILINE)
 
 
@@ -328,5 +387,5 @@ def syscalls(bench: Bench) -> None:
 
 ALL = {
     function.__name__: function
-    for function in (echo, sse, stateless, sessions, memory, million, streams, start, latency, cores, syscalls)
+    for function in (echo, sse, stateless, http2, large, sessions, memory, million, streams, start, latency, cores, syscalls)
 }

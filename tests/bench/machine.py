@@ -49,6 +49,12 @@ def rss(pids: list[int]) -> int:
     return total
 
 
+def cpu(pids: list[int]) -> float:
+    """What all threads of these processes have worked. Seconds."""
+    threads = [thread for pid in pids for thread in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat")]
+    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+
+
 def install(*packages: str) -> None:
     """Debian packages, those of them whose command (the name after the colon) is not there yet; one suite at a time."""
     missing = [name.split(":")[0] for name in packages if not shutil.which(name.split(":")[-1])]

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 import load
 import machine
@@ -160,7 +162,7 @@ class Running:
             stderr=self.log,
             cwd=self.directory,
         )
-        self.load = None
+        self.load, self.opened = None, None
         self.wait()
         self.pids = machine.family(self.process.pid)
         self.load = self.generator(load_core)
@@ -186,6 +188,15 @@ class Running:
             **{name: getattr(server, name) for name in ("path", "version", "accept", "tool", "argument", "fixed", "delete")},
         }
         return load.Load(dialect, core)
+
+    def open(self) -> None:
+        """Opens a session for requests that do not come from the generator."""
+        params = {"protocolVersion": self.server.version, "capabilities": {}, "clientInfo": {"name": "bench", "version": "1"}}
+        body = json.dumps({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params})
+        headers = {"Host": self.server.hosts[0], "Content-Type": "application/json", "Accept": self.server.accept}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{self.server.path}", body.encode(), headers)
+        with urllib.request.urlopen(request) as answer:
+            self.opened = answer.headers["Mcp-Session-Id"]
 
     def sessions(self, count: int, connections: int = 32) -> float:
         """Opens sessions until there are so many; seconds that took."""

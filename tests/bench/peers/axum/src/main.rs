@@ -1,4 +1,4 @@
-//! Bare axum: whatever is posted to /mcp gets one fixed reply.
+//! Bare axum: whatever is posted to /mcp gets one fixed reply, and what is posted to /large 16 MiB.
 //!
 //!     peer-axum PORT REPLY
 //!
@@ -9,6 +9,7 @@ use std::{env, error::Error, net::Ipv4Addr};
 use axum::{
     Router,
     http::{HeaderValue, header::CONTENT_TYPE},
+    body::Bytes,
     routing::post,
     serve::{Listener, ListenerExt},
 };
@@ -20,7 +21,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let port: u16 = arguments.next().ok_or("no port")?.parse()?;
     let reply: &'static str = arguments.next().ok_or("no reply")?.leak();
     let json = HeaderValue::from_static("application/json");
-    let router = Router::new().route("/mcp", post(async move || ([(CONTENT_TYPE, json.clone())], reply)));
+    let large = Bytes::from(vec![b'x'; 16 * 1024 * 1024]);
+    let router = Router::new()
+        .route("/mcp", post(async move || ([(CONTENT_TYPE, json.clone())], reply)))
+        .route("/large", post(async move || large.clone()));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     let listener = listener.tap_io(|stream| {
         let _ = stream.set_nodelay(true);
