@@ -17,7 +17,10 @@ mod source;
 mod tree;
 mod value;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use figment::value::Dict;
 use serde::Deserialize;
@@ -141,7 +144,18 @@ tree! {
 }
 
 impl ReplicaConfig {
-    /// The tag as written, or `None` where it is to be drawn.
+    /// What this host is called: as `HOSTNAME` says, which containers set, or else the system, where that can be read.
+    pub fn host_name(&self) -> String {
+        match self.name.as_str() {
+            "" => file::read(Path::new("/proc/sys/kernel/hostname"))
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
+            name => name.to_owned(),
+        }
+    }
+
+    /// The tag as written, or `None` where it is to be derived.
     pub fn tag(&self) -> Result<Option<ReplicaTag>, &'static str> {
         match self.tag.as_str() {
             "" => Ok(None),

@@ -37,13 +37,19 @@ pub struct Process {
 }
 
 impl Process {
-    /// Draws the boot and, unless it is configured, the replica tag.
+    /// Draws the boot. The replica tag is as configured, or else always the same on one host and port.
     pub fn build(config: &Config) -> anyhow::Result<Self> {
         let mut random = [0u8; 3];
         getrandom::fill(&mut random)?;
         let [tag, high, low] = random;
         let clock = Clock::start();
-        let configured = config.replica.tag().map_err(anyhow::Error::msg)?;
+        let host_name = config.replica.host_name();
+        let tag = match (config.replica.tag().map_err(anyhow::Error::msg)?, config.server.port) {
+            (Some(configured), _) => configured,
+            // Which port it will be is not known yet, and the next start takes another.
+            (None, 0) => ReplicaTag(tag),
+            (None, port) => ReplicaTag::of(&host_name, port),
+        };
         let replica = match config.replica.name.as_str() {
             "" => "local",
             name => name,
@@ -52,7 +58,7 @@ impl Process {
             server_name: config.server.name.clone(),
             server_version: config.server.version.clone(),
             replica: replica.to_owned(),
-            tag: configured.unwrap_or(ReplicaTag(tag)),
+            tag,
             boot: Boot(u16::from_be_bytes([high, low]) & 0xfff),
             clock,
             sealer: Sealer::new(clock)?,

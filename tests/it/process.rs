@@ -56,7 +56,12 @@ impl Drop for Program {
 impl Program {
     /// Starts it on a free port of the loopback interface and waits until it says where.
     pub fn start(variables: &[(&str, &str)]) -> Self {
-        let mut command = command(variables, &["--host", "127.0.0.1", "--port", "0"]);
+        Self::start_on("0", variables)
+    }
+
+    /// The same on a port that is known beforehand.
+    fn start_on(port: &str, variables: &[(&str, &str)]) -> Self {
+        let mut command = command(variables, &["--host", "127.0.0.1", "--port", port]);
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
         let log = collect(BufReader::new(child.stdout.take().expect("is piped")));
@@ -193,6 +198,29 @@ async fn it_says_where_it_is_and_its_curl_works() {
     let answer: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {output:?} for {}", &greeting[start..]));
     assert_eq!(answer["result"]["content"][0]["text"], "hello");
+}
+
+/// On another port of the same host it is another replica.
+#[tokio::test]
+async fn a_restart_on_the_same_port_is_told_as_an_earlier_boot() {
+    let reason_at = async |port: &str, id: &str| {
+        let program = Program::start_on(port, &[]);
+        let header = format!("Mcp-Session-Id: {id}\r\n");
+        let body = rpc("ping", json!({}));
+        program.begin("POST", "/mcp", &header, &body).await.answer().await.expect_gone()
+    };
+    let port = free_port();
+    let id = Program::start_on(&port, &[]).session().await;
+    assert_eq!(reason_at(&port, &id).await, "earlier_boot");
+    // Tags repeat with every 256th port.
+    let other = loop {
+        let number = |port: &str| port.parse::<u16>().expect("a port") % 256;
+        match free_port() {
+            other if number(&other) != number(&port) => break other,
+            _ => {}
+        }
+    };
+    assert_eq!(reason_at(&other, &id).await, "other_replica");
 }
 
 #[tokio::test]
