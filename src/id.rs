@@ -21,6 +21,9 @@ impl InstanceId {
     /// How many there are.
     pub const COUNT: usize = 10;
 
+    /// What every name of an instance begins with; its number follows.
+    pub(crate) const LABEL: &str = "echo-stateful";
+
     /// The id of that number, if there is such an instance.
     pub const fn new(number: u8) -> Option<Self> {
         if (number as usize) < Self::COUNT { Some(Self(number)) } else { None }

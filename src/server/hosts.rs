@@ -1,4 +1,4 @@
-//! Host selection: from the authority of a request to the instance that answers it.
+//! Host selection: from the authority of a request, and at the front door its path, to the instance that answers it.
 //!
 //! Owns the front door and the way to each instance, which change as a whole when the configuration does; it is the one
 //! place that knows more than one tenant. Refuses a request that names its host in a way that cannot be trusted (400) and
@@ -27,7 +27,10 @@ use futures_util::{
 use http::{HeaderValue, Request, StatusCode, Version, header};
 use tower::Service;
 
-use super::{protocols::head_fits, stack::Tenant};
+use super::{
+    protocols::head_fits,
+    stack::{Tenant, nothing_at},
+};
 use crate::{
     admin::health,
     config::FrontDoor,
@@ -90,6 +93,8 @@ pub struct Hosts {
     pub front_door: FrontDoor,
     /// The ten instances in order.
     pub tenants: Vec<Tenant>,
+    /// The same as the front door has them, each below its name.
+    pub tenants_by_path: Vec<Tenant>,
     /// Answers the operator's paths at the front door.
     pub overview: Router,
     /// Answers the operator's own port.
@@ -238,12 +243,18 @@ impl Service<Request<Recorded>> for VirtualHosts {
             return answer(problem(StatusCode::BAD_REQUEST, BadHost::Missing.text()));
         };
         let target = hosts.table.select(host);
-        let instance = match target {
-            Some(Target::Instance(instance)) => instance,
-            Some(Target::FrontDoor) if matches!(path, Path::Admin | Path::Session) => {
-                return through(&hosts.overview, request);
-            }
-            Some(Target::FrontDoor) => self.shared.pick(hosts.front_door, head(&request)),
+        let (tenants, instance) = match target {
+            Some(Target::Instance(instance)) => (&hosts.tenants, instance),
+            Some(Target::FrontDoor) => match path {
+                Path::Mcp | Path::Health | Path::WellKnown | Path::Other => {
+                    (&hosts.tenants, self.shared.pick(hosts.front_door, head(&request)))
+                }
+                Path::McpOf(instance) | Path::MetadataOf(instance) => {
+                    (&hosts.tenants_by_path, instance)
+                }
+                Path::NoInstance => return answer(nothing_at(request.uri().path())),
+                Path::Admin | Path::Session => return through(&hosts.overview, request),
+            },
             None => {
                 return answer(problem(
                     StatusCode::MISDIRECTED_REQUEST,
@@ -252,6 +263,6 @@ impl Service<Request<Recorded>> for VirtualHosts {
             }
         };
         request.body().record.set_instance(instance);
-        Either::Left(hosts.tenants[instance.index()].clone().call(request))
+        Either::Left(tenants[instance.index()].clone().call(request))
     }
 }

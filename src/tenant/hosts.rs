@@ -9,9 +9,6 @@ use crate::{
     id::InstanceId,
 };
 
-/// What every name of an instance begins with.
-const LABEL: &str = "echo-stateful";
-
 /// What a host name selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
@@ -47,8 +44,8 @@ impl HostTable {
             let start = host.len().checked_sub(base.len())?;
             let (label, end) = (host.get(..start)?, host.get(start..)?);
             let label = label.strip_suffix('.').filter(|_| same(end, base))?;
-            let rest = label.get(LABEL.len()..)?;
-            if !same(label.get(..LABEL.len())?, LABEL) {
+            let (name, rest) = label.split_at_checked(InstanceId::LABEL.len())?;
+            if !same(name, InstanceId::LABEL) {
                 return None;
             }
             match rest.as_bytes() {

@@ -30,6 +30,103 @@ async fn every_spelling_of_a_name_reaches_its_instance() {
 }
 
 #[tokio::test]
+async fn at_the_front_door_a_path_names_an_instance() {
+    let server = TestServer::start(&[("MCP_ECHO_HOSTS__FRONT_DOOR", "fixed:9")]).await;
+    for instance in 0..10u8 {
+        let path = format!("/echo-stateful{instance}/mcp");
+        let begun = server.initialize("2025-11-25").at(&path).send().await;
+        begun.expect_status(200);
+        let id = begun.header("mcp-session-id").expect("an id");
+        assert_eq!(id[..1], instance.to_string());
+        for host in ["localhost:3000", "127.0.0.1", "echo-stateful.example.com"] {
+            for path in [path.clone(), path.clone() + "/"] {
+                let ping = server.rpc("ping", json!({})).at(&path).host(host);
+                let answer = ping.header("Mcp-Session-Id", id).send().await;
+                answer.expect_status(200);
+                assert_eq!(answer.header("mcp-echo-instance"), Some(&*instance.to_string()));
+            }
+        }
+        // It is the same session by host.
+        let ping = server.rpc("ping", json!({})).host(&instance_host(instance));
+        ping.header("Mcp-Session-Id", id).send().await.expect_status(200);
+        // No path, no header and no policy leads to another instance.
+        let other =
+            server.rpc("ping", json!({})).at(&format!("/echo-stateful{}/mcp", 9 - instance));
+        let other = other.header("Mcp-Session-Id", id).send().await;
+        assert_eq!(other.expect_gone(), "other_instance");
+        assert!(other.text().contains(&format!(" {path} at the front door")), "{other:?}");
+        let end = server.request("DELETE", "/mcp").at(&path).header("Mcp-Session-Id", id);
+        end.send().await.expect_status(204);
+
+        let modern = server.modern_call("create_session", json!({})).build().at(&path);
+        let made = modern.send().await.json();
+        assert_eq!(made["result"]["structuredContent"]["minted_by"]["instance"], instance);
+    }
+}
+
+#[tokio::test]
+async fn an_instance_s_own_host_leads_to_no_other_by_path() {
+    let server = TestServer::start(&[]).await;
+    for path in ["/echo-stateful3/mcp", "/echo-stateful4/mcp", "/echo-stateful4/mcp/"] {
+        let answer = server.initialize("2025-06-18").at(path).host(&instance_host(3)).send().await;
+        answer.expect_status(404);
+        assert!(answer.text().contains("at the front door alone"), "{answer:?}");
+        let path = format!("/.well-known/oauth-protected-resource{path}");
+        server.request("GET", &path).host(&instance_host(3)).send().await.expect_status(404);
+    }
+    assert_eq!(server.created(), 0);
+}
+
+#[tokio::test]
+async fn a_path_that_names_no_instance_is_told_which_there_are() {
+    let server = TestServer::start(&[]).await;
+    for path in [
+        "/echo-stateful/mcp",
+        "/echo-stateful10/mcp",
+        "/echo-stateful3",
+        "/echo-stateful3/",
+        "/echo-stateful3/mcpx",
+        "/echo-stateful3/debug",
+        "/echo-stateful%33/mcp",
+        "/.well-known/oauth-protected-resource/echo-stateful10/mcp",
+    ] {
+        let answer = server.initialize("2025-06-18").at(path).send().await;
+        answer.expect_status(404);
+        assert!(answer.text().contains("/echo-stateful0/mcp to /echo-stateful9/mcp"), "{answer:?}");
+        assert_eq!(answer.header("mcp-echo-instance"), None, "{path}");
+    }
+    let answer = server.initialize("2025-06-18").at("/instance3/mcp").send().await;
+    answer.expect_status(404);
+    assert!(answer.text().contains("/echo-stateful0/mcp to /echo-stateful9/mcp"), "{answer:?}");
+    assert_eq!(server.created(), 0);
+}
+
+#[tokio::test]
+async fn by_path_the_layers_are_those_of_the_instance() {
+    let server = TestServer::start(&[
+        ("MCP_ECHO_INSTANCES__3__AUTH__MODE", "passthrough"),
+        ("MCP_ECHO_INSTANCES__3__ORIGIN__ALLOWED", "https://app.test"),
+    ])
+    .await;
+    let at = |path: &str| server.rpc("ping", json!({})).at(path);
+    let answer = at("/echo-stateful3/mcp").host("localhost:3000").send().await;
+    answer.expect_status(401);
+    let metadata = "/.well-known/oauth-protected-resource/echo-stateful3/mcp";
+    let challenge = format!("Bearer resource_metadata=\"http://localhost:3000{metadata}\"");
+    assert_eq!(answer.header("www-authenticate"), Some(&*challenge));
+    let document = server.request("GET", metadata).host("localhost:3000").send().await;
+    assert_eq!(document.json()["resource"], "http://localhost:3000/echo-stateful3/mcp");
+    at("/echo-stateful4/mcp").send().await.expect_status(200);
+
+    let from =
+        |path| at(path).header("Origin", "https://app.test").header("Authorization", "Bearer x");
+    let allowed = from("/echo-stateful3/mcp").send().await;
+    allowed.expect_status(200);
+    assert_eq!(allowed.header("access-control-allow-origin"), Some("https://app.test"));
+    from("/echo-stateful4/mcp").send().await.expect_status(403);
+}
+
+#[tokio::test]
 async fn the_front_door_is_instance_0_by_default() {
     let server = TestServer::start(&[]).await;
     for host in [
