@@ -30,7 +30,7 @@ use self::{
     tree::{section, tree},
 };
 pub use self::{
-    address::{BindAddress, HostName, Listen, Network, Origin, is_host_name},
+    address::{BindAddress, FrontDoorName, HostName, Listen, Network, Origin, is_host_name},
     describe::ConfigError,
     layers::{Flags, Layers, log_format},
     reloaded::{Held, Reloaded},
@@ -62,7 +62,7 @@ tree! {
         }
         hosts: HostsConfig {
             base_domains: Vec<HostName> => Live,
-            front_door_names: Vec<HostName> => Live,
+            front_door_names: Vec<FrontDoorName> => Live,
             front_door: FrontDoor => Live,
         }
         replica: ReplicaConfig {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::{
     budget::Budget,
     clock::Clock,
-    config::Config,
+    config::{BindAddress, Config, HostName},
     id::{Boot, InstanceId, MintedBy, ReplicaTag},
     lifecycle::Lifecycle,
     observe::{AccessLog, Events, ProcessCounters},
@@ -21,6 +21,8 @@ pub struct Process {
     pub(crate) server_name: String,
     pub(crate) server_version: String,
     pub(crate) replica: String,
+    /// What this host is called, and the address that is bound if it is one alone: names of the front door.
+    pub(crate) own_names: Vec<HostName>,
     /// Which replica, in every id minted here.
     pub tag: ReplicaTag,
     /// Which start of the process, in every id minted here.
@@ -54,7 +56,13 @@ impl Process {
             "" => "local",
             name => name,
         };
+        let BindAddress(bound) = config.server.host;
+        let bound = (!bound.is_unspecified()).then(|| bound.to_string());
+        // A replica may be called what no host is.
+        let own_names = [Some(host_name), bound].into_iter().flatten();
+        let own_names = own_names.filter_map(|name| name.parse().ok()).collect();
         Ok(Self {
+            own_names,
             server_name: config.server.name.clone(),
             server_version: config.server.version.clone(),
             replica: replica.to_owned(),

@@ -36,6 +36,7 @@ use crate::{
     config::FrontDoor,
     http::{Recorded, for_router, head, problem},
     id::{InstanceId, SessionId},
+    observe::{FRONT_DOOR_NAMES, MAX_HOST, shown},
     paths::Path,
     process::Process,
     tenant::{HostTable, Target, hosts::without_port},
@@ -110,6 +111,15 @@ pub enum Port {
     Admin,
     /// Either of them where no place is left: for health alone.
     Full,
+}
+
+/// The answer to a host that is not ours. It is a host name, so there is nothing in it to escape.
+fn not_served(host: &str) -> Response {
+    let host = shown::shown(host, MAX_HOST);
+    let text = format!(
+        "the host {host} is not served here; if it is yours, add it to hosts.front_door_names ({FRONT_DOOR_NAMES}=localhost,127.0.0.1,{host})"
+    );
+    problem(StatusCode::MISDIRECTED_REQUEST, &text)
 }
 
 /// What a connection beyond the cap is told about anything but health.
@@ -256,10 +266,7 @@ impl Service<Request<Recorded>> for VirtualHosts {
                 Path::Admin | Path::Session => return through(&hosts.overview, request),
             },
             None => {
-                return answer(problem(
-                    StatusCode::MISDIRECTED_REQUEST,
-                    "this host is not served here; see hosts.base_domains and hosts.front_door_names",
-                ));
+                return answer(not_served(host));
             }
         };
         request.body().record.set_instance(instance);

@@ -77,8 +77,9 @@ pub fn hosts(
     };
     let instances: Vec<_> =
         endpoints.iter().map(|endpoint| Arc::clone(&endpoint.instance)).collect();
+    let own_names = instances.first().map_or(&[][..], |first| &first.process.own_names);
     Hosts {
-        table: HostTable::build(&config.hosts),
+        table: HostTable::build(&config.hosts, own_names),
         front_door: config.hosts.front_door,
         tenants: endpoints.iter().map(|endpoint| tenant(endpoint, on_main_port)).collect(),
         tenants_by_path: endpoints.iter().map(tenant_by_path).collect(),

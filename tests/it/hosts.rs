@@ -143,6 +143,87 @@ async fn the_front_door_is_instance_0_by_default() {
 }
 
 #[tokio::test]
+async fn a_container_is_reached_by_its_own_name_and_from_within_another() {
+    let variables = [("HOSTNAME", "c0ffee123456"), ("MCP_ECHO_HOSTS__FRONT_DOOR", "fixed:2")];
+    let server = TestServer::start(&variables).await;
+    for host in ["c0ffee123456:3000", "host.docker.internal", "C0FFEE123456."] {
+        let answer = server.rpc("ping", json!({})).host(host).send().await;
+        answer.expect_status(200);
+        assert_eq!(answer.header("mcp-echo-instance"), Some("2"), "{host}");
+    }
+    server.rpc("ping", json!({})).host("c0ffee").send().await.expect_status(421);
+    // The instances keep their names, whatever a container is called.
+    let server = TestServer::start(&[("HOSTNAME", "echo-stateful3.example.com")]).await;
+    let answer = server.rpc("ping", json!({})).host("echo-stateful3.example.com").send().await;
+    assert_eq!(answer.header("mcp-echo-instance"), Some("3"));
+    // Without HOSTNAME the system is asked.
+    if let Ok(name) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
+        let server = TestServer::start(&[]).await;
+        server.rpc("ping", json!({})).host(name.trim()).send().await.expect_status(200);
+    }
+}
+
+#[tokio::test]
+async fn a_star_stands_for_every_name_below() {
+    let names = ("MCP_ECHO_HOSTS__FRONT_DOOR_NAMES", "mcp_echo,*.example.com,*.SVC.cluster.local");
+    let server = TestServer::start(&[names, ("MCP_ECHO_HOSTS__FRONT_DOOR", "fixed:2")]).await;
+    for (host, instance) in [
+        ("mcp_echo:3000", "2"),
+        ("any.example.com", "2"),
+        ("a.b.example.com:80", "2"),
+        ("echo.test.svc.cluster.local.", "2"),
+        // These are more exact.
+        ("echo-stateful3.example.com", "3"),
+        ("echo-stateful12.example.com", "2"),
+    ] {
+        let answer = server.rpc("ping", json!({})).host(host).send().await;
+        answer.expect_status(200);
+        assert_eq!(answer.header("mcp-echo-instance"), Some(instance), "{host}");
+    }
+    for host in ["example.com", "anexample.com", "svc.cluster.local", "localhost"] {
+        server.rpc("ping", json!({})).host(host).send().await.expect_status(421);
+    }
+    // A page from there is one of ours, any other is not.
+    for (origin, status) in [("http://any.example.com", 200), ("http://any.example.org", 403)] {
+        let ping = server.rpc("ping", json!({})).host("any.example.com").header("Origin", origin);
+        ping.send().await.expect_status(status);
+    }
+}
+
+/// DNS rebinding: the page of a foreign name that now leads here.
+#[tokio::test]
+async fn a_page_of_a_rebound_name_gets_in_by_no_host() {
+    let server = TestServer::start(&[("HOSTNAME", "c0ffee123456")]).await;
+    let ping = || server.rpc("ping", json!({})).header("Origin", "http://evil.test:3000");
+    ping().host("evil.test:3000").send().await.expect_status(421);
+    for host in ["localhost", "c0ffee123456", "host.docker.internal", "echo-stateful3.localhost"] {
+        ping().host(host).send().await.expect_status(403);
+        ping().at("/echo-stateful3/mcp").host(host).send().await.expect_status(403);
+    }
+    // A page's GET of its own host carries no Origin.
+    server.request("GET", "/mcp").host("evil.test:3000").send().await.expect_status(421);
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_served_is_told_and_how_to_let_it_in() {
+    let server = TestServer::start(&[]).await;
+    let answer = server.rpc("ping", json!({})).host("mcp-echo:3000").send().await;
+    answer.expect_status(421);
+    let text = answer.json()["error"].as_str().expect("a text").to_owned();
+    let variable = "MCP_ECHO_HOSTS__FRONT_DOOR_NAMES=localhost,127.0.0.1,mcp-echo";
+    assert!(text.contains("the host mcp-echo is not served") && text.contains(variable), "{text}");
+    // What it says is so.
+    let (name, value) = variable.split_once('=').expect("a pair");
+    let admitting = TestServer::start(&[(name, value)]).await;
+    admitting.rpc("ping", json!({})).host("mcp-echo:3000").send().await.expect_status(200);
+    // And it is bounded.
+    let long = ["a".repeat(60), "b".repeat(60), "c".repeat(60), "d".repeat(60)].join(".");
+    let answer = server.rpc("ping", json!({})).host(&long).send().await;
+    answer.expect_status(421);
+    assert!(answer.text().contains("bbb") && answer.text().len() < 500, "{answer:?}");
+}
+
+#[tokio::test]
 async fn a_sticky_front_door_follows_the_session_id() {
     let server = TestServer::start(&[("MCP_ECHO_HOSTS__FRONT_DOOR", "sticky")]).await;
     let mut seen = Vec::new();

@@ -186,6 +186,7 @@ async fn a_known_conversation_gives_known_numbers() {
         (r#"4",outcome="ok"#, 1.0),
         (r#"5",outcome="refused"#, 1.0),
         (r#"6",outcome="refused"#, 3.0),
+        (r#"7",outcome="refused"#, 1.0),
         (r#"none",outcome="refused"#, 5.0),
     ] {
         let sample = format!("mcp_echo_outcomes_total{{mcp_instance=\"{labels}\"}}");
@@ -201,13 +202,14 @@ async fn a_known_conversation_gives_known_numbers() {
         (r#"6",reason="method_not_allowed"#, 1.0),
         (r#"6",reason="session_required"#, 1.0),
         (r#"6",reason="refused"#, 0.0),
+        (r#"7",reason="not_json"#, 1.0),
         (r#"none",reason="refused"#, 5.0),
         (r#"7",reason="internal"#, 0.0),
     ] {
         let sample = format!("mcp_echo_refusals_total{{mcp_instance=\"{labels}\"}}");
         assert_eq!(page.get(&sample), count, "{sample}");
     }
-    assert_eq!(page.sum("mcp_echo_refusals_total"), 12.0);
+    assert_eq!(page.sum("mcp_echo_refusals_total"), 13.0);
     assert_eq!(page.get("mcp_echo_sessions_live{mcp_instance=\"3\"}"), 1.0);
     assert_eq!(page.get("mcp_echo_session_data_bytes{mcp_instance=\"3\"}"), 11.0);
     assert_eq!(page.sum("mcp_echo_sessions_created_total"), 1.0);
