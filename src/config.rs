@@ -12,6 +12,7 @@ mod describe;
 pub(crate) mod file;
 mod layers;
 mod nearest;
+mod profile;
 mod reloaded;
 mod source;
 mod tree;
@@ -33,8 +34,9 @@ pub use self::{
     address::{BindAddress, FrontDoorName, HostName, Listen, Network, Origin, is_host_name},
     describe::ConfigError,
     layers::{Flags, Layers, log_format},
+    profile::Profile,
     reloaded::{Held, Reloaded},
-    source::{CONFIG_VARIABLE, PLAIN_NAMES},
+    source::{CONFIG_VARIABLE, PLAIN_NAMES, PROFILE_VARIABLE},
     tree::{Key, Reload},
     value::{
         AuthModeName, FrontDoor, LogFormat, LogLevel, ResponseForm, Seconds, Secret, ToolSet,

@@ -20,6 +20,7 @@ use crate::{
 pub struct Process {
     pub(crate) server_name: String,
     pub(crate) server_version: String,
+    pub(crate) profile: Option<&'static str>,
     pub(crate) replica: String,
     /// What this host is called, and the address that is bound if it is one alone: names of the front door.
     pub(crate) own_names: Vec<HostName>,
@@ -65,6 +66,7 @@ impl Process {
             own_names,
             server_name: config.server.name.clone(),
             server_version: config.server.version.clone(),
+            profile: config.profile.map(|profile| profile.name),
             replica: replica.to_owned(),
             tag,
             boot: Boot(u16::from_be_bytes([high, low]) & 0xfff),
