@@ -14,9 +14,12 @@ pub struct Profile {
 }
 
 impl Profile {
+    /// The name of the one that serves the revisions with sessions alone.
+    pub(crate) const SESSIONED: &str = "sessioned";
+
     /// All there are.
     pub const ALL: &[Self] = &[
-        Self { name: "sessioned", text: include_str!("../../config/sessioned.toml") },
+        Self { name: Self::SESSIONED, text: include_str!("../../config/sessioned.toml") },
         Self { name: "conformance", text: include_str!("../../config/conformance.toml") },
     ];
 

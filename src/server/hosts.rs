@@ -202,7 +202,7 @@ fn named(head: Head<'_>) -> Option<InstanceId> {
                 let mut hasher = DefaultHasher::new();
                 name.hash(&mut hasher);
                 // New sessions take turns.
-                (name != tools::CREATE_SESSION)
+                (!tools::BEGIN_SESSIONS.contains(&&*name))
                     .then(|| InstanceId::wrapping(hasher.finish() as usize))
             })
         }),

@@ -309,6 +309,13 @@ async fn a_sticky_front_door_leads_a_retry_back() {
         seen.insert(made["minted_by"]["instance"].to_string());
     }
     assert_eq!(seen.len(), 10, "new sessions take turns");
+    let mut begun = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        let store = json!({"key": "k", "value": 1});
+        let stored = server.modern_call("set_session_data", store).structured().await;
+        begun.insert(stored["session"].as_str().expect("a handle")[..1].to_owned());
+    }
+    assert_eq!(begun.len(), 10, "those that begin without a handle too");
 }
 
 #[tokio::test]
