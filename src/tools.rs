@@ -158,6 +158,16 @@ fn object(properties: Value) -> Value {
     json!({ "type": "object", "properties": properties, "required": required })
 }
 
+/// The same schema, or null. Not as a list of types, which readers with one type a schema refuse.
+fn nullable(mut schema: Value) -> Value {
+    let description = schema.as_object_mut().and_then(|schema| schema.remove("description"));
+    let mut either = json!({ "anyOf": [schema, { "type": "null" }] });
+    if let Some(description) = description {
+        either["description"] = description;
+    }
+    either
+}
+
 /// The same schema with members that may be missing.
 fn with_optional(mut schema: Value, properties: Value) -> Value {
     if let (Value::Object(all), Value::Object(more)) = (&mut schema["properties"], properties) {

@@ -13,7 +13,7 @@ use super::{
     CREATE_SESSION, SET_SESSION_DATA, TOOL, Tool,
     arguments::{Arguments, BadArguments},
     call::{CallContext, Operation, Outcome, Prepared, needs_session},
-    echo, input, minted_by_schema, object, resources, with_optional,
+    echo, input, minted_by_schema, nullable, object, resources, with_optional,
 };
 use crate::{
     id::EndReason,
@@ -105,7 +105,7 @@ pub(super) const TOOLS: &[Tool] = &[
         description: "Tells about the current session, as get_session_info does, and how many sessions this instance has begun and ended.",
         output_schema: Some(|| {
             object(json!({
-                "session": { "anyOf": [info_schema(), { "type": "null" }] },
+                "session": nullable(info_schema()),
                 "instance": {
                     "type": "object",
                     "properties": {
@@ -143,7 +143,7 @@ pub(super) const TOOLS: &[Tool] = &[
         output_schema: Some(|| {
             object(json!({
                 "session": { "type": "string", "description": "The handle" },
-                "label": { "type": ["string", "null"] },
+                "label": nullable(json!({ "type": "string" })),
                 "idle_timeout_seconds": { "type": "number" },
                 "expires_at": { "type": "string", "format": "date-time", "description": "If it is not used before" },
                 "minted_by": minted_by_schema("Where it lives"),
@@ -376,8 +376,8 @@ fn info_schema() -> Value {
         "session_id": { "type": "string" },
         "session_ref": { "type": "string", "description": "What stands for the id in the server's log" },
         "request_count": { "type": "integer", "minimum": 0, "description": "Completed tools/call requests, get_session_info not counted" },
-        "first_request_at": { "type": ["string", "null"], "format": "date-time" },
-        "last_request_at": { "type": ["string", "null"], "format": "date-time" },
+        "first_request_at": nullable(json!({ "type": "string", "format": "date-time" })),
+        "last_request_at": nullable(json!({ "type": "string", "format": "date-time" })),
         "created_at": { "type": "string", "format": "date-time" },
         "age_seconds": { "type": "number", "minimum": 0 },
         "idle_timeout_seconds": { "type": "number", "minimum": 0 },
@@ -385,13 +385,13 @@ fn info_schema() -> Value {
         "expires_at": { "type": "string", "format": "date-time" },
         "data_keys": { "type": "array", "items": { "type": "string" } },
         "data_bytes": { "type": "integer", "minimum": 0 },
-        "client": {
-            "type": ["object", "null"],
+        "client": nullable(json!({
+            "type": "object",
             "description": "clientInfo of initialize; null for a session that began without it",
             "properties": { "name": { "type": "string" }, "version": { "type": "string" } },
-        },
-        "label": { "type": ["string", "null"], "description": "What create_session was told to call it" },
-        "protocol_version": { "type": ["string", "null"], "description": "The negotiated revision; null for a handle" },
+        })),
+        "label": nullable(json!({ "type": "string", "description": "What create_session was told to call it" })),
+        "protocol_version": nullable(json!({ "type": "string", "description": "The negotiated revision; null for a handle" })),
         "initialized": { "type": "boolean", "description": "Whether notifications/initialized has come" },
         "minted_by": minted_by_schema("Where the id was minted, as its digits say"),
         "served_by": minted_by_schema("Where this answer comes from"),
