@@ -86,7 +86,7 @@ pub(crate) fn options(allowed: &'static str) -> Response {
 
 /// The answer to a request with a header that decides something and cannot be used.
 fn refuse_header(request: &Request<Recorded>, bad: BadHeader) -> Answer {
-    if Path::of(request.uri().path()) != Path::Mcp {
+    if !matches!(Path::of(request.uri().path()), Path::Mcp | Path::McpOf(_)) {
         return problem(StatusCode::BAD_REQUEST, &bad.to_string()).map(Into::into);
     }
     request.body().record.set_outcome(RequestOutcome::BadHeader);

@@ -1,6 +1,7 @@
 //! An answer on its way through the layers.
 //!
 //! Owns [`AnswerBody`]: most answers are one piece, which needs no box, and what routers say comes in theirs.
+//! Trap: a piece that has been taken looks like an answer that had none.
 
 use std::{
     pin::Pin,

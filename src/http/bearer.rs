@@ -22,6 +22,7 @@ use super::{Recorded, answer::Answer, external_base, head, metadata, refuse_head
 use crate::{
     id::Caller,
     observe::RequestOutcome,
+    paths::Path,
     tenant::{AuthMode, Instance, Unauthorized},
     wire::{BadHeader, Head, Known},
 };
@@ -85,7 +86,8 @@ impl<S> BearerChecked<S> {
                 record.set_outcome(RequestOutcome::Unauthorized);
                 let era = self.instance.era_of(head(request));
                 let scopes = &self.instance.policy.config.auth.scopes;
-                metadata::challenge(problem, &base, scopes, era).map(Into::into)
+                let endpoint = Path::of(request.uri().path()).endpoint();
+                metadata::challenge(problem, &base, &endpoint, scopes, era).map(Into::into)
             }
             Err(bad) => refuse_header(request, bad),
         }

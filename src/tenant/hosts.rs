@@ -5,12 +5,9 @@
 //! DNS name gets in, or a request that came through a proxy does not.
 
 use crate::{
-    config::{HostName, HostsConfig, is_host_name},
+    config::{FrontDoorName, HostName, HostsConfig, is_host_name},
     id::InstanceId,
 };
-
-/// What every name of an instance begins with.
-const LABEL: &str = "echo-stateful";
 
 /// What a host name selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,22 +22,38 @@ pub(crate) enum Target {
 pub struct HostTable {
     bases: Vec<String>,
     front_door_names: Vec<String>,
+    /// Whether one of them may be an instance's.
+    front_door_takes_instances: bool,
+    /// Names of the front door where no instance has them: a container may be called what an instance is.
+    own_names: Vec<String>,
+    /// Below which every name is the front door's, if it is none of the above.
+    above: Vec<String>,
 }
 
 impl HostTable {
-    pub(crate) fn build(config: &HostsConfig) -> Self {
-        let texts =
-            |names: &[HostName]| names.iter().map(|name| name.as_str().to_owned()).collect();
+    pub(crate) fn build(config: &HostsConfig, own_names: &[HostName]) -> Self {
+        let text = |name: &HostName| name.as_str().to_owned();
+        let (mut front_door_names, mut above) = (Vec::new(), Vec::new());
+        for name in &config.front_door_names {
+            match name {
+                FrontDoorName::Is(name) => front_door_names.push(text(name)),
+                FrontDoorName::Below(name) => above.push(text(name)),
+            }
+        }
+        let like_an_instance = |name: &String| behind_label(name).is_some();
         Self {
-            bases: texts(&config.base_domains),
-            front_door_names: texts(&config.front_door_names),
+            front_door_takes_instances: front_door_names.iter().any(like_an_instance),
+            bases: config.base_domains.iter().map(text).collect(),
+            front_door_names,
+            own_names: own_names.iter().map(text).collect(),
+            above,
         }
     }
 
     /// The instance that an authority selects if it is written as we write it ourselves, as nearly all are; `None` says
     /// nothing of any other.
     pub(crate) fn instance(&self, authority: &[u8]) -> Option<InstanceId> {
-        let (digit, rest) = authority.strip_prefix(LABEL.as_bytes())?.split_first()?;
+        let (digit, rest) = authority.strip_prefix(InstanceId::LABEL.as_bytes())?.split_first()?;
         let rest = rest.strip_prefix(b".")?;
         let fits = |base: &String| match rest.strip_prefix(base.as_bytes()) {
             Some([]) => true,
@@ -48,7 +61,7 @@ impl HostTable {
             Some(_) | None => false,
         };
         let id = InstanceId::new(digit.wrapping_sub(b'0'))?;
-        self.bases.iter().any(fits).then_some(id)
+        (!self.front_door_takes_instances && self.bases.iter().any(fits)).then_some(id)
     }
 
     /// What a host name without port selects; `None` if it is not ours.
@@ -57,21 +70,32 @@ impl HostTable {
         if self.front_door_names.iter().any(|name| same(name, host)) {
             return Some(Target::FrontDoor);
         }
-        self.bases.iter().find_map(|base| {
-            let start = host.len().checked_sub(base.len())?;
-            let (label, end) = (host.get(..start)?, host.get(start..)?);
-            let label = label.strip_suffix('.').filter(|_| same(end, base))?;
-            let rest = label.get(LABEL.len()..)?;
-            if !same(label.get(..LABEL.len())?, LABEL) {
-                return None;
-            }
-            match rest.as_bytes() {
+        let of_base = self.bases.iter().find_map(|base| {
+            let label = below(base, host)?;
+            match behind_label(label)?.as_bytes() {
                 [] => Some(Target::FrontDoor),
                 [digit @ b'0'..=b'9'] => InstanceId::new(digit - b'0').map(Target::Instance),
                 _ => None,
             }
+        });
+        of_base.or_else(|| {
+            let other = self.own_names.iter().any(|name| same(name, host))
+                || self.above.iter().any(|above| below(above, host).is_some());
+            other.then_some(Target::FrontDoor)
         })
     }
+}
+
+/// The labels of a host that stand before a domain, if it is below that.
+fn below<'a>(domain: &str, host: &'a str) -> Option<&'a str> {
+    let (labels, end) = host.split_at_checked(host.len().checked_sub(domain.len())?)?;
+    labels.strip_suffix('.').filter(|labels| !labels.is_empty() && same(end, domain))
+}
+
+/// What follows the name that all instances begin with.
+fn behind_label(text: &str) -> Option<&str> {
+    let (name, rest) = text.split_at_checked(InstanceId::LABEL.len())?;
+    same(name, InstanceId::LABEL).then_some(rest)
 }
 
 /// Without case; nearly every client writes a name as we do, and bytes are compared faster.
@@ -110,6 +134,9 @@ mod tests {
         HostTable {
             bases: vec!["localhost".to_owned(), "example.com".to_owned()],
             front_door_names: ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).into(),
+            front_door_takes_instances: false,
+            own_names: vec!["pod-7".to_owned()],
+            above: vec!["internal".to_owned()],
         }
     }
 
