@@ -70,7 +70,13 @@ fn request_id(message: &str) -> Result<Option<String>, ()> {
     if members_of(&parsed) != written || message.contains("\\") {
         return Err(());
     }
-    Ok((is_id && version && method && params && !other).then(|| id.to_owned()))
+    Ok((is_id && version && method && params && !other).then(|| in_one_line(id)))
+}
+
+/// An id as an event stream writes it, which escapes what some reader takes for a line break.
+fn in_one_line(id: &str) -> String {
+    let breaks = [('\u{85}', "\\u0085"), ('\u{2028}', "\\u2028"), ('\u{2029}', "\\u2029")];
+    breaks.iter().fold(id.to_owned(), |id, (line_break, escaped)| id.replace(*line_break, escaped))
 }
 
 /// How many members a value has, with all that is in it; fewer than were written if one stood twice.
@@ -258,7 +264,7 @@ impl Question {
             assert!(code != -32603 || busy, "our fault: {text}");
         }
         if !has("method") {
-            let id = members.get("id").map(|id| id.get().to_owned());
+            let id = members.get("id").map(|id| in_one_line(id.get()));
             assert!(id.is_some() || has("error"), "a result of nothing: {text}");
             if let (Some(id), Some(sent)) = (&id, &self.requests) {
                 let resumed = self.method == Method::GET;
