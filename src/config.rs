@@ -12,12 +12,16 @@ mod describe;
 pub(crate) mod file;
 mod layers;
 mod nearest;
+mod profile;
 mod reloaded;
 mod source;
 mod tree;
 mod value;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use figment::value::Dict;
 use serde::Deserialize;
@@ -27,11 +31,12 @@ use self::{
     tree::{section, tree},
 };
 pub use self::{
-    address::{BindAddress, HostName, Listen, Network, Origin, is_host_name},
+    address::{BindAddress, FrontDoorName, HostName, Listen, Network, Origin, is_host_name},
     describe::ConfigError,
     layers::{Flags, Layers, log_format},
+    profile::Profile,
     reloaded::{Held, Reloaded},
-    source::{CONFIG_VARIABLE, PLAIN_NAMES},
+    source::{CONFIG_VARIABLE, PLAIN_NAMES, PROFILE_VARIABLE},
     tree::{Key, Reload},
     value::{
         AuthModeName, FrontDoor, LogFormat, LogLevel, ResponseForm, Seconds, Secret, ToolSet,
@@ -59,7 +64,7 @@ tree! {
         }
         hosts: HostsConfig {
             base_domains: Vec<HostName> => Live,
-            front_door_names: Vec<HostName> => Live,
+            front_door_names: Vec<FrontDoorName> => Live,
             front_door: FrontDoor => Live,
         }
         replica: ReplicaConfig {
@@ -141,7 +146,18 @@ tree! {
 }
 
 impl ReplicaConfig {
-    /// The tag as written, or `None` where it is to be drawn.
+    /// What this host is called: as `HOSTNAME` says, which containers set, or else the system, where that can be read.
+    pub fn host_name(&self) -> String {
+        match self.name.as_str() {
+            "" => file::read(Path::new("/proc/sys/kernel/hostname"))
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
+            name => name.to_owned(),
+        }
+    }
+
+    /// The tag as written, or `None` where it is to be derived.
     pub fn tag(&self) -> Result<Option<ReplicaTag>, &'static str> {
         match self.tag.as_str() {
             "" => Ok(None),

@@ -15,6 +15,7 @@ use crate::{
     budget::NoRoom,
     id::MintedBy,
     observe::{Missing, RequestOutcome, shown},
+    paths::endpoint_of,
     session::{Gone, NotCreated, Unavailable},
     wire::{
         BadHeader, BadParams, EnvelopeError, Era, ErrorObject, INTERNAL_ERROR, INVALID_PARAMS,
@@ -414,8 +415,9 @@ impl NoSession {
         let here = self.served_by;
         match self.gone {
             Gone::OtherInstance(other) => format!(
-                "session not found: instance {other} minted this id, and instance {} answers; use the host of instance {other}",
-                here.instance
+                "session not found: instance {other} minted this id, and instance {} answers; use the host of instance {other}, or {} at the front door",
+                here.instance,
+                endpoint_of(other)
             ),
             Gone::OtherReplica(other) => format!(
                 "session not found: replica {} minted this id, and replica {} answers; route by the id's digits 1-2",

@@ -86,7 +86,7 @@ impl ResponseForPanic for PanicResponse {
 
 /// The answer to a request with a header that decides something and cannot be used.
 fn refuse_header(request: &Request<Recorded>, bad: BadHeader) -> Response {
-    if Path::of(request.uri().path()) != Path::Mcp {
+    if !matches!(Path::of(request.uri().path()), Path::Mcp | Path::McpOf(_)) {
         return problem(StatusCode::BAD_REQUEST, &bad.to_string());
     }
     request.body().record.set_outcome(RequestOutcome::BadHeader);

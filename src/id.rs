@@ -21,6 +21,9 @@ impl InstanceId {
     /// How many there are.
     pub const COUNT: usize = 10;
 
+    /// What every name of an instance begins with; its number follows.
+    pub(crate) const LABEL: &str = "echo-stateful";
+
     /// The id of that number, if there is such an instance.
     pub const fn new(number: u8) -> Option<Self> {
         if (number as usize) < Self::COUNT { Some(Self(number)) } else { None }
@@ -119,6 +122,15 @@ impl fmt::Display for Boot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplicaTag(pub u8);
 
+impl ReplicaTag {
+    /// The tag of a process that was given none: the same at every start on that host and port, and another one on each
+    /// of the next 255 ports.
+    pub(crate) fn of(host: &str, port: u16) -> Self {
+        let [low, ..] = port.to_le_bytes();
+        Self(digest_of(&[host.as_bytes()])[0].wrapping_add(low))
+    }
+}
+
 impl fmt::Display for ReplicaTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:02x}", self.0)
@@ -132,7 +144,9 @@ impl FromStr for ReplicaTag {
         let two_digits = text.len() == 2 && text.bytes().all(|b| b.is_ascii_hexdigit());
         match u8::from_str_radix(text, 16) {
             Ok(tag) if two_digits => Ok(Self(tag)),
-            _ => Err("must be two hex digits, such as \"a1\", or \"\" to draw them at the start"),
+            _ => Err(
+                "must be two hex digits, such as \"a1\", or \"\" to derive them from host name and port",
+            ),
         }
     }
 }

@@ -20,8 +20,8 @@
 //! | [`probe`] | a client that tests what lies between |
 //! | [`client`] | an HTTP/1 connection to a server |
 //! | [`wire`] | MCP as bytes: messages, headers, events, revisions; knows nothing of ours |
-//! | [`id`] | instance, replica, boot, session id, caller |
 //! | [`paths`] | the paths that are served |
+//! | [`id`] | instance, replica, boot, session id, caller |
 //! | [`reclaim`] | memory that one thread has freed and another still keeps |
 //! | [`budget`] | how many bytes clients can make the process hold |
 //! | [`lifecycle`] | no task is forgotten; stopping in stages |

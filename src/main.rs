@@ -18,7 +18,7 @@ use std::{
 use anyhow::{anyhow, ensure};
 use clap::{Parser, Subcommand};
 use mcp_echo_stateful::{
-    config::{Config, ConfigError, Flags, Layers, Listen, LogFormat, log_format},
+    config::{Config, ConfigError, DEFAULTS, Flags, Layers, Listen, LogFormat, log_format},
     healthcheck,
     observe::{access::AccessLog, json::json_line, log::Log},
     probe::{
@@ -56,6 +56,9 @@ const SERVER: &str = "Options of the server";
 #[derive(Parser)]
 #[command(version, about, disable_help_subcommand = true)]
 struct Arguments {
+    /// Ready-made configuration, beneath the file: sessioned or conformance [env: MCP_ECHO_PROFILE]
+    #[arg(long, global = true, value_name = "NAME", help_heading = SERVER)]
+    profile: Option<String>,
     /// Configuration file (TOML) [env: MCP_ECHO_CONFIG]
     #[arg(long, global = true, value_name = "FILE", help_heading = SERVER)]
     config: Option<PathBuf>,
@@ -91,13 +94,15 @@ enum ConfigCommand {
     Check,
     /// Print every key in force, where it came from, secrets redacted
     Print,
+    /// Print the default configuration, a file with a comment for each key
+    Default,
 }
 
 /// Wrong arguments or configuration: exit code 2.
 struct AskedWrongly(anyhow::Error);
 
 fn main() -> ExitCode {
-    let Arguments { config: file, host, port, command } = match Arguments::try_parse() {
+    let Arguments { profile, config: file, host, port, command } = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         // Help and the version are asked for, and no error.
         Err(told) if !told.use_stderr() => told.exit(),
@@ -106,7 +111,7 @@ fn main() -> ExitCode {
             LogFormat::Pretty | LogFormat::Compact => error.exit(),
         },
     };
-    let flags = Flags { file, host, port };
+    let flags = Flags { profile, file, host, port };
     let command = command.unwrap_or(Command::Serve);
     // Who asks something is a person or a script; what a server says goes where its log goes.
     let serves = matches!(command, Command::Serve);
@@ -116,12 +121,14 @@ fn main() -> ExitCode {
         Command::Probe(asked) => probe(&flags, asked),
         Command::Config(ConfigCommand::Check) => load(&flags).and_then(|config| {
             Server::build(&config, AccessLog::silent()).map_err(AskedWrongly)?;
-            Ok(say("the configuration is fine"))
+            let profile = config.profile.map(|profile| format!(" (profile {})", profile.name));
+            Ok(say(&format!("the configuration is fine{}", profile.unwrap_or_default())))
         }),
         Command::Config(ConfigCommand::Print) => Layers::of_process(&flags)
             .and_then(|layers| layers.print())
             .map(|text| say(text.trim_end()))
             .map_err(|error| AskedWrongly(error.into())),
+        Command::Config(ConfigCommand::Default) => Ok(say(DEFAULTS.trim_end())),
     };
     let (error, code) = match done {
         Ok(Ok(())) => return ExitCode::SUCCESS,
@@ -166,9 +173,11 @@ fn check_health(flags: &Flags, url: Option<String>) -> Tried {
 }
 
 fn probe(flags: &Flags, asked: arguments::Arguments) -> Tried {
-    if flags.file.is_some() || flags.host.is_some() || flags.port.is_some() {
-        let problem =
-            anyhow!("--config, --host and --port are the server's: a probe reads none of them");
+    let Flags { profile, file, host, port } = flags;
+    if profile.is_some() || file.is_some() || host.is_some() || port.is_some() {
+        let problem = anyhow!(
+            "--profile, --config, --host and --port are the server's: a probe reads none of them"
+        );
         return Err(AskedWrongly(problem));
     }
     let plan = Plan::read(asked).map_err(|error| AskedWrongly(error.into()))?;

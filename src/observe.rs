@@ -18,7 +18,7 @@ pub(crate) mod shown;
 pub mod usage;
 
 pub(crate) use self::{
-    access::{AccessLog, Ending, Weight},
+    access::{AccessLog, Ending, FRONT_DOOR_NAMES, MAX_HOST, Weight},
     events::{Event, EventKind, Events, Subject, Unread},
     exposition::{CONTENT_TYPE, Page, Type},
     log::LogControl,

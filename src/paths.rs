@@ -1,7 +1,10 @@
 //! The paths that are served.
 //!
 //! Owns their names, and what kind of path a request names.
-//! Trap: `/mcp/` is `/mcp`, but `/debugger` is not below `/debug`.
+//! Traps: `/mcp/` is `/mcp`, but `/debugger` is not below `/debug`. And a path names an instance at the front door alone:
+//! who asks must know by which host the request came.
+
+use crate::id::InstanceId;
 
 pub(crate) const MCP: &str = "/mcp";
 pub(crate) const LIVE: &str = "/livez";
@@ -15,6 +18,12 @@ pub(crate) const METADATA: &str = "/.well-known/oauth-protected-resource";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Path {
     Mcp,
+    /// `/echo-stateful3/mcp`: the endpoint of that instance, as the front door has it.
+    McpOf(InstanceId),
+    /// The metadata of that.
+    MetadataOf(InstanceId),
+    /// The form of these two, with a name that none of the ten has.
+    NoInstance,
     /// A probe's answer.
     Health,
     /// One session below `/debug`.
@@ -36,9 +45,44 @@ impl Path {
             _ => match path.strip_prefix(DEBUG) {
                 Some(rest) if rest.starts_with("/sessions/") => Self::Session,
                 Some(rest) if rest.is_empty() || rest.starts_with('/') => Self::Admin,
-                Some(_) | None if path.starts_with("/.well-known/") => Self::WellKnown,
-                Some(_) | None => Self::Other,
+                Some(_) | None => Self::naming_an_instance(path).unwrap_or({
+                    match path.starts_with("/.well-known/") {
+                        true => Self::WellKnown,
+                        false => Self::Other,
+                    }
+                }),
             },
         }
     }
+
+    fn naming_an_instance(path: &str) -> Option<Self> {
+        let metadata = path.strip_prefix(METADATA);
+        let name = metadata.unwrap_or(path).strip_prefix('/')?.strip_prefix(InstanceId::LABEL)?;
+        let digit = name.bytes().next().filter(u8::is_ascii_digit);
+        let named = digit.and_then(|digit| InstanceId::new(digit - b'0'));
+        Some(match (named, metadata, name.get(1..)) {
+            (Some(instance), None, Some("/mcp" | "/mcp/")) => Self::McpOf(instance),
+            (Some(instance), Some(_), Some("/mcp")) => Self::MetadataOf(instance),
+            _ => Self::NoInstance,
+        })
+    }
+
+    /// The path of the endpoint that this is, or that it is about.
+    pub(crate) fn endpoint(self) -> String {
+        match self {
+            Self::McpOf(instance) | Self::MetadataOf(instance) => endpoint_of(instance),
+            Self::Mcp
+            | Self::NoInstance
+            | Self::Health
+            | Self::Session
+            | Self::Admin
+            | Self::WellKnown
+            | Self::Other => MCP.to_owned(),
+        }
+    }
+}
+
+/// Where the front door has the endpoint of an instance.
+pub(crate) fn endpoint_of(instance: InstanceId) -> String {
+    format!("/{}{instance}{MCP}", InstanceId::LABEL)
 }

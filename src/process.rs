@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::{
     budget::Budget,
     clock::Clock,
-    config::Config,
+    config::{BindAddress, Config, HostName},
     id::{Boot, InstanceId, MintedBy, ReplicaTag},
     lifecycle::Lifecycle,
     observe::{AccessLog, Events, ProcessCounters},
@@ -20,7 +20,10 @@ use crate::{
 pub struct Process {
     pub(crate) server_name: String,
     pub(crate) server_version: String,
+    pub(crate) profile: Option<&'static str>,
     pub(crate) replica: String,
+    /// What this host is called, and the address that is bound if it is one alone: names of the front door.
+    pub(crate) own_names: Vec<HostName>,
     /// Which replica, in every id minted here.
     pub tag: ReplicaTag,
     /// Which start of the process, in every id minted here.
@@ -37,22 +40,35 @@ pub struct Process {
 }
 
 impl Process {
-    /// Draws the boot and, unless it is configured, the replica tag.
+    /// Draws the boot. The replica tag is as configured, or else always the same on one host and port.
     pub fn build(config: &Config) -> anyhow::Result<Self> {
         let mut random = [0u8; 3];
         getrandom::fill(&mut random)?;
         let [tag, high, low] = random;
         let clock = Clock::start();
-        let configured = config.replica.tag().map_err(anyhow::Error::msg)?;
+        let host_name = config.replica.host_name();
+        let tag = match (config.replica.tag().map_err(anyhow::Error::msg)?, config.server.port) {
+            (Some(configured), _) => configured,
+            // Which port it will be is not known yet, and the next start takes another.
+            (None, 0) => ReplicaTag(tag),
+            (None, port) => ReplicaTag::of(&host_name, port),
+        };
         let replica = match config.replica.name.as_str() {
             "" => "local",
             name => name,
         };
+        let BindAddress(bound) = config.server.host;
+        let bound = (!bound.is_unspecified()).then(|| bound.to_string());
+        // A replica may be called what no host is.
+        let own_names = [Some(host_name), bound].into_iter().flatten();
+        let own_names = own_names.filter_map(|name| name.parse().ok()).collect();
         Ok(Self {
+            own_names,
             server_name: config.server.name.clone(),
             server_version: config.server.version.clone(),
+            profile: config.profile.map(|profile| profile.name),
             replica: replica.to_owned(),
-            tag: configured.unwrap_or(ReplicaTag(tag)),
+            tag,
             boot: Boot(u16::from_be_bytes([high, low]) & 0xfff),
             clock,
             sealer: Sealer::new(clock)?,

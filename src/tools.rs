@@ -56,8 +56,11 @@ pub struct Tool {
     pub(crate) prepare: fn(&mut Arguments<'_>) -> Result<Prepared, BadArguments>,
 }
 
-/// The tool that makes a handle.
-pub(crate) const CREATE_SESSION: &str = "create_session";
+const CREATE_SESSION: &str = "create_session";
+const SET_SESSION_DATA: &str = "set_session_data";
+
+/// The tools that return a new handle, one of them where it was given none.
+pub(crate) const BEGIN_SESSIONS: [&str; 2] = [CREATE_SESSION, SET_SESSION_DATA];
 
 /// The argument in which a stateful tool takes a handle, and the end of the name of the header that mirrors it.
 pub const HANDLE: (&str, &str) = ("session", "Session");
@@ -107,7 +110,7 @@ impl Tool {
         if self.stateful {
             schema["properties"][HANDLE.0] = json!({
                 "type": "string",
-                "description": "Handle of the session to work on, as create_session returned it; without it, the session of the connection",
+                "description": "Handle of the session to work on, as create_session or set_session_data returned it; without it, the session of the connection",
                 "x-mcp-header": HANDLE.1,
             });
         }
@@ -153,6 +156,24 @@ fn object(properties: Value) -> Value {
     let required: Vec<_> =
         properties.as_object().into_iter().flat_map(|all| all.keys().cloned()).collect();
     json!({ "type": "object", "properties": properties, "required": required })
+}
+
+/// The same schema, or null. Not as a list of types, which readers with one type a schema refuse.
+fn nullable(mut schema: Value) -> Value {
+    let description = schema.as_object_mut().and_then(|schema| schema.remove("description"));
+    let mut either = json!({ "anyOf": [schema, { "type": "null" }] });
+    if let Some(description) = description {
+        either["description"] = description;
+    }
+    either
+}
+
+/// The same schema with members that may be missing.
+fn with_optional(mut schema: Value, properties: Value) -> Value {
+    if let (Value::Object(all), Value::Object(more)) = (&mut schema["properties"], properties) {
+        all.extend(more);
+    }
+    schema
 }
 
 /// The schema of `minted_by` and `served_by`.

@@ -26,6 +26,7 @@ async fn show(State(scope): State<Scope>) -> Response {
     let process = &first.process;
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "profile": process.profile,
         "replica": process.replica,
         "tag": process.tag.to_string(),
         "boot": process.boot.to_string(),

@@ -137,6 +137,33 @@ impl FromStr for HostName {
     }
 }
 
+/// A name of the front door, or with `*.` before it every name below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FrontDoorName {
+    /// This one.
+    Is(HostName),
+    /// All below this one, and not it itself.
+    Below(HostName),
+}
+
+impl FromStr for FrontDoorName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const FORM: &str = "must be host names without scheme, port and path, or *. and a name for all names below it";
+        let (above, name) = match text.strip_prefix("*.") {
+            Some(above) => (true, above),
+            None => (false, text),
+        };
+        let name: HostName = name.parse().map_err(|_| FORM)?;
+        match (above, name.is_address()) {
+            (false, _) => Ok(Self::Is(name)),
+            (true, false) => Ok(Self::Below(name)),
+            (true, true) => Err(FORM),
+        }
+    }
+}
+
 /// `origin.allowed`: `*`, `null`, or an origin in the form in which browsers send it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]

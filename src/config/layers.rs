@@ -1,4 +1,4 @@
-//! The layers: embedded defaults < file < environment < flags, and on top of them what an instance has to itself.
+//! The layers: embedded defaults < profile < file < environment < flags, and on top of them what an instance has to itself.
 //!
 //! Owns [`Layers`]: reading them, printing what is in force, and checking it. Refuses unknown keys and values that
 //! cannot work, with one line that names the key, the value and where it came from.
@@ -12,7 +12,7 @@ use figment::{
 };
 
 use super::{
-    Config, ConfigError, DEFAULTS, LogFormat, PolicyConfig, Written,
+    Config, ConfigError, DEFAULTS, LogFormat, PolicyConfig, Profile, Written,
     checks::{self, Rule},
     describe::{describe, display, entry_of, key_of, leaves, origin_name},
     file,
@@ -26,6 +26,8 @@ use crate::{
 /// What the command line says about configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
+    /// `--profile`
+    pub profile: Option<String>,
     /// `--config`
     pub file: Option<PathBuf>,
     /// `--host`
@@ -36,7 +38,10 @@ pub struct Flags {
 
 /// The layers, merged but not yet checked: what `config print` shows.
 #[derive(Debug)]
-pub struct Layers(pub(super) Figment);
+pub struct Layers {
+    pub(super) figment: Figment,
+    pub(super) profile: Option<&'static Profile>,
+}
 
 impl Layers {
     /// Those of this process: its environment and its flags.
@@ -53,6 +58,11 @@ impl Layers {
     fn read(flags: &Flags, variables: &Variables) -> Result<Self, ConfigError> {
         let mut figment = Figment::from(Toml::string(DEFAULTS));
         let defaults: Dict = figment.extract().map_err(|error| describe(&error, None))?;
+        let profile = profile_of(flags, variables)?;
+        if let Some(Profile { name, text }) = profile {
+            let (text, name) = ((*text).to_owned(), format!("profile {name}"));
+            figment = figment.merge(TomlFile { text, name });
+        }
         if let Some(file) = TomlFile::read(flags, variables)? {
             figment = figment.merge(file);
         }
@@ -65,13 +75,16 @@ impl Layers {
             figment = figment.merge(setting);
         }
         figment = follow_versions(figment);
-        Ok(Self(of_flags.into_iter().fold(figment, Figment::merge)))
+        Ok(Self { figment: of_flags.into_iter().fold(figment, Figment::merge), profile })
     }
 
     /// Every key in force as a line of TOML with its origin, secrets redacted.
     pub fn print(&self) -> Result<String, ConfigError> {
-        let mut lines = String::new();
-        for (key, value) in leaves(&self.tree(&self.0)?) {
+        let mut lines = match self.profile {
+            Some(profile) => format!("# profile {}\n", profile.name),
+            None => String::new(),
+        };
+        for (key, value) in leaves(&self.tree(&self.figment)?) {
             let text = display(&key, &value);
             lines.push_str(&format!("{key} = {text}  # {}\n", self.origin(&key)));
         }
@@ -81,7 +94,7 @@ impl Layers {
     /// Checks everything and gives the configuration.
     pub fn check(&self) -> Result<Config, ConfigError> {
         let written: Written =
-            self.0.extract().map_err(|error| self.describe(&error, &error.path))?;
+            self.figment.extract().map_err(|error| self.describe(&error, &error.path))?;
         // What most instances have is read once.
         let common = written.policy();
         let mut instances = Vec::with_capacity(InstanceId::COUNT);
@@ -93,7 +106,7 @@ impl Layers {
             self.require(&checks::of_policy(&policy), Some(id))?;
             instances.push(policy);
         }
-        let config = written.with(instances);
+        let config = written.with(instances, self.profile);
         self.require(&checks::of_process(&config), None)?;
         Ok(config)
     }
@@ -105,10 +118,10 @@ impl Layers {
 
     /// These layers as one instance has them: its own section is on top.
     pub(super) fn of_instance(&self, id: InstanceId) -> Figment {
-        let own = self.0.focus(&format!("instances.{id}"));
+        let own = self.figment.focus(&format!("instances.{id}"));
         let merged = match own.extract::<Dict>() {
-            Ok(dict) if !dict.is_empty() => self.0.clone().merge(own),
-            Ok(_) | Err(_) => self.0.clone(),
+            Ok(dict) if !dict.is_empty() => self.figment.clone().merge(own),
+            Ok(_) | Err(_) => self.figment.clone(),
         };
         follow_versions(merged)
     }
@@ -117,14 +130,14 @@ impl Layers {
         self.of_instance(id).extract().map_err(|error| {
             let instance = ["instances".to_owned(), id.to_string()];
             let own = [&instance[..], &error.path].concat();
-            let is_own = self.0.contains(&key_of(&own));
+            let is_own = self.figment.contains(&key_of(&own));
             self.describe(&error, if is_own { &own } else { &error.path })
         })
     }
 
     fn describe(&self, error: &figment::Error, path: &[String]) -> ConfigError {
         let key = key_of(path);
-        let value = self.0.find_value(&key).ok().map(|value| entry_of(value, path));
+        let value = self.figment.find_value(&key).ok().map(|value| entry_of(value, path));
         let value = value.map(|value| display(&key, &value));
         describe(error, Some((key, value)))
     }
@@ -135,21 +148,35 @@ impl Layers {
             return Ok(());
         };
         let own = of.map(|id| format!("instances.{id}.{key}"));
-        let own = own.filter(|own| self.0.contains(own));
+        let own = own.filter(|own| self.figment.contains(own));
         let key = own.as_deref().unwrap_or(key);
-        let value = self.0.find_value(key).map(|value| display(key, &value)).unwrap_or_default();
+        let value =
+            self.figment.find_value(key).map(|value| display(key, &value)).unwrap_or_default();
         Err(ConfigError::new(key, &self.origin(key), format!("{value} {problem}")))
     }
 
     fn origin(&self, key: &str) -> String {
-        self.0.find_metadata(key).map_or_else(|| "default".to_owned(), origin_name)
+        self.figment.find_metadata(key).map_or_else(|| "default".to_owned(), origin_name)
     }
+}
+
+/// The profile that a flag names, or else a variable.
+fn profile_of(
+    flags: &Flags,
+    variables: &Variables,
+) -> Result<Option<&'static Profile>, ConfigError> {
+    if let Some(name) = &flags.profile {
+        return Profile::named(name, "flag --profile").map(Some);
+    }
+    let named = source::said_by(source::PROFILE_VARIABLE, variables)?;
+    named.map(|(name, origin)| Profile::named(name.trim(), &origin)).transpose()
 }
 
 /// A file already read, so that "missing" is an error and not an empty layer.
 struct TomlFile {
     text: String,
-    path: PathBuf,
+    /// As the origin of its values.
+    name: String,
 }
 
 impl TomlFile {
@@ -157,7 +184,7 @@ impl TomlFile {
     fn read(flags: &Flags, variables: &Variables) -> Result<Option<Self>, ConfigError> {
         let (path, origin) = match &flags.file {
             Some(path) => (path.clone(), "flag --config".to_owned()),
-            None => match source::file_named(variables)? {
+            None => match source::said_by(source::CONFIG_VARIABLE, variables)? {
                 Some((path, origin)) => (path.into(), origin),
                 None => return Ok(None),
             },
@@ -169,7 +196,7 @@ impl TomlFile {
             let problem = format!("{}: cannot be read: {why}", path.display());
             ConfigError::new("", &origin, problem)
         })?;
-        Ok(Some(Self { text, path }))
+        Ok(Some(Self { text, name: path.display().to_string() }))
     }
 }
 
@@ -190,7 +217,7 @@ pub fn log_format(flags: &Flags) -> LogFormat {
 
 impl Provider for TomlFile {
     fn metadata(&self) -> Metadata {
-        Metadata::named(self.path.display().to_string())
+        Metadata::named(self.name.clone())
     }
 
     fn data(&self) -> Result<figment::value::Map<figment::Profile, Dict>, figment::Error> {

@@ -39,7 +39,7 @@ impl Layers {
     pub fn taking_over(self, before: &Self) -> Result<(Self, Reloaded), ConfigError> {
         let (old, new) = (before.in_force()?, self.in_force()?);
         let token_taken_away = old.has_token() && !new.has_token();
-        let (mut figment, mut reloaded) = (self.0, Reloaded::default());
+        let (mut figment, mut reloaded) = (self.figment, Reloaded::default());
         for Difference { key, name, before } in old.differences(&new) {
             let why = match Key::all().find(|known| known.path == key).map(|known| known.reload) {
                 Some(Reload::Restart(why)) => why,
@@ -54,13 +54,13 @@ impl Layers {
                 figment = figment.merge(Setting::held(&path, value.clone()));
             }
         }
-        Ok((Self(figment), reloaded))
+        Ok((Self { figment, ..self }, reloaded))
     }
 
     /// The effective value of every key.
     fn in_force(&self) -> Result<InForce, ConfigError> {
         let is_policy = |section: &String| POLICY_SECTIONS.contains(&section.as_str());
-        let mut process = self.tree(&self.0)?;
+        let mut process = self.tree(&self.figment)?;
         process.retain(|section, _| section != "instances" && !is_policy(section));
         let mut policies = BTreeMap::<String, Vec<Value>>::new();
         for id in InstanceId::all() {

@@ -50,6 +50,12 @@ pub const CONFIG_VARIABLE: &str = "MCP_ECHO_CONFIG";
 /// The origin of a `protocol.version` that nobody set.
 pub(super) const DERIVED: &str = "the newest of protocol.versions";
 
+/// Names a [`Profile`](super::Profile), and is no key either.
+pub const PROFILE_VARIABLE: &str = "MCP_ECHO_PROFILE";
+
+/// Variables with our prefix that set no key.
+const NO_KEYS: [&str; 2] = [CONFIG_VARIABLE, PROFILE_VARIABLE];
+
 const PREFIX: &str = "MCP_ECHO_";
 
 /// What precedes the name of a variable where it is the origin of a value.
@@ -123,12 +129,15 @@ pub(super) fn environment(
     Ok(settings)
 }
 
-/// What [`CONFIG_VARIABLE`] says, with its origin.
-pub(super) fn file_named(variables: &Variables) -> Result<Option<(&str, String)>, ConfigError> {
-    let origin = format!("{ORIGIN}{CONFIG_VARIABLE}");
-    let named = variables.iter().find(|(name, value)| name == CONFIG_VARIABLE && !is_empty(value));
+/// What a variable says that sets no key, with its origin.
+pub(super) fn said_by<'a>(
+    variable: &str,
+    variables: &'a Variables,
+) -> Result<Option<(&'a str, String)>, ConfigError> {
+    let origin = format!("{ORIGIN}{variable}");
+    let named = variables.iter().find(|(name, value)| name == variable && !is_empty(value));
     let named = named.map(|(_, value)| text("", &origin, value)).transpose()?;
-    Ok(named.map(|path| (path, origin)))
+    Ok(named.map(|text| (text, origin)))
 }
 
 /// What the environment says of one key, if that is text.
@@ -152,7 +161,9 @@ fn strongest(variables: &Variables) -> BTreeMap<String, (Cow<'_, str>, &OsStr)> 
     }
     for (name, value) in ours() {
         let Some(key) = name.strip_prefix(PREFIX) else { continue };
-        if name != CONFIG_VARIABLE && PLAIN_NAMES.iter().all(|(plain, _)| *plain != name) {
+        if NO_KEYS.iter().all(|other| *other != name)
+            && PLAIN_NAMES.iter().all(|(plain, _)| *plain != name)
+        {
             found.insert(key.to_ascii_lowercase().replace("__", "."), (name, value));
         }
     }
@@ -184,9 +195,8 @@ fn no_such(name: &str) -> String {
         instance.is_empty() || POLICY_SECTIONS.contains(&section)
     });
     let plain = PLAIN_NAMES.iter().filter_map(|(name, _)| name.strip_prefix(PREFIX));
-    let names = keys
-        .map(|key| variable(key.path))
-        .chain(plain.chain(CONFIG_VARIABLE.strip_prefix(PREFIX)).map(str::to_owned));
+    let no_keys = NO_KEYS.iter().filter_map(|name| name.strip_prefix(PREFIX));
+    let names = keys.map(|key| variable(key.path)).chain(plain.chain(no_keys).map(str::to_owned));
     match nearest(key, names) {
         Some(meant) => {
             format!("there is no such key; did you mean {PREFIX}{instance}{meant}?")

@@ -70,6 +70,8 @@ macro_rules! tree {
             $(pub $process: $Process,)+
             /// The policy of each of the ten instances, `[instances.N]` applied.
             pub instances: Vec<PolicyConfig>,
+            /// What lies beneath all of it, above the defaults.
+            pub profile: Option<&'static Profile>,
         }
 
         /// One instance's policy.
@@ -95,8 +97,12 @@ macro_rules! tree {
             }
 
             /// The configuration, once every instance has its policy.
-            fn with(self, instances: Vec<PolicyConfig>) -> Config {
-                Config { $flag: self.$flag, $($process: self.$process,)+ instances }
+            fn with(
+                self,
+                instances: Vec<PolicyConfig>,
+                profile: Option<&'static Profile>,
+            ) -> Config {
+                Config { $flag: self.$flag, $($process: self.$process,)+ instances, profile }
             }
         }
 

@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::address::{BindAddress, HostName, Listen, Network, Origin};
+use super::address::{BindAddress, FrontDoorName, HostName, Listen, Network, Origin};
 use crate::id::InstanceId;
 
 /// A token or the like: compared, never shown.
@@ -167,7 +167,16 @@ macro_rules! deserialize_from_str {
         }
     )+};
 }
-deserialize_from_str!(BindAddress, FrontDoor, HostName, Listen, LogLevel, Network, Origin);
+deserialize_from_str!(
+    BindAddress,
+    FrontDoor,
+    FrontDoorName,
+    HostName,
+    Listen,
+    LogLevel,
+    Network,
+    Origin
+);
 
 /// `name=token`; both parts must be there.
 pub fn split_pair(pair: &str) -> Option<(&str, &str)> {

@@ -169,7 +169,17 @@ fn shown(path: &str) -> Cow<'static, str> {
     match (path, Path::of(path)) {
         (paths::MCP, _) => paths::MCP.into(),
         (_, Path::Session) => "/debug/sessions/{ref}".into(),
-        (_, Path::Mcp | Path::Health | Path::Admin | Path::WellKnown | Path::Other) => {
+        (
+            _,
+            Path::Mcp
+            | Path::McpOf(_)
+            | Path::MetadataOf(_)
+            | Path::NoInstance
+            | Path::Health
+            | Path::Admin
+            | Path::WellKnown
+            | Path::Other,
+        ) => {
             let path = shown::masked(path);
             let end = path.char_indices().nth(MAX_PATH).map_or(path.len(), |(end, _)| end);
             path[..end].to_owned().into()
@@ -180,7 +190,7 @@ fn shown(path: &str) -> Cow<'static, str> {
 /// What to count a request as whose body has not been read.
 fn kind_of(method: &Method, path: &str) -> Kind {
     match Path::of(path) {
-        Path::Mcp => match *method {
+        Path::Mcp | Path::McpOf(_) => match *method {
             Method::POST => Kind::Post,
             Method::GET => Kind::Get,
             Method::DELETE => Kind::Delete,
@@ -188,8 +198,8 @@ fn kind_of(method: &Method, path: &str) -> Kind {
         },
         Path::Health => Kind::Health,
         Path::Session | Path::Admin => Kind::Admin,
-        Path::WellKnown => Kind::WellKnown,
-        Path::Other => Kind::Elsewhere,
+        Path::WellKnown | Path::MetadataOf(_) => Kind::WellKnown,
+        Path::NoInstance | Path::Other => Kind::Elsewhere,
     }
 }
 

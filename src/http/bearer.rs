@@ -23,6 +23,7 @@ use super::{Recorded, external_base, head, metadata, refuse_header};
 use crate::{
     id::Caller,
     observe::RequestOutcome,
+    paths::Path,
     tenant::{AuthMode, Instance, Unauthorized},
     wire::{BadHeader, Head, Known},
 };
@@ -86,7 +87,8 @@ impl<S> BearerChecked<S> {
                 record.set_outcome(RequestOutcome::Unauthorized);
                 let era = self.instance.era_of(head(request));
                 let scopes = &self.instance.policy.config.auth.scopes;
-                metadata::challenge(problem, &base, scopes, era)
+                let endpoint = Path::of(request.uri().path()).endpoint();
+                metadata::challenge(problem, &base, &endpoint, scopes, era)
             }
             Err(bad) => refuse_header(request, bad),
         }

@@ -2,7 +2,8 @@
 //!
 //! Owns `/.well-known/oauth-protected-resource`, which names the configured authorization servers, and the
 //! `WWW-Authenticate` header.
-//! Trap: the URLs must contain the host that the client used, or it may be unable to reach them.
+//! Trap: the URLs must contain the host and the path that the client used, or it may be unable to reach them, and must
+//! refuse metadata of a resource that it has not asked for (RFC 9728 §3.3).
 
 use std::sync::Arc;
 
@@ -18,12 +19,12 @@ use super::{external_base, problem};
 use crate::{
     failure,
     observe::RequestRecord,
-    paths::{MCP, METADATA},
+    paths::{METADATA, Path},
     tenant::{AuthMode, Instance, Unauthorized},
     wire::Era,
 };
 
-/// `GET /.well-known/oauth-protected-resource[/mcp]`
+/// `GET /.well-known/oauth-protected-resource[/mcp]`, or with the path that names an instance.
 pub(crate) async fn document(
     State(instance): State<Arc<Instance>>,
     Extension(record): Extension<Arc<RequestRecord>>,
@@ -36,7 +37,7 @@ pub(crate) async fn document(
     };
     let auth = &instance.policy.config.auth;
     let mut document = json!({
-        "resource": format!("{base}{MCP}"),
+        "resource": base + &Path::of(request.uri().path()).endpoint(),
         "resource_name": format!("{} {}", instance.process.server_name, instance.id),
     });
     if !matches!(instance.policy.auth, AuthMode::Off) {
@@ -53,8 +54,14 @@ pub(crate) async fn document(
 }
 
 /// 401 or 400 with the challenge of RFC 6750 §3 and RFC 9728 §5.1.
-pub(super) fn challenge(why: Unauthorized, base: &str, scopes: &[String], era: Era) -> Response {
-    let mut metadata = format!("resource_metadata=\"{base}{METADATA}{MCP}\"");
+pub(super) fn challenge(
+    why: Unauthorized,
+    base: &str,
+    endpoint: &str,
+    scopes: &[String],
+    era: Era,
+) -> Response {
+    let mut metadata = format!("resource_metadata=\"{base}{METADATA}{endpoint}\"");
     if !scopes.is_empty() {
         // The configuration lets no quote into a scope.
         metadata += &format!(", scope=\"{}\"", scopes.join(" "));

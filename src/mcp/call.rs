@@ -18,9 +18,10 @@ use super::{
 use crate::{
     budget::NoRoom,
     failure::Failure,
+    id::EndReason,
     lifecycle::outcome_of,
     observe::{RequestOutcome, RequestRecord},
-    session::{Change, EventLog, NotCommitted, NotLoaded, Record, Unavailable, Want},
+    session::{Change, EventLog, Handshake, NotCommitted, NotLoaded, Record, Unavailable, Want},
     tenant::{Inbound, Instance},
     tools::{
         Arguments, BadArguments, CallContext, ClientFacts, HANDLE, Operation, Outcome, Prepared,
@@ -212,8 +213,34 @@ pub(super) async fn step(
 ) -> Outcome<ToolResult> {
     match step {
         Step::Look(look) => count(tool, context, settle(look(context), context)).await,
-        Step::Operate(operation) => operate(tool, context, operation).await,
+        Step::Operate(operation) => match &context.session {
+            Some(session) => operate(tool, context, session, operation).await,
+            None if operation.begins_session() => {
+                Box::pin(operate_anew(tool, context, operation)).await
+            }
+            None => operation.answer(context, None).into(),
+        },
     }
+}
+
+/// Operates on a session that the call begins, and that does not outlive its failure: nobody would know the handle.
+async fn operate_anew(
+    tool: &Tool,
+    context: &CallContext,
+    operation: Box<dyn Operation>,
+) -> Outcome<ToolResult> {
+    let session = match context.begin_session(Handshake::implicit(None)).await {
+        Ok(session) => session,
+        Err(outcome) => return outcome,
+    };
+    context.inbound.record.set_session(session.head.reference);
+    let outcome = operate(tool, context, &session, operation).await;
+    let told = matches!(&outcome, Outcome::Done(result) if !result.is_error);
+    if !told {
+        let ended = context.instance.state.sessions.end(session.head.id, EndReason::Client).await;
+        return ended.map_or_else(|error| Outcome::Failed(error.into()), |_| outcome);
+    }
+    outcome
 }
 
 /// Counts a call that is done.
@@ -234,11 +261,9 @@ pub(super) async fn count(
 async fn operate(
     tool: &Tool,
     context: &CallContext,
+    session: &Record,
     operation: Box<dyn Operation>,
 ) -> Outcome<ToolResult> {
-    let Some(session) = &context.session else {
-        return operation.answer(context, None).into();
-    };
     let change = Change { count: tool.counted, ..operation.change() };
     match commit(&context.instance, session, change).await {
         Ok(after) => operation.answer(context, Some(&after)).into(),

@@ -18,7 +18,7 @@ use crate::{
     wire::{Era, Feature, META_SERVER, ProtocolVersion, TASKS_EXTENSION, version},
 };
 
-const INSTRUCTIONS: &str = "A stateful test server. echo sends a message back; set_session_data, get_session_data and get_session_info show that the session is kept; create_session returns a handle to pass as \"session\"; the other tools show what arrived.";
+const INSTRUCTIONS: &str = "A stateful test server. echo sends a message back; set_session_data, get_session_data and get_session_info show that the session is kept; where the protocol revision has no sessions, set_session_data and create_session return a handle to pass as \"session\"; the other tools show what arrived.";
 
 /// `ttlMs` of a list, which changes only when an operator changes the configuration.
 const LIST_TTL_MS: u64 = 300_000;

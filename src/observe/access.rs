@@ -28,7 +28,13 @@ use super::{
 use crate::{clock::Rfc3339, config::LogFormat, id::MintedBy};
 
 /// Longest host that is shown. Characters.
-const MAX_HOST: usize = 128;
+pub(crate) const MAX_HOST: usize = 128;
+
+/// The variable that lets another host in.
+pub(crate) const FRONT_DOOR_NAMES: &str = "MCP_ECHO_HOSTS__FRONT_DOOR_NAMES";
+
+/// The status of an answer to a host that is not ours.
+const MISDIRECTED: u16 = 421;
 
 const TARGET: &str = "mcp_echo_stateful::access";
 const MESSAGE: &str = "request";
@@ -231,6 +237,9 @@ impl Line<'_> {
             }
             let peer = record.peer.to_canonical().to_string();
             self.word(Field::Peer, peer.as_bytes());
+            if ending.status == MISDIRECTED {
+                self.word(Field::AdmittedBy, FRONT_DOOR_NAMES.as_bytes());
+            }
         }
         match &record.id {
             RequestId::Ours(id) => self.word(Field::RequestId, id.as_bytes()),

@@ -32,6 +32,7 @@ fields! {
     Outcome = "outcome", "mcp_echo.outcome";
     Host = "host", "server.address";
     Peer = "peer", "client.address";
+    AdmittedBy = "admitted_by", "mcp_echo.admitted_by";
     RequestId = "request_id", "mcp_echo.request_id";
     TraceId = "trace_id", "trace_id";
 }

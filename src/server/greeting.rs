@@ -2,24 +2,34 @@
 //!
 //! Owns [`Greeting`]. It goes to standard error, so that standard output holds only the log; where that is JSON, the
 //! greeting is one line of JSON.
-//! Trap: it shows a token that was made up at the start, so it is no part of the log.
+//! Traps: it shows a token that was made up at the start, so it is no part of the log. And few programs know the names below
+//! `localhost`, so the URLs are by address and path.
 
-use std::{fmt::Write as _, net::SocketAddr};
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
 use tracing::Level;
 
 use super::Server;
 use crate::{
     config::{Config, FrontDoor, HostName, LogFormat},
+    id::InstanceId,
     observe::json::json_line,
+    paths::{MCP, endpoint_of},
+    tenant::HostTable,
 };
 
 /// Where everything is.
 #[derive(Debug)]
 pub struct Greeting {
     bound: SocketAddr,
+    profile: Option<&'static str>,
     /// Of each instance in order.
     urls: Vec<String>,
+    /// The same by host, for programs that resolve it.
+    by_host: String,
     front_door: String,
     picks: String,
     /// With the token after the #, which browsers do not send, if it was made up at the start.
@@ -38,24 +48,25 @@ impl Greeting {
         let base = config.hosts.base_domains.first().map_or("localhost", HostName::as_str);
         let picks = match config.hosts.front_door {
             FrontDoor::Fixed(instance) => format!("instance {instance} answers"),
-            FrontDoor::Sticky => "the session's own instance answers".to_owned(),
-            FrontDoor::RoundRobin => "each in turn, whatever the session".to_owned(),
-            FrontDoor::Random => "any, whatever the session".to_owned(),
+            FrontDoor::Sticky => {
+                "the session's own instance answers; new sessions take turns".to_owned()
+            }
+            FrontDoor::RoundRobin => "each instance in turn, whatever the session".to_owned(),
+            FrontDoor::Random => "any instance, whatever the session".to_owned(),
         };
-        let operators = match admin {
-            Some(address) => address.to_string(),
-            None => format!("localhost:{port}"),
-        };
+        let here = format!("{}:{port}", name_here(config, server, bound.ip()));
+        let operators = admin.map_or_else(|| here.clone(), |address| address.to_string());
         let page = format!("http://{operators}/debug");
         let admin = match server.generated_admin_token() {
             Some(token) => Some(format!("{page}#token={}", token.expose())),
             None => server.has_admin().then_some(page),
         };
-        let url = |instance: u8| format!("http://echo-stateful{instance}.{base}:{port}/mcp");
         Self {
             bound,
-            urls: server.instances().map(|instance| url(instance.id.digit())).collect(),
-            front_door: format!("http://localhost:{port}/mcp"),
+            profile: config.profile.map(|profile| profile.name),
+            urls: InstanceId::all().map(|id| format!("http://{here}{}", endpoint_of(id))).collect(),
+            by_host: format!("http://{}{{0-9}}.{base}:{port}{MCP}", InstanceId::LABEL),
+            front_door: format!("http://{here}{MCP}"),
             picks,
             admin,
         }
@@ -75,19 +86,26 @@ impl Greeting {
             ("address", address.as_str()),
             ("release", env!("CARGO_PKG_VERSION")),
             ("urls", &urls),
+            ("by_host", &self.by_host),
             ("front_door", &self.front_door),
+            ("front_door_picks", &self.picks),
         ];
+        fields.extend(self.profile.map(|profile| ("profile", profile)));
         fields.extend(self.admin.as_deref().map(|admin| ("admin", admin)));
         json_line(Level::INFO, "serving", &fields)
     }
 
     fn to_text(&self) -> String {
-        let Self { bound, urls, front_door, picks, admin } = self;
+        let Self { bound, profile, urls, by_host, front_door, picks, admin } = self;
         let mut text = format!("mcp-echo-stateful {} on {bound}\n", env!("CARGO_PKG_VERSION"));
+        // A string takes whatever is written to it.
+        if let Some(profile) = profile {
+            let _ = writeln!(text, "  profile     {profile}");
+        }
         for (instance, url) in urls.iter().enumerate() {
-            // A string takes whatever is written to it.
             let _ = writeln!(text, "  instance {instance}  {url}");
         }
+        let _ = writeln!(text, "  or by host  {by_host}");
         let _ = writeln!(text, "  front door  {front_door} ({picks})");
         if let Some(admin) = admin {
             let _ = writeln!(text, "  admin       {admin}");
@@ -98,4 +116,20 @@ impl Greeting {
         );
         text
     }
+}
+
+/// What any program on this machine can call the front door: the address itself, where that is served as a host.
+fn name_here(config: &Config, server: &Server, bound: IpAddr) -> String {
+    let address = match bound.is_unspecified() {
+        true => Ipv4Addr::LOCALHOST.into(),
+        false => bound,
+    };
+    let name = match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    };
+    let own_names = server.instances().next().map_or(&[][..], |one| &one.process.own_names);
+    let served = HostTable::build(&config.hosts, own_names).select(&name).is_some();
+    let base = config.hosts.base_domains.first().filter(|_| !served);
+    base.map_or(name, |base| format!("{}.{}", InstanceId::LABEL, base.as_str()))
 }

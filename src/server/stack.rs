@@ -77,10 +77,12 @@ pub fn hosts(
     };
     let instances: Vec<_> =
         endpoints.iter().map(|endpoint| Arc::clone(&endpoint.instance)).collect();
+    let own_names = instances.first().map_or(&[][..], |first| &first.process.own_names);
     Hosts {
-        table: HostTable::build(&config.hosts),
+        table: HostTable::build(&config.hosts, own_names),
         front_door: config.hosts.front_door,
         tenants: endpoints.iter().map(|endpoint| tenant(endpoint, on_main_port)).collect(),
+        tenants_by_path: endpoints.iter().map(tenant_by_path).collect(),
         overview: with_fallbacks(admin::of_process(on_main_port, &instances, reloads)),
         operators: with_fallbacks(admin::of_own_port(admin, &instances, reloads)),
     }
@@ -95,14 +97,31 @@ fn tenant(endpoint: &Arc<Endpoint>, admin: &Admin) -> Tenant {
         .route(&with_suffix, get(metadata::document))
         .with_state(Arc::clone(instance))
         .merge(admin::of_instance(admin, instance));
-    let others = with_fallbacks(others);
-    let mcp = BearerChecked::new(Mcp(Arc::clone(endpoint)), Arc::clone(instance));
-    OriginChecked::new(Paths { mcp, others }, Arc::clone(instance))
+    layers(endpoint, Path::Mcp, others)
 }
 
-/// The paths of one instance: `/mcp`, which nearly every request asks for, and a router for the others.
+/// What the front door has of one instance below its name, and the same layers around it.
+fn tenant_by_path(endpoint: &Arc<Endpoint>) -> Tenant {
+    let instance = &endpoint.instance;
+    let metadata_path = format!("{}{}", paths::METADATA, paths::endpoint_of(instance.id));
+    let others = Router::new()
+        .route(&metadata_path, get(metadata::document))
+        .with_state(Arc::clone(instance));
+    layers(endpoint, Path::McpOf(instance.id), others)
+}
+
+fn layers(endpoint: &Arc<Endpoint>, at: Path, others: Router) -> Tenant {
+    let instance = &endpoint.instance;
+    let mcp = BearerChecked::new(Mcp(Arc::clone(endpoint)), Arc::clone(instance));
+    let paths = Paths { at, mcp, others: with_fallbacks(others) };
+    OriginChecked::new(paths, Arc::clone(instance))
+}
+
+/// The paths of one instance: the endpoint, which nearly every request asks for, and a router for the others.
 #[derive(Clone, Debug)]
 pub struct Paths {
+    /// Where the endpoint is.
+    at: Path,
     mcp: BearerChecked<Mcp>,
     others: Router,
 }
@@ -121,11 +140,9 @@ impl Service<Request<Recorded>> for Paths {
     }
 
     fn call(&mut self, request: Request<Recorded>) -> Self::Future {
-        match Path::of(request.uri().path()) {
-            Path::Mcp => Either::Left(self.mcp.call(request)),
-            Path::Health | Path::Session | Path::Admin | Path::WellKnown | Path::Other => {
-                Either::Right(Box::pin(self.others.call(for_router(request))))
-            }
+        match Path::of(request.uri().path()) == self.at {
+            true => Either::Left(self.mcp.call(request)),
+            false => Either::Right(Box::pin(self.others.call(for_router(request)))),
         }
     }
 }
@@ -160,7 +177,23 @@ async fn not_found(method: Method, uri: Uri) -> Response {
     if method == Method::OPTIONS && uri.path() == "*" {
         return options(METHODS);
     }
-    problem(StatusCode::NOT_FOUND, "there is nothing at this path; the MCP endpoint is /mcp")
+    nothing_at(uri.path())
+}
+
+/// 404, with where something is.
+pub(super) fn nothing_at(path: &str) -> Response {
+    let text = match Path::of(path) {
+        Path::NoInstance => {
+            "no instance is at this path; the front door has the ten at /echo-stateful0/mcp to /echo-stateful9/mcp, and the one that it picks at /mcp"
+        }
+        Path::McpOf(_) | Path::MetadataOf(_) => {
+            "a path names an instance at the front door alone; on an instance's own host the MCP endpoint is /mcp"
+        }
+        Path::Mcp | Path::Health | Path::Session | Path::Admin | Path::WellKnown | Path::Other => {
+            "there is nothing at this path; the MCP endpoint is /mcp, and the front door has those of the ten instances at /echo-stateful0/mcp to /echo-stateful9/mcp as well"
+        }
+    };
+    problem(StatusCode::NOT_FOUND, text)
 }
 
 /// OPTIONS is answered everywhere; the router adds what else the path takes.

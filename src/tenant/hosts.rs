@@ -5,12 +5,9 @@
 //! DNS name gets in, or a request that came through a proxy does not.
 
 use crate::{
-    config::{HostName, HostsConfig, is_host_name},
+    config::{FrontDoorName, HostName, HostsConfig, is_host_name},
     id::InstanceId,
 };
-
-/// What every name of an instance begins with.
-const LABEL: &str = "echo-stateful";
 
 /// What a host name selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,15 +22,27 @@ pub(crate) enum Target {
 pub struct HostTable {
     bases: Vec<String>,
     front_door_names: Vec<String>,
+    /// Names of the front door where no instance has them: a container may be called what an instance is.
+    own_names: Vec<String>,
+    /// Below which every name is the front door's, if it is none of the above.
+    above: Vec<String>,
 }
 
 impl HostTable {
-    pub(crate) fn build(config: &HostsConfig) -> Self {
-        let texts =
-            |names: &[HostName]| names.iter().map(|name| name.as_str().to_owned()).collect();
+    pub(crate) fn build(config: &HostsConfig, own_names: &[HostName]) -> Self {
+        let text = |name: &HostName| name.as_str().to_owned();
+        let (mut front_door_names, mut above) = (Vec::new(), Vec::new());
+        for name in &config.front_door_names {
+            match name {
+                FrontDoorName::Is(name) => front_door_names.push(text(name)),
+                FrontDoorName::Below(name) => above.push(text(name)),
+            }
+        }
         Self {
-            bases: texts(&config.base_domains),
-            front_door_names: texts(&config.front_door_names),
+            bases: config.base_domains.iter().map(text).collect(),
+            front_door_names,
+            own_names: own_names.iter().map(text).collect(),
+            above,
         }
     }
 
@@ -43,12 +52,10 @@ impl HostTable {
         if self.front_door_names.iter().any(|name| same(name, host)) {
             return Some(Target::FrontDoor);
         }
-        self.bases.iter().find_map(|base| {
-            let start = host.len().checked_sub(base.len())?;
-            let (label, end) = (host.get(..start)?, host.get(start..)?);
-            let label = label.strip_suffix('.').filter(|_| same(end, base))?;
-            let rest = label.get(LABEL.len()..)?;
-            if !same(label.get(..LABEL.len())?, LABEL) {
+        let of_base = self.bases.iter().find_map(|base| {
+            let label = below(base, host)?;
+            let (name, rest) = label.split_at_checked(InstanceId::LABEL.len())?;
+            if !same(name, InstanceId::LABEL) {
                 return None;
             }
             match rest.as_bytes() {
@@ -56,8 +63,19 @@ impl HostTable {
                 [digit @ b'0'..=b'9'] => InstanceId::new(digit - b'0').map(Target::Instance),
                 _ => None,
             }
+        });
+        of_base.or_else(|| {
+            let other = self.own_names.iter().any(|name| same(name, host))
+                || self.above.iter().any(|above| below(above, host).is_some());
+            other.then_some(Target::FrontDoor)
         })
     }
+}
+
+/// The labels of a host that stand before a domain, if it is below that.
+fn below<'a>(domain: &str, host: &'a str) -> Option<&'a str> {
+    let (labels, end) = host.split_at_checked(host.len().checked_sub(domain.len())?)?;
+    labels.strip_suffix('.').filter(|labels| !labels.is_empty() && same(end, domain))
 }
 
 /// Without case; nearly every client writes a name as we do, and bytes are compared faster.
@@ -91,6 +109,8 @@ mod tests {
         HostTable {
             bases: vec!["localhost".to_owned(), "example.com".to_owned()],
             front_door_names: ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).into(),
+            own_names: vec!["pod-7".to_owned()],
+            above: vec!["internal".to_owned()],
         }
     }
 

@@ -8,7 +8,9 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{auth::AuthMode, origins::Origins, subscriptions::Subscriptions, tasks::Tasks};
+use super::{
+    auth::AuthMode, hosts::HostTable, origins::Origins, subscriptions::Subscriptions, tasks::Tasks,
+};
 use crate::{
     budget::Share,
     config::{Config, Network, PolicyConfig},
@@ -46,10 +48,11 @@ pub(crate) struct Policy {
 
 impl Policy {
     /// Fails if `auth.tokens_file` cannot be used.
-    fn build(config: &Config, policy: &PolicyConfig) -> anyhow::Result<Self> {
+    fn build(config: &Config, policy: &PolicyConfig, process: &Process) -> anyhow::Result<Self> {
+        let hosts = HostTable::build(&config.hosts, &process.own_names);
         Ok(Self {
             auth: AuthMode::build(&policy.auth)?,
-            origins: Origins::build(&policy.origin, &config.hosts),
+            origins: Origins::build(&policy.origin, hosts),
             trusted_proxies: config.http.trusted_proxies.iter().map(|Network(net)| *net).collect(),
             max_body_bytes: config.http.max_body_bytes,
             body_timeout: config.http.body_timeout_seconds.get(),
@@ -120,7 +123,7 @@ impl Instance {
                 Some(before) => Arc::clone(&before.state),
                 None => Arc::new(State::new(id, config, policy, process)),
             };
-            let policy = Policy::build(config, policy)?;
+            let policy = Policy::build(config, policy, process)?;
             Ok(Arc::new(Self { id, policy, state, process: Arc::clone(process) }))
         };
         InstanceId::all().zip(&config.instances).map(build).collect()

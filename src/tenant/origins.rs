@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use super::hosts::{HostTable, without_port};
-use crate::config::{HostsConfig, Origin, OriginConfig};
+use crate::config::{Origin, OriginConfig};
 
 /// The HTTP methods that a page may use (`Access-Control-Allow-Methods`).
 pub(crate) const METHODS: &str = "GET, POST, DELETE, OPTIONS";
@@ -35,12 +35,12 @@ pub(crate) enum Verdict {
 }
 
 impl Origins {
-    pub(crate) fn build(config: &OriginConfig, hosts: &HostsConfig) -> Self {
+    pub(crate) fn build(config: &OriginConfig, hosts: HostTable) -> Self {
         let allowed = || config.allowed.iter().map(Origin::as_str);
         Self {
             any: allowed().any(|origin| origin == "*"),
             listed: allowed().map(str::to_owned).collect(),
-            hosts: HostTable::build(hosts),
+            hosts,
         }
     }
 

@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 
 use crate::{
     clock::Moment,
+    config::{PROFILE_VARIABLE, Profile},
     failure::Failure,
-    session::{Change, Conversation, EventLog, Lease, Record, Want},
+    session::{Change, Conversation, EventLog, Handshake, Lease, NotCreated, Record, Want},
     tenant::{Inbound, Instance},
     wire::{Ask, Capabilities, LogLevel, OwnedId, Questions, ToolResult, jsonrpc},
 };
@@ -68,14 +69,41 @@ pub(crate) struct CallContext {
     pub(crate) stream: Option<Arc<EventLog>>,
 }
 
-/// The result of a tool that needs a session, for a call without one.
+/// The result of a tool that needs a session, for a call without one. Whoever reads it must be able to go on by it alone.
 pub(super) fn needs_session() -> ToolResult {
-    ToolResult::error(
-        "this tool needs a session: pass the handle that create_session returns as \"session\"",
-    )
+    let profile = Profile::SESSIONED;
+    ToolResult::error(format!(
+        "this protocol revision has no sessions: pass the handle that set_session_data or create_session returns as \"session\", or have the server started with --profile {profile} ({PROFILE_VARIABLE}={profile}), which serves the older revisions that have them"
+    ))
 }
 
+/// Said to whoever looks into a session that nobody has used before: mostly a client that begins one for each call.
+const FIRST_CALL: &str = "This session is new and this is its first call, so it holds nothing yet. A client that begins a session for each call keeps none: let it use one session for all calls, or pass the handle that create_session returns as \"session\".";
+
 impl CallContext {
+    /// [`FIRST_CALL`], if that is so of the connection's session. A handle is expected to be new.
+    pub(super) fn first_call(&self) -> Option<&'static str> {
+        let session = self.session.as_ref()?;
+        let by_connection = session.head.handshake.version.is_some();
+        (by_connection && session.tally.requests == 0).then_some(FIRST_CALL)
+    }
+
+    /// Begins a session that is reached by its handle, for this caller.
+    pub(crate) async fn begin_session(
+        &self,
+        handshake: Handshake,
+    ) -> Result<Record, Outcome<ToolResult>> {
+        let sessions = &self.instance.state.sessions;
+        let created = sessions.create(handshake, self.inbound.caller).await;
+        created.map_err(|refused| match refused {
+            NotCreated::Unavailable(error) => Outcome::Failed(error.into()),
+            NotCreated::NoRoom(full) => Outcome::Failed(full.into()),
+            refused @ (NotCreated::Full { .. } | NotCreated::Draining | NotCreated::NoEntropy) => {
+                ToolResult::error(format!("no session was created: {refused}")).into()
+            }
+        })
+    }
+
     /// Keeps the session from expiring while the call is under way.
     pub(crate) fn hold(&self) -> Option<Lease> {
         let session = self.session.as_ref()?;
@@ -129,6 +157,11 @@ struct Progress<'a> {
 pub(crate) trait Operation: Send {
     /// What to change, and what the answer needs to know of the session. Whoever runs the tool adds that the call counts.
     fn change(&self) -> Change<'_>;
+
+    /// Whether a call without a session begins one, whose handle the answer tells.
+    fn begins_session(&self) -> bool {
+        false
+    }
 
     /// `session` is `None` for a call without one.
     fn answer(self: Box<Self>, context: &CallContext, session: Option<&Record>) -> ToolResult;

@@ -12,7 +12,7 @@ use super::{
     TOOL, Tool,
     arguments::{Arguments, BadArguments},
     call::{CallContext, Prepared},
-    input, object, redaction,
+    input, nullable, object, redaction,
 };
 use crate::{
     config::PLAIN_NAMES,
@@ -45,7 +45,7 @@ pub(super) const TOOLS: &[Tool] = &[
                 "http_version": { "type": "string" },
                 "method": { "type": "string" },
                 "path": { "type": "string" },
-                "query": { "type": ["string", "null"] },
+                "query": nullable(json!({ "type": "string" })),
                 "peer": { "type": "string" },
                 "peer_is_trusted_proxy": { "type": "boolean" },
                 "headers": { "type": "array", "items": { "type": "object", "properties": {
@@ -77,9 +77,9 @@ pub(super) const TOOLS: &[Tool] = &[
                     "header": { "type": "object" },
                     "payload": { "type": "object" },
                     "signature_present": { "type": "boolean" },
-                    "issued_at": { "type": ["string", "null"] },
-                    "expires_at": { "type": ["string", "null"] },
-                    "expired": { "type": ["boolean", "null"] },
+                    "issued_at": nullable(json!({ "type": "string" })),
+                    "expires_at": nullable(json!({ "type": "string" })),
+                    "expired": nullable(json!({ "type": "boolean" })),
                     "raw": { "type": "object" },
                 },
                 "required": ["present", "is_jwt", "verified", "note"],
@@ -119,7 +119,7 @@ pub(super) const TOOLS: &[Tool] = &[
                 "received_at": { "type": "string", "format": "date-time" },
                 "now": { "type": "string", "format": "date-time" },
                 "elapsed_ms": { "type": "number", "minimum": 0 },
-                "session_age_seconds": { "type": ["number", "null"], "minimum": 0 },
+                "session_age_seconds": nullable(json!({ "type": "number", "minimum": 0 })),
                 "rating": { "type": "string", "enum": ["excellent", "good", "acceptable", "slow"] },
             }))
         }),
@@ -132,7 +132,7 @@ pub(super) const TOOLS: &[Tool] = &[
         description: "Shows the Origin of this request, whether this instance allows it and why, and the CORS headers that every answer carries.",
         output_schema: Some(|| {
             object(json!({
-                "origin": { "type": ["string", "null"] },
+                "origin": nullable(json!({ "type": "string" })),
                 "verdict": { "type": "string" },
                 "allowed_methods": { "type": "array", "items": { "type": "string" } },
                 "exposed_headers": { "type": "array", "items": { "type": "string" } },
@@ -150,7 +150,7 @@ pub(super) const TOOLS: &[Tool] = &[
         input_schema: |_| flag("showSecrets", "Has no effect: secrets are never shown"),
         output_schema: Some(|| {
             object(json!({
-                "variables": { "type": "object", "additionalProperties": { "type": ["string", "null"] } },
+                "variables": { "type": "object", "additionalProperties": nullable(json!({ "type": "string" })) },
             }))
         }),
         prepare: |arguments| {
@@ -182,7 +182,7 @@ pub(super) const TOOLS: &[Tool] = &[
         output_schema: Some(|| {
             object(json!({
                 "identified": { "type": "boolean" },
-                "subject": { "type": ["string", "null"] },
+                "subject": nullable(json!({ "type": "string" })),
                 "confidence": { "type": "number" },
                 "conclusion": { "type": "string" },
             }))

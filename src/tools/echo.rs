@@ -11,7 +11,7 @@ use super::{
     TOOL, Tool,
     arguments::{Arguments, BadArguments},
     call::{CallContext, Operation, Prepared, Step, needs_session},
-    input, object,
+    input, nullable, object,
 };
 use crate::{
     clock::{Moment, Rfc3339},
@@ -29,10 +29,10 @@ pub(super) const ECHO: Tool = Tool {
         object(json!({
             "message": { "type": "string" },
             "format": { "type": "string", "enum": ["plain", "json", "markdown"] },
-            "session_id": { "type": ["string", "null"], "description": "null without a session" },
-            "request_count": { "type": ["integer", "null"], "minimum": 1 },
-            "first_request_at": { "type": ["string", "null"], "format": "date-time" },
-            "last_request_at": { "type": ["string", "null"], "format": "date-time" },
+            "session_id": nullable(json!({ "type": "string", "description": "null without a session" })),
+            "request_count": nullable(json!({ "type": "integer", "minimum": 1 })),
+            "first_request_at": nullable(json!({ "type": "string", "format": "date-time" })),
+            "last_request_at": nullable(json!({ "type": "string", "format": "date-time" })),
         }))
     }),
     read_only: false,
@@ -49,7 +49,7 @@ pub(super) const REPLAY: Tool = Tool {
     output_schema: Some(|| {
         object(json!({
             "found": { "type": "boolean", "description": "Whether echo was called before" },
-            "message": { "type": ["string", "null"] },
+            "message": nullable(json!({ "type": "string" })),
             "session_id": { "type": "string" },
         }))
     }),
@@ -199,12 +199,13 @@ fn tracking(
 
 fn replay_last_echo(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
     arguments.finish()?;
-    Ok(Prepared::reading(Want::Echo, |_, session| {
+    Ok(Prepared::reading(Want::Echo, |context, session| {
         let Some(session) = session else { return needs_session() };
         let (message, text) = match session.last_echo() {
             LastEcho::Kept(message) => (Some(message), message),
             LastEcho::None => {
-                (None, "Nothing has been echoed in this session yet; call echo first.")
+                let text = "Nothing has been echoed in this session yet; call echo first.";
+                (None, context.first_call().unwrap_or(text))
             }
             LastEcho::TooLarge => {
                 (None, "The last echo was larger than session.max_data_bytes, so it was not kept.")

@@ -10,14 +10,14 @@ use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
-    CREATE_SESSION, TOOL, Tool,
+    CREATE_SESSION, SET_SESSION_DATA, TOOL, Tool,
     arguments::{Arguments, BadArguments},
     call::{CallContext, Operation, Outcome, Prepared, needs_session},
-    echo, input, minted_by_schema, object, resources,
+    echo, input, minted_by_schema, nullable, object, resources, with_optional,
 };
 use crate::{
     id::EndReason,
-    session::{Change, Client, Handshake, Head, NotCreated, Record, Tally, Want},
+    session::{Change, Client, Handshake, Head, Record, Tally, Want},
     tenant::Update,
     wire::{ProtocolVersion, ToolResult, jsonrpc::compact},
 };
@@ -25,9 +25,9 @@ use crate::{
 pub(super) const TOOLS: &[Tool] = &[
     echo::ECHO,
     Tool {
-        name: "set_session_data",
+        name: SET_SESSION_DATA,
         title: "Store session data",
-        description: "Stores any JSON value under a key of this session, until the session ends. A value that was there is replaced.",
+        description: "Stores any JSON value under a key of this session, until the session ends. A value that was there is replaced. A call without a session, in a protocol revision that has none, begins one, as create_session does, and returns its handle to be passed as \"session\" from then on.",
         input_schema: |_| {
             let properties = json!({
                 "key": { "type": "string", "description": "Name of the value", "minLength": 1 },
@@ -36,15 +36,23 @@ pub(super) const TOOLS: &[Tool] = &[
             input(properties, &["key", "value"])
         },
         output_schema: Some(|| {
-            object(json!({
+            let always = object(json!({
                 "key": { "type": "string" },
                 "stored": { "type": "boolean" },
                 "replaced": { "type": "boolean", "description": "Whether the key was there before" },
                 "data_keys": { "type": "array", "items": { "type": "string" } },
                 "data_bytes": { "type": "integer", "minimum": 0 },
-            }))
+            }));
+            let sometimes = json!({
+                "session": { "type": "string", "description": "The handle, if this call began the session" },
+                "expires_at": { "type": "string", "format": "date-time", "description": "If it is not used before" },
+                "note": { "type": "string" },
+            });
+            with_optional(always, sometimes)
         }),
         read_only: false,
+        // Without a session each call begins another.
+        idempotent: false,
         prepare: set_session_data,
         stateful: true,
         ..TOOL
@@ -66,6 +74,7 @@ pub(super) const TOOLS: &[Tool] = &[
                     "value": { "description": "The value, null if it is not there" },
                     "data": { "type": "object", "description": "Every key with its value" },
                     "data_keys": { "type": "array", "items": { "type": "string" } },
+                    "note": { "type": "string", "description": "If this is the first call of a new session" },
                 },
             })
         }),
@@ -96,7 +105,7 @@ pub(super) const TOOLS: &[Tool] = &[
         description: "Tells about the current session, as get_session_info does, and how many sessions this instance has begun and ended.",
         output_schema: Some(|| {
             object(json!({
-                "session": { "anyOf": [info_schema(), { "type": "null" }] },
+                "session": nullable(info_schema()),
                 "instance": {
                     "type": "object",
                     "properties": {
@@ -134,7 +143,7 @@ pub(super) const TOOLS: &[Tool] = &[
         output_schema: Some(|| {
             object(json!({
                 "session": { "type": "string", "description": "The handle" },
-                "label": { "type": ["string", "null"] },
+                "label": nullable(json!({ "type": "string" })),
                 "idle_timeout_seconds": { "type": "number" },
                 "expires_at": { "type": "string", "format": "date-time", "description": "If it is not used before" },
                 "minted_by": minted_by_schema("Where it lives"),
@@ -194,19 +203,33 @@ impl Operation for SetData {
         Change { set, want: Want::Data, ..Change::default() }
     }
 
+    fn begins_session(&self) -> bool {
+        true
+    }
+
     fn answer(self: Box<Self>, context: &CallContext, session: Option<&Record>) -> ToolResult {
         let Some(session) = session else { return needs_session() };
         let uri = resources::data_uri(&session.head.id.to_string(), &self.key);
         context.instance.state.subscriptions.publish(&Update::Resource { uri });
-        ToolResult::json(&json!({
+        let mut stored = json!({
             "key": self.key,
             "stored": true,
             "replaced": session.replaced,
             "data_keys": session.data().keys(),
             "data_bytes": session.data_bytes,
-        }))
+        });
+        if context.session.is_none() {
+            let clock = context.instance.process.clock;
+            stored["session"] = session.head.id.to_string().into();
+            stored["expires_at"] = json!(clock.time_of_day().time(session.expires()));
+            stored["note"] = BEGUN.into();
+        }
+        ToolResult::json(&stored)
     }
 }
+
+/// Said beside a handle that nobody has asked for.
+const BEGUN: &str = "this call began the session: pass its handle as \"session\" to the other tools, and to this one";
 
 fn get_session_data(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
     #[derive(Serialize)]
@@ -214,23 +237,28 @@ fn get_session_data(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArgume
         key: &'a str,
         found: bool,
         value: Option<&'a RawValue>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        note: Option<&'static str>,
     }
     #[derive(Serialize)]
     struct All<'a> {
         data: &'a BTreeMap<Box<str>, Arc<RawValue>>,
         data_keys: Vec<Box<str>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        note: Option<&'static str>,
     }
 
     let key = arguments.optional_string("key")?.map(String::from);
     arguments.finish()?;
-    Ok(Prepared::reading(Want::Data, move |_, session| {
+    Ok(Prepared::reading(Want::Data, move |context, session| {
         let Some(data) = session.map(Record::data) else { return needs_session() };
+        let note = context.first_call();
         match &key {
             Some(key) => {
                 let value = data.get(key);
-                ToolResult::json(&One { key, found: value.is_some(), value })
+                ToolResult::json(&One { key, found: value.is_some(), value, note })
             }
-            None => ToolResult::json(&All { data: data.values(), data_keys: data.keys() }),
+            None => ToolResult::json(&All { data: data.values(), data_keys: data.keys(), note }),
         }
     }))
 }
@@ -251,21 +279,16 @@ fn create_session(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArgument
         return Err(arguments.bad(problem));
     }
     Ok(Prepared::later(move |context| async move {
-        let instance = &context.instance;
         let handshake = Handshake {
             label: label.map(String::into_boxed_str),
             timeout: lifetime.map(Duration::from_secs_f64),
             ..Handshake::implicit(None)
         };
-        let created = instance.state.sessions.create(handshake, context.inbound.caller).await;
-        let session = match created {
+        let session = match context.begin_session(handshake).await {
             Ok(session) => session,
-            Err(NotCreated::Unavailable(error)) => return Outcome::Failed(error.into()),
-            Err(NotCreated::NoRoom(full)) => return Outcome::Failed(full.into()),
-            Err(refused) => {
-                return ToolResult::error(format!("no session was created: {refused}")).into();
-            }
+            Err(outcome) => return outcome,
         };
+        let instance = &context.instance;
         ToolResult::json(&json!({
             "session": session.head.id.to_string(),
             "label": session.head.handshake.label,
@@ -311,6 +334,8 @@ struct SessionInfo {
     initialized: bool,
     minted_by: Value,
     served_by: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'static str>,
 }
 
 impl SessionInfo {
@@ -341,17 +366,18 @@ impl SessionInfo {
             initialized: session.initialized,
             minted_by: id.minted_by().unwrap_or(instance.here()).to_json(),
             served_by,
+            note: context.first_call(),
         }
     }
 }
 
 fn info_schema() -> Value {
-    object(json!({
+    let always = object(json!({
         "session_id": { "type": "string" },
         "session_ref": { "type": "string", "description": "What stands for the id in the server's log" },
         "request_count": { "type": "integer", "minimum": 0, "description": "Completed tools/call requests, get_session_info not counted" },
-        "first_request_at": { "type": ["string", "null"], "format": "date-time" },
-        "last_request_at": { "type": ["string", "null"], "format": "date-time" },
+        "first_request_at": nullable(json!({ "type": "string", "format": "date-time" })),
+        "last_request_at": nullable(json!({ "type": "string", "format": "date-time" })),
         "created_at": { "type": "string", "format": "date-time" },
         "age_seconds": { "type": "number", "minimum": 0 },
         "idle_timeout_seconds": { "type": "number", "minimum": 0 },
@@ -359,17 +385,20 @@ fn info_schema() -> Value {
         "expires_at": { "type": "string", "format": "date-time" },
         "data_keys": { "type": "array", "items": { "type": "string" } },
         "data_bytes": { "type": "integer", "minimum": 0 },
-        "client": {
-            "type": ["object", "null"],
+        "client": nullable(json!({
+            "type": "object",
             "description": "clientInfo of initialize; null for a session that began without it",
             "properties": { "name": { "type": "string" }, "version": { "type": "string" } },
-        },
-        "label": { "type": ["string", "null"], "description": "What create_session was told to call it" },
-        "protocol_version": { "type": ["string", "null"], "description": "The negotiated revision; null for a handle" },
+        })),
+        "label": nullable(json!({ "type": "string", "description": "What create_session was told to call it" })),
+        "protocol_version": nullable(json!({ "type": "string", "description": "The negotiated revision; null for a handle" })),
         "initialized": { "type": "boolean", "description": "Whether notifications/initialized has come" },
         "minted_by": minted_by_schema("Where the id was minted, as its digits say"),
         "served_by": minted_by_schema("Where this answer comes from"),
-    }))
+    }));
+    let note =
+        json!({ "type": "string", "description": "If this is the first call of a new session" });
+    with_optional(always, json!({ "note": note }))
 }
 
 fn session_statistics(context: &CallContext, session: Option<&Record>) -> ToolResult {

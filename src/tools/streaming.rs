@@ -14,7 +14,7 @@ use super::{
     TOOL, Tool,
     arguments::{Arguments, BadArguments},
     call::{CallContext, Prepared},
-    diagnostics, input, object,
+    diagnostics, input, nullable, object,
 };
 use crate::wire::{Json, LogLevel, Raw, ToolResult};
 
@@ -75,7 +75,7 @@ pub(super) const TOOLS: &[Tool] = &[
             object(json!({
                 "http": { "type": "object" },
                 "body": { "type": "object", "description": "Length and SHA-256 of the body" },
-                "meta": { "type": ["object", "null"] },
+                "meta": nullable(json!({ "type": "object" })),
                 "trace": { "type": "object" },
                 "received_at": { "type": "string", "format": "date-time" },
             }))

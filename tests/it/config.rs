@@ -7,7 +7,7 @@
 use std::{collections::BTreeSet, io::Write as _, path::Path};
 
 use mcp_echo_stateful::config::{
-    Config, ConfigError, DEFAULTS, Flags, FrontDoor, Key, Layers, LogFormat, PLAIN_NAMES,
+    Config, ConfigError, DEFAULTS, Flags, FrontDoor, Key, Layers, LogFormat, PLAIN_NAMES, Profile,
 };
 use serde_json::Value;
 use tempfile::NamedTempFile;
@@ -120,6 +120,38 @@ fn defaults_are_those_of_the_original() {
         assert_eq!(policy.protocol.version.as_str(), "2025-06-18");
         assert_eq!(policy.session.timeout_seconds.get().as_secs(), 300);
     }
+}
+
+#[test]
+fn a_profile_lies_between_the_defaults_and_the_file() {
+    assert!(Profile::ALL.len() >= 2);
+    for Profile { name, .. } in Profile::ALL {
+        let flags = Flags { profile: Some((*name).to_owned()), ..Flags::default() };
+        let config = checked(&flags, &[]).expect("fits");
+        assert_eq!(config.profile.map(|profile| profile.name), Some(*name));
+        // It says what the file of its name says, and nothing else.
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("config/{name}.toml"));
+        let of_file = print(&from_file(&path), &[]).replace(&*path.to_string_lossy(), "here");
+        let printed = print(&flags, &[]);
+        let (first, of_profile) = printed.split_once('\n').expect("lines");
+        assert_eq!(first, format!("# profile {name}"));
+        assert_eq!(of_profile.replace(&format!("profile {name}"), "here"), of_file);
+        assert_ne!(of_file, print(&Flags::default(), &[]), "{name} does something");
+    }
+    let beneath = file("[protocol]\nversions = [\"2025-03-26\"]\n");
+    let flags = Flags { profile: Some("sessioned".to_owned()), ..from_file(beneath.path()) };
+    let versions = |flags: &Flags, variables: Variables<'_>| {
+        let policy = checked(flags, variables).expect("fits").instances.swap_remove(3);
+        policy.protocol.versions.iter().map(|version| version.as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!(versions(&flags, &[]), ["2025-03-26"], "the file wins");
+    let variable = ("MCP_PROTOCOL_VERSIONS_SUPPORTED", "2026-07-28");
+    let profile = ("MCP_ECHO_PROFILE", "sessioned");
+    assert_eq!(versions(&Flags::default(), &[profile, variable]), ["2026-07-28"]);
+    // Empty is not set, and the flag wins over the variable.
+    let flags = Flags { profile: Some("conformance".to_owned()), ..Flags::default() };
+    assert_eq!(versions(&flags, &[profile]).len(), 5);
+    assert_eq!(environment(&[("MCP_ECHO_PROFILE", "")]).profile.map(|it| it.name), None);
 }
 
 /// Each key observed from outside, where there is something to observe.

@@ -11,8 +11,8 @@ use std::{
 
 use mcp_echo_stateful::{
     config::{
-        CONFIG_VARIABLE, DEFAULTS, Flags, Key, Layers, PLAIN_NAMES, POLICY_SECTIONS, Reload,
-        ToolSet,
+        CONFIG_VARIABLE, DEFAULTS, Flags, Key, Layers, PLAIN_NAMES, POLICY_SECTIONS,
+        PROFILE_VARIABLE, Reload, ToolSet,
     },
     failure::Failure,
     id::{Boot, EndReason, InstanceId, MintedBy, ReplicaTag},
@@ -276,7 +276,9 @@ fn the_variable_table_is_that_of_the_program() {
     }));
     let known = set(PLAIN_NAMES.iter().map(|(name, key)| (*name, *key, defaults[*key].clone())));
     assert_eq!(written, known);
-    assert!(section("### Environment variables").contains(CONFIG_VARIABLE));
+    for variable in [CONFIG_VARIABLE, PROFILE_VARIABLE] {
+        assert!(section("### Environment variables").contains(variable));
+    }
 }
 
 #[test]

@@ -90,19 +90,131 @@ async fn without_a_handle_there_is_no_state() {
     let server = TestServer::start(&[]).await;
     let echo = server.modern_call("echo", json!({"message": "x"})).structured().await;
     assert_eq!((&echo["session_id"], &echo["request_count"]), (&Value::Null, &Value::Null));
-    for (tool, arguments) in [
-        ("set_session_data", json!({"key": "k", "value": 1})),
-        ("get_session_data", json!({})),
-        ("get_session_info", json!({})),
-        ("replayLastEcho", json!({})),
-        ("end_session", json!({})),
-    ] {
-        let text = server.modern_call(tool, arguments).tool_error().await;
-        assert!(text.contains("create_session"), "{tool}: {text}");
+    for tool in ["get_session_data", "get_session_info", "replayLastEcho", "end_session"] {
+        let text = server.modern_call(tool, json!({})).tool_error().await;
+        // Why, and the two ways on.
+        for part in [
+            "has no sessions",
+            "set_session_data or create_session",
+            "\"session\"",
+            "--profile sessioned",
+        ] {
+            assert!(text.contains(part), "{tool}: {part} is not in {text}");
+        }
+        assert_eq!(text.matches(['.', '\n']).count(), 0, "one sentence: {text}");
     }
     let info = server.modern_call("sessionInfo", json!({})).structured().await;
     assert_eq!(info["session"], Value::Null);
     assert_eq!(server.created(), 0);
+}
+
+#[tokio::test]
+async fn to_store_without_a_handle_begins_a_session() {
+    let server = TestServer::start(&[]).await;
+    let store = json!({"key": "k", "value": {"a": 1}});
+    let result = server.modern_call("set_session_data", store.clone()).on(4).result().await;
+    let stored = &result["structuredContent"];
+    assert_eq!((&stored["stored"], &stored["data_keys"]), (&json!(true), &json!(["k"])));
+    let handle = stored["session"].as_str().expect("a handle");
+    let expires = stored["expires_at"].as_str().expect("a time").parse::<jiff::Timestamp>();
+    assert!(expires.is_ok_and(|time| time > jiff::Timestamp::now()), "{stored}");
+    let note = stored["note"].as_str().expect("a note");
+    assert!(note.contains("pass its handle as \"session\""), "{note}");
+    // Who reads the text alone learns the same.
+    let text = result["content"][0]["text"].as_str().expect("a text");
+    assert!(text.contains(handle) && text.contains("this call began the session"), "{text}");
+
+    let read = json!({"key": "k", "session": handle});
+    let read = server.modern_call("get_session_data", read).on(4).structured().await;
+    assert_eq!(read["value"], json!({"a": 1}));
+    let info = json!({"session": handle});
+    let info = server.modern_call("get_session_info", info).on(4).structured().await;
+    assert_eq!((&info["request_count"], &info["note"]), (&json!(2), &Value::Null));
+    // With it nothing begins, without it another.
+    let again = json!({"key": "l", "value": 2, "session": handle});
+    let again = server.modern_call("set_session_data", again).on(4).structured().await;
+    assert_eq!((&again["session"], &again["data_keys"]), (&Value::Null, &json!(["k", "l"])));
+    let other = server.modern_call("set_session_data", store).on(4).structured().await;
+    assert_ne!(other["session"], handle);
+    assert_eq!(server.created(), 2);
+    // In an older revision the connection's session is there already.
+    let talk = server.session_of(4, "2025-11-25").await;
+    let stored = talk.ask("set_session_data", json!({"key": "k", "value": 1})).await;
+    assert_eq!(stored.as_object().map(serde_json::Map::len), Some(5), "{stored}");
+}
+
+#[tokio::test]
+async fn to_store_in_vain_without_a_handle_leaves_nothing_behind() {
+    let variables =
+        [("MCP_ECHO_SESSION__MAX_DATA_BYTES", "10"), ("MCP_ECHO_SESSION__CAPACITY", "1")];
+    let server = TestServer::start(&variables).await;
+    let store =
+        |value: &str| server.modern_call("set_session_data", json!({"key": "k", "value": value}));
+    for _ in 0..3 {
+        let text = store("a long value").tool_error().await;
+        assert!(text.contains("session.max_data_bytes"), "{text}");
+        assert_eq!(server.instances[0].state.sessions.counts().live, 0);
+    }
+    assert!(
+        server
+            .modern_call("set_session_data", json!({"key": ""}))
+            .tool_error()
+            .await
+            .contains("value")
+    );
+    assert_eq!(server.created(), 3);
+    store("v").structured().await;
+    let text = store("v").tool_error().await;
+    assert!(text.contains("session.capacity"), "{text}");
+}
+
+/// As some clients do, knowingly or not.
+#[tokio::test]
+async fn a_session_for_each_call_is_told_to_whoever_looks_for_what_it_stored() {
+    let server = TestServer::start(&[]).await;
+    for handshake in [true, false] {
+        // A client that begins one for each call, with or without initialize.
+        let call = async |tool: &str, arguments: Value| {
+            let call = server.call(tool, arguments);
+            let call = match handshake {
+                true => {
+                    let id = server.initialize("2025-11-25").send().await;
+                    call.header("Mcp-Session-Id", id.header("mcp-session-id").expect("an id"))
+                }
+                false => call,
+            };
+            let result = call.send().await.json()["result"].clone();
+            let text = result["content"][0]["text"].as_str().expect("a text").to_owned();
+            (result["structuredContent"].clone(), text)
+        };
+        let told = |text: &str| {
+            for part in ["is its first call", "one session for all calls", "create_session"] {
+                assert!(text.contains(part), "{part} is not in {text}");
+            }
+        };
+        call("set_session_data", json!({"key": "k", "value": 1})).await;
+        let (one, text) = call("get_session_data", json!({"key": "k"})).await;
+        assert_eq!(one["found"], false);
+        told(&text);
+        told(one["note"].as_str().expect("a note"));
+        for (tool, arguments) in [
+            ("get_session_data", json!({})),
+            ("get_session_info", json!({})),
+            ("sessionInfo", json!({})),
+        ] {
+            told(&call(tool, arguments).await.1);
+        }
+        told(&call("replayLastEcho", json!({})).await.1);
+    }
+    // Who keeps a session is told nothing of it, nor who has just been given a handle.
+    let talk = server.session_of(0, "2025-11-25").await;
+    talk.ask("echo", json!({"message": "x"})).await;
+    let missing = talk.ask("get_session_data", json!({"key": "k"})).await;
+    assert_eq!(missing, json!({"key": "k", "found": false, "value": null}));
+    assert_eq!(talk.info().await["note"], Value::Null);
+    let handle = server.handle(0).await;
+    let missing = talk.ask("get_session_data", json!({"key": "k", "session": handle})).await;
+    assert_eq!(missing, json!({"key": "k", "found": false, "value": null}));
 }
 
 #[tokio::test]

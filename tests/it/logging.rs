@@ -187,6 +187,10 @@ async fn a_refusal_says_which_host_was_asked_for_and_by_whom() {
         .iter()
         .map(|line| {
             let text = |name: &str| line[name].as_str().map(str::to_owned);
+            let admitted_by = text("mcp_echo.admitted_by");
+            let known = "MCP_ECHO_HOSTS__FRONT_DOOR_NAMES".to_owned();
+            let misdirected = line["http.response.status_code"] == 421;
+            assert_eq!(admitted_by, misdirected.then_some(known), "{line}");
             (
                 line["http.response.status_code"].as_u64(),
                 text("server.address"),

@@ -147,6 +147,7 @@ async fn a_known_conversation_gives_known_numbers() {
     server.post("hello").host(&instance_host(6)).send().await.expect_status(400);
     server.request("PUT", "/mcp").host(&instance_host(6)).send().await.expect_status(405);
     server.request("GET", "/mcp").host(&instance_host(6)).send().await.expect_status(400);
+    server.post("hello").at("/echo-stateful7/mcp").send().await.expect_status(400);
     let metadata = server.request("GET", "/.well-known/oauth-protected-resource");
     metadata.host(&instance_host(6)).send().await.expect_status(200);
     // What browsers and scanners look for is no instance's error.
@@ -156,7 +157,7 @@ async fn a_known_conversation_gives_known_numbers() {
     server.request("GET", "/livez").send().await.expect_status(200);
     server.post("hello").host("evil.org").send().await.expect_status(421);
 
-    let page = after(&server, 20).await;
+    let page = after(&server, 21).await;
     for (labels, count) in [
         (r#"3",method="initialize",era="sessioned",status="2xx"#, 1.0),
         (r#"3",method="tools/call",era="sessioned",status="2xx"#, 4.0),
@@ -168,6 +169,7 @@ async fn a_known_conversation_gives_known_numbers() {
         (r#"6",method="http_post",era="sessioned",status="4xx"#, 1.0),
         (r#"6",method="http_other",era="sessioned",status="4xx"#, 1.0),
         (r#"6",method="http_get",era="sessioned",status="4xx"#, 1.0),
+        (r#"7",method="http_post",era="sessioned",status="4xx"#, 1.0),
         (r#"6",method="well_known",era="none",status="2xx"#, 1.0),
         (r#"none",method="elsewhere",era="none",status="4xx"#, 4.0),
         (r#"none",method="health",era="none",status="2xx"#, 1.0),
@@ -176,7 +178,7 @@ async fn a_known_conversation_gives_known_numbers() {
         let sample = format!("mcp_echo_requests_total{{mcp_instance=\"{labels}\"}}");
         assert_eq!(page.get(&sample), count, "{sample}");
     }
-    assert_eq!(page.ended(), 20.0);
+    assert_eq!(page.ended(), 21.0);
     assert_eq!(server.instances[6].state.requests.totals().requests, 4);
     for (labels, count) in [
         (r#"3",outcome="ok"#, 5.0),
@@ -184,6 +186,7 @@ async fn a_known_conversation_gives_known_numbers() {
         (r#"4",outcome="ok"#, 1.0),
         (r#"5",outcome="refused"#, 1.0),
         (r#"6",outcome="refused"#, 3.0),
+        (r#"7",outcome="refused"#, 1.0),
         (r#"none",outcome="refused"#, 5.0),
     ] {
         let sample = format!("mcp_echo_outcomes_total{{mcp_instance=\"{labels}\"}}");
@@ -199,13 +202,14 @@ async fn a_known_conversation_gives_known_numbers() {
         (r#"6",reason="method_not_allowed"#, 1.0),
         (r#"6",reason="session_required"#, 1.0),
         (r#"6",reason="refused"#, 0.0),
+        (r#"7",reason="not_json"#, 1.0),
         (r#"none",reason="refused"#, 5.0),
         (r#"7",reason="internal"#, 0.0),
     ] {
         let sample = format!("mcp_echo_refusals_total{{mcp_instance=\"{labels}\"}}");
         assert_eq!(page.get(&sample), count, "{sample}");
     }
-    assert_eq!(page.sum("mcp_echo_refusals_total"), 12.0);
+    assert_eq!(page.sum("mcp_echo_refusals_total"), 13.0);
     assert_eq!(page.get("mcp_echo_sessions_live{mcp_instance=\"3\"}"), 1.0);
     assert_eq!(page.get("mcp_echo_session_data_bytes{mcp_instance=\"3\"}"), 11.0);
     assert_eq!(page.sum("mcp_echo_sessions_created_total"), 1.0);

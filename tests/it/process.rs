@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mcp_echo_stateful::config::{DEFAULTS, Profile};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use tokio::time::{sleep, timeout};
@@ -56,7 +57,16 @@ impl Drop for Program {
 impl Program {
     /// Starts it on a free port of the loopback interface and waits until it says where.
     pub fn start(variables: &[(&str, &str)]) -> Self {
-        let mut command = command(variables, &["--host", "127.0.0.1", "--port", "0"]);
+        Self::start_on("0", variables)
+    }
+
+    /// The same on a port that is known beforehand.
+    fn start_on(port: &str, variables: &[(&str, &str)]) -> Self {
+        Self::start_with(variables, &["--host", "127.0.0.1", "--port", port])
+    }
+
+    fn start_with(variables: &[(&str, &str)], arguments: &[&str]) -> Self {
+        let mut command = command(variables, arguments);
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
         let log = collect(BufReader::new(child.stdout.take().expect("is piped")));
@@ -177,11 +187,20 @@ async fn it_says_where_it_is_and_its_curl_works() {
     eventually(|| program.greeting.lock().expect("lock").ends_with("}'\n")).await;
     let greeting = program.greeting.lock().expect("lock").clone();
     let port = program.address.port();
-    for instance in 0..10 {
-        let url = format!("http://echo-stateful{instance}.localhost:{port}/mcp\n");
-        assert!(greeting.contains(&url), "{url} is not in {greeting}");
+    let found: Vec<_> =
+        greeting.lines().filter_map(|line| line.strip_prefix("  instance ")).collect();
+    assert_eq!(found.len(), 10, "{greeting}");
+    for (instance, line) in found.into_iter().enumerate() {
+        let (number, url) = line.split_once("  ").expect("a number and a URL");
+        assert_eq!(number, instance.to_string());
+        // As a program that can be given nothing but a URL calls it: by its host and its path.
+        let answer = reqwest::Client::new().post(url).header("content-type", "application/json");
+        let answer = answer.body(rpc("ping", json!({}))).send().await.expect("answers");
+        assert_eq!(answer.status(), 200, "{url}");
+        assert_eq!(answer.headers()["mcp-echo-instance"], number, "{url}");
     }
-    assert!(greeting.contains(&format!("http://localhost:{port}/mcp (instance 0 answers)")));
+    assert!(greeting.contains(&format!("http://echo-stateful{{0-9}}.localhost:{port}/mcp\n")));
+    assert!(greeting.contains(&format!("http://127.0.0.1:{port}/mcp (instance 0 answers)")));
 
     let start = greeting.find("curl ").expect("a curl to paste");
     let output = Command::new("sh")
@@ -193,6 +212,29 @@ async fn it_says_where_it_is_and_its_curl_works() {
     let answer: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {output:?} for {}", &greeting[start..]));
     assert_eq!(answer["result"]["content"][0]["text"], "hello");
+}
+
+/// On another port of the same host it is another replica.
+#[tokio::test]
+async fn a_restart_on_the_same_port_is_told_as_an_earlier_boot() {
+    let reason_at = async |port: &str, id: &str| {
+        let program = Program::start_on(port, &[]);
+        let header = format!("Mcp-Session-Id: {id}\r\n");
+        let body = rpc("ping", json!({}));
+        program.begin("POST", "/mcp", &header, &body).await.answer().await.expect_gone()
+    };
+    let port = free_port();
+    let id = Program::start_on(&port, &[]).session().await;
+    assert_eq!(reason_at(&port, &id).await, "earlier_boot");
+    // Tags repeat with every 256th port.
+    let other = loop {
+        let number = |port: &str| port.parse::<u16>().expect("a port") % 256;
+        match free_port() {
+            other if number(&other) != number(&port) => break other,
+            _ => {}
+        }
+    };
+    assert_eq!(reason_at(&other, &id).await, "other_replica");
 }
 
 #[tokio::test]
@@ -222,6 +264,9 @@ fn help_and_version_are_there() {
     for word in ["serve", "healthcheck", "config", "--config", "--host", "--port", "--version"] {
         assert!(text.contains(word), "{word} is not in {text}");
     }
+    let names: Vec<_> = Profile::ALL.iter().map(|profile| profile.name).collect();
+    let told = format!("Ready-made configuration, beneath the file: {}", names.join(" or "));
+    assert!(text.contains(&told), "{told} is not in {text}");
     let version = run(&[], &["--version"]);
     assert!(version.status.success());
     let expected = concat!("mcp-echo-stateful ", env!("CARGO_PKG_VERSION"), "\n");
@@ -251,6 +296,59 @@ fn config_can_be_checked_and_printed() {
 }
 
 #[test]
+fn the_defaults_are_printed_as_a_file_to_start_from() {
+    let printed = run(&[("PORT", "4711")], &["config", "default"]);
+    assert_eq!(printed.status.code(), Some(0));
+    assert_eq!(String::from_utf8(printed.stdout).expect("is text"), DEFAULTS);
+}
+
+/// Where it cannot be reached by loopback, or not by that name, the greeting says what works.
+#[tokio::test]
+async fn the_greeting_names_what_is_bound_and_served() {
+    let names = ("MCP_ECHO_HOSTS__FRONT_DOOR_NAMES", "gate");
+    for (variables, host) in [
+        (&[("HOST", "127.0.0.2")][..], "127.0.0.2"),
+        (&[("HOST", "127.0.0.2"), names], "127.0.0.2"),
+        (&[("HOST", "0.0.0.0")], "127.0.0.1"),
+        (&[("HOST", "0.0.0.0"), names], "echo-stateful.localhost"),
+    ] {
+        let program = Program::start_with(variables, &["--port", "0"]);
+        eventually(|| program.greeting.lock().expect("lock").contains("Try it")).await;
+        let greeting = program.greeting.lock().expect("lock").clone();
+        let url = format!("http://{host}:{}/echo-stateful3/mcp\n", program.address.port());
+        assert!(greeting.contains(&url), "{url} is not in {greeting}");
+    }
+}
+
+#[tokio::test]
+async fn a_profile_is_told_wherever_the_configuration_is() {
+    let by_flag =
+        |arguments: &[&'static str]| (vec![], [arguments, &["--profile", "sessioned"]].concat());
+    let by_variable =
+        |arguments: &[&'static str]| (vec![("MCP_ECHO_PROFILE", "sessioned")], arguments.to_vec());
+    for said in [&by_flag as &dyn Fn(&[&'static str]) -> _, &by_variable] {
+        let (variables, arguments) = said(&["config", "check"]);
+        let checked = run(&variables, &arguments);
+        assert_eq!(
+            checked.stdout, b"the configuration is fine (profile sessioned)\n",
+            "{checked:?}"
+        );
+        let (variables, arguments) = said(&["config", "print"]);
+        let printed = String::from_utf8(run(&variables, &arguments).stdout).expect("is text");
+        assert!(printed.starts_with("# profile sessioned\n"), "{printed}");
+        let versions = r#"["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]"#;
+        let line = format!("protocol.versions = {versions}  # profile sessioned\n");
+        assert!(printed.contains(&line), "{printed}");
+    }
+    let program = Program::start(&[("MCP_ECHO_PROFILE", "sessioned"), ("ADMIN_TOKEN", "admin")]);
+    eventually(|| program.greeting.lock().expect("lock").contains("Try it")).await;
+    assert!(program.greeting.lock().expect("lock").contains("  profile     sessioned\n"));
+    let token = "Authorization: Bearer admin\r\n";
+    let overview = program.begin("GET", "/debug/overview", token, "").await.answer().await;
+    assert_eq!(overview.json()["profile"], "sessioned");
+}
+
+#[test]
 fn a_bad_configuration_is_one_line_and_exit_code_2() {
     let tokens = NamedTempFile::new().expect("a file");
     std::fs::write(tokens.path(), "alice=s3cret\nhush-hush\n").expect("is written");
@@ -265,6 +363,8 @@ fn a_bad_configuration_is_one_line_and_exit_code_2() {
         (&[], &["--config", file], &["session.capacity", "0", file]),
         (&[("MCP_ECHO_CONFIG", file)], &[], &["session.capacity", "0", file]),
         (&[], &["--config", "/no/such.toml"], &["/no/such.toml"]),
+        (&[], &["--profile", "sesioned"], &["sessioned, conformance", "sessioned?", "--profile"]),
+        (&[("MCP_ECHO_PROFILE", "x")], &[], &["\"x\"", "sessioned, conformance", "PROFILE"]),
         (&[], &["--host", "nowhere"], &["server.host", "--host"]),
         (
             &[("MCP_ECHO_AUTH__MODE", "tokens"), ("MCP_ECHO_AUTH__TOKENS_FILE", "/no/tokens")],

@@ -256,6 +256,12 @@ impl Request {
         self
     }
 
+    /// To another path than `/mcp`.
+    pub fn at(mut self, path: &str) -> Self {
+        self.head = self.head.replacen(" /mcp ", &format!(" {path} "), 1);
+        self
+    }
+
     pub fn host(mut self, host: &str) -> Self {
         self.host = Some(host.into());
         self

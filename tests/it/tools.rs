@@ -22,6 +22,23 @@ fn fit_arguments(tool: &str) -> Value {
     }
 }
 
+/// Some clients map a schema onto a dialect in which it has one type.
+#[tokio::test]
+async fn no_schema_has_a_list_of_types() {
+    fn count(schema: &Value, nullable: &mut usize) {
+        assert!(!schema["type"].is_array(), "{schema}");
+        let parts = schema.as_object().into_iter().flat_map(|all| all.values());
+        let items = schema.as_array().into_iter().flatten();
+        *nullable += usize::from(schema["anyOf"][1]["type"] == "null");
+        parts.chain(items).for_each(|part| count(part, nullable));
+    }
+    let server = TestServer::start(&[FIXTURES]).await;
+    let list = server.modern("tools/list", json!({})).result().await;
+    let mut nullable = 0;
+    count(&list["tools"], &mut nullable);
+    assert!(nullable > 20, "{nullable}");
+}
+
 #[tokio::test]
 async fn the_fixtures_check_their_arguments() {
     let server = TestServer::start(&[FIXTURES]).await;

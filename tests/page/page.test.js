@@ -330,7 +330,7 @@ test('a server that drains, is gone, and comes back', async () => {
 test('the address that the server prints opens it', async () => {
   await server.stop();
   await server.start({ ADMIN_TOKEN: '' });
-  const [printed] = /http:\/\/localhost:\d+\/debug\S+/.exec(server.greeting);
+  const [printed] = /http:\/\/127\.0\.0\.1:\d+\/debug\S+/.exec(server.greeting);
   await page.goto(printed);
   await page.locator('#pill[data-state=live]').waitFor();
 });
