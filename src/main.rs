@@ -188,8 +188,11 @@ fn probe(flags: &Flags, asked: arguments::Arguments) -> Tried {
         })
     });
     Ok(probed.and_then(|report| {
+        report.write_files(&plan)?;
         match plan.asked.json {
             true => say(&report.to_json()?)?,
+            // The summary, which follows, says it all.
+            false if !report.reached() => {}
             false => say(report.to_string().trim_end())?,
         }
         ensure!(report.is_whole(), "{}", report.summary());

@@ -7,18 +7,30 @@
 pub mod arguments;
 mod connection;
 mod conversation;
+mod dial;
+mod evidence;
 mod exchange;
+pub mod findings;
+mod junit;
+mod leftovers;
+mod markdown;
 mod message;
+mod names;
+mod opening;
 pub mod progress;
 pub mod report;
+mod survey;
 mod tally;
+mod target;
+mod text;
+mod ticks;
 mod tls;
 mod verdict;
 
 use std::{
-    future::Future,
+    future::{Future, ready},
     pin::pin,
-    sync::{Mutex, PoisonError, atomic::AtomicU64},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -42,28 +54,36 @@ pub async fn run(
 ) -> anyhow::Result<Report> {
     let tally = Mutex::new(Tally::default());
     let run = nonce()?;
-    let shared = Shared { plan, tally: &tally, run: &run, ids: AtomicU64::new(1) };
+    let shared = Shared::new(plan, &tally, &run);
     let began = Instant::now();
-    {
+    let elapsed = {
         let talks = stream::iter(0..plan.asked.sessions)
             .map(|number| conversation::hold(&shared, number))
-            .buffer_unordered(plan.asked.concurrency as usize);
-        let mut done = pin!(talks.for_each(|()| std::future::ready(())));
+            .buffer_unordered(plan.asked.concurrency as usize)
+            // Where nobody is, more attempts show no more.
+            .take_while(|()| ready(!shared.tally().has_failed_to_reach(plan.ways())));
+        let mut work = pin!(async {
+            talks.for_each(|()| ready(())).await;
+            let elapsed = began.elapsed();
+            leftovers::look(&shared).await;
+            elapsed
+        });
         let mut stop = pin!(stop);
         let mut beat = interval_at(Tick::now() + BEAT, BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
-                () = &mut done => break,
-                () = &mut stop => break,
+                elapsed = &mut work => break elapsed,
+                () = &mut stop => break began.elapsed(),
                 _ = beat.tick() => {
                     teller.tell(plan.asked.sessions, &shared.tally(), began.elapsed());
                 }
             }
         }
-    }
+    };
+    drop(shared);
     let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(Report::of(plan, &tally, began.elapsed()))
+    Ok(Report::of(plan, &tally, elapsed))
 }
 
 /// Eight hexadecimal digits that tell this run from others.

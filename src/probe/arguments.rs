@@ -4,14 +4,19 @@
 //! URL, a token that is not a valid header value.
 //! Trap: anyone who may list processes can read a token among the arguments; an environment variable is safer.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, ValueEnum};
-use http::{HeaderValue, Uri, uri::Authority};
+use http::HeaderValue;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::{
-    connection::Peer,
+    target::{Target, address, targets},
     tls::{self, BadTrust},
 };
 use crate::wire::{Era, ProtocolVersion};
@@ -22,7 +27,7 @@ pub const BEARER_VARIABLE: &str = "MCP_PROBE_BEARER";
 /// The command line. (The comments on its fields and values are shown by `--help`.)
 #[derive(Args, Clone, Debug)]
 pub struct Arguments {
-    /// MCP endpoint; {0-9} in its host name stands for each of the ten, as in https://echo-stateful{0-9}.example.com/mcp
+    /// MCP endpoint; {0-9} in it stands for each of the ten, as in https://echo-stateful{0-9}.example.com/mcp
     pub url: String,
     /// Connect here, whatever the host name says: neither DNS nor /etc/hosts is asked
     #[arg(long, value_name = "HOST:PORT")]
@@ -42,9 +47,15 @@ pub struct Arguments {
     /// Whether requests share connections
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Connections::Kept)]
     pub connections: Connections,
-    /// How sessions are named
-    #[arg(long, value_name = "ERA", value_enum, default_value_t = Eras::Sessioned)]
-    pub era: Eras,
+    /// How sessions are named [default: as the revision has it that is insisted on, or sessioned]
+    #[arg(long, value_name = "ERA", value_enum)]
+    pub era: Option<Eras>,
+    /// Speak this revision, and no other that is offered instead
+    #[arg(long, value_name = "REVISION")]
+    pub revision: Option<ProtocolVersion>,
+    /// What a gateway put before the tools' names, if it offers them under several prefixes
+    #[arg(long, value_name = "PREFIX")]
+    pub tool_prefix: Option<String>,
     /// Bearer token to send
     #[arg(long, value_name = "TOKEN", env = BEARER_VARIABLE, hide_env_values = true)]
     pub bearer: Option<String>,
@@ -60,6 +71,12 @@ pub struct Arguments {
     /// Report as one JSON document
     #[arg(long)]
     pub json: bool,
+    /// Write the result into this file as well, as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Add a summary in Markdown to the end of this file, such as the one that $GITHUB_STEP_SUMMARY names
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
 }
 
 /// How many requests share a connection.
@@ -74,7 +91,7 @@ pub enum Connections {
 /// How requests name their session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Eras {
-    /// By Mcp-Session-Id, in revision 2025-11-25
+    /// By Mcp-Session-Id, in revision 2025-11-25 or an older one that is offered
     Sessioned,
     /// By handle, in revision 2026-07-28
     Stateless,
@@ -83,7 +100,7 @@ pub enum Eras {
 }
 
 impl Eras {
-    pub(super) const fn turns(self) -> &'static [Era] {
+    const fn turns(self) -> &'static [Era] {
         match self {
             Self::Sessioned => &[Era::Sessioned],
             Self::Stateless => &[Era::Stateless],
@@ -92,37 +109,20 @@ impl Eras {
     }
 }
 
-/// The revision that a probe uses in an era.
-pub(super) const fn revision(era: Era) -> ProtocolVersion {
-    match era {
-        Era::Sessioned => ProtocolVersion::V2025_11_25,
-        Era::Stateless => ProtocolVersion::V2026_07_28,
-    }
-}
-
-/// An endpoint to talk to.
-pub(super) struct Target {
-    pub(super) peer: Peer,
-    /// The `Host` header.
-    pub(super) host: HeaderValue,
-    /// Path and query.
-    pub(super) path: Uri,
-    /// The host's name, for the report.
-    pub(super) name: String,
-    /// Which of the ten instances it is, if the URL has a range.
-    pub(super) instance: Option<u8>,
-}
-
 /// What is to be done.
 pub struct Plan {
     /// The arguments.
     pub asked: Arguments,
+    /// The eras that take turns. Never empty.
+    pub(super) turns: &'static [Era],
     /// One, or one for each number of `{0-9}`. Never empty.
     pub(super) targets: Vec<Target>,
     /// The `Authorization` header.
     pub(super) bearer: Option<HeaderValue>,
     /// How long a request may take.
     pub(super) patience: Duration,
+    pub(super) junit: Option<File>,
+    pub(super) markdown: Option<File>,
 }
 
 /// Why arguments make no plan.
@@ -140,6 +140,12 @@ pub enum BadPlan {
     /// `--bearer` is not a valid header value.
     #[error("--bearer ({BEARER_VARIABLE}): the token must be visible ASCII")]
     Bearer,
+    /// `--era` has no such revision.
+    #[error("--revision {0}: is none of the era that --era names")]
+    Revision(ProtocolVersion),
+    /// A file for the result cannot be written.
+    #[error("{path}: {error}", path = .0.display(), error = .1)]
+    File(PathBuf, io::Error),
     /// https is not possible.
     #[error(transparent)]
     Trust(#[from] BadTrust),
@@ -152,11 +158,8 @@ impl Plan {
             return Err(BadPlan::Timeout);
         }
         let connect = asked.connect.as_deref().map(address).transpose()?;
-        let mut targets = Vec::new();
-        for (url, instance) in spread(&asked.url)? {
-            let target = target(&url, instance, connect.as_ref());
-            targets.push(target.map_err(|problem| BadPlan::Url(url, problem))?);
-        }
+        let mut targets = targets(&asked.url, connect.as_ref())?;
+        let turns = turns(asked.era, asked.revision)?;
         if asked.url.starts_with("https:") {
             let connector = tls::connector(asked.cacert.as_deref(), asked.insecure)?;
             for target in &mut targets {
@@ -167,8 +170,46 @@ impl Plan {
         }
         let bearer = asked.bearer.as_deref().map(bearer).transpose()?;
         let patience = Duration::from_secs_f64(asked.timeout);
-        Ok(Self { asked, targets, bearer, patience })
+        let mut file = OpenOptions::new();
+        let junit = open(file.write(true).create(true).truncate(true), asked.junit.as_deref())?;
+        let mut file = OpenOptions::new();
+        let markdown = open(file.append(true).create(true), asked.markdown.as_deref())?;
+        Ok(Self { asked, turns, targets, bearer, patience, junit, markdown })
     }
+
+    /// Targets and eras that are combined.
+    pub(super) fn ways(&self) -> usize {
+        self.targets.len() * self.turns.len()
+    }
+
+    /// The revision to ask for in that era.
+    pub(super) fn revision(&self, era: Era) -> ProtocolVersion {
+        match (self.asked.revision, era) {
+            (Some(revision), era) if revision.era() == era => revision,
+            (_, Era::Sessioned) => ProtocolVersion::V2025_11_25,
+            (_, Era::Stateless) => ProtocolVersion::V2026_07_28,
+        }
+    }
+}
+
+fn turns(eras: Option<Eras>, revision: Option<ProtocolVersion>) -> Result<&'static [Era], BadPlan> {
+    let eras = eras.unwrap_or(match revision.map(ProtocolVersion::era) {
+        None | Some(Era::Sessioned) => Eras::Sessioned,
+        Some(Era::Stateless) => Eras::Stateless,
+    });
+    match revision {
+        Some(revision) if !eras.turns().contains(&revision.era()) => {
+            Err(BadPlan::Revision(revision))
+        }
+        _ => Ok(eras.turns()),
+    }
+}
+
+/// Opens a file now, so that it is known before the run whether it can be written.
+fn open(options: &OpenOptions, path: Option<&Path>) -> Result<Option<File>, BadPlan> {
+    let open =
+        |path: &Path| options.open(path).map_err(|error| BadPlan::File(path.to_owned(), error));
+    path.map(open).transpose()
 }
 
 fn bearer(token: &str) -> Result<HeaderValue, BadPlan> {
@@ -179,104 +220,4 @@ fn bearer(token: &str) -> Result<HeaderValue, BadPlan> {
         HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| BadPlan::Bearer)?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-fn address(text: &str) -> Result<(String, u16), BadPlan> {
-    let bad = || BadPlan::Connect(text.to_owned());
-    let authority: Authority = text.parse().map_err(|_| bad())?;
-    match authority.port_u16() {
-        Some(port) if !authority.host().is_empty() && !authority.as_str().contains('@') => {
-            Ok((bare(authority.host()), port))
-        }
-        _ => Err(bad()),
-    }
-}
-
-/// An IPv6 address without its brackets.
-fn bare(host: &str) -> String {
-    host.trim_matches(['[', ']']).to_owned()
-}
-
-/// The URLs that a range such as `{0-9}` stands for, each with its number.
-fn spread(url: &str) -> Result<Vec<(String, Option<u8>)>, BadPlan> {
-    let Some((before, rest)) = url.split_once('{') else { return Ok(vec![(url.to_owned(), None)]) };
-    let bad = |problem: &str| BadPlan::Url(url.to_owned(), problem.to_owned());
-    let (range, after) = rest.split_once('}').ok_or_else(|| bad("{ is not closed by }"))?;
-    let numbers = match range.as_bytes() {
-        &[first @ b'0'..=b'9', b'-', last @ b'0'..=b'9'] if first <= last => {
-            first - b'0'..=last - b'0'
-        }
-        _ => {
-            return Err(bad(
-                "what stands between { and } must be a range of digits, such as {0-9}",
-            ));
-        }
-    };
-    if before.splitn(4, '/').count() > 3 || after.contains('{') {
-        return Err(bad("a range may stand once, in the host name"));
-    }
-    Ok(numbers.map(|number| (format!("{before}{number}{after}"), Some(number))).collect())
-}
-
-fn target(
-    url: &str,
-    instance: Option<u8>,
-    connect: Option<&(String, u16)>,
-) -> Result<Target, String> {
-    let port = match url.split_once("://") {
-        Some(("http", _)) => 80,
-        Some(("https", _)) => 443,
-        Some(_) | None => return Err("must begin with http:// or https://".to_owned()),
-    };
-    let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
-    let named = |authority: &&Authority| !authority.host().is_empty();
-    let authority = uri.authority().filter(named).ok_or("names no host")?;
-    if authority.as_str().contains('@') {
-        return Err("must hold no user and no password; --bearer sends a token".to_owned());
-    }
-    let name = bare(authority.host());
-    let host = HeaderValue::from_str(authority.as_str()).map_err(|error| error.to_string())?;
-    let path = match uri.path_and_query().map_or("/", |path| path.as_str()) {
-        "/" => Uri::from_static("/mcp"),
-        path => path.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?,
-    };
-    let own = || (name.clone(), authority.port_u16().unwrap_or(port));
-    let peer = Peer { address: connect.cloned().unwrap_or_else(own), tls: None };
-    Ok(Target { peer, host, path, name, instance })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_stands_for_each_of_its_numbers() {
-        let all = spread("https://echo-stateful{0-9}.example.com:8443/mcp").expect("is fine");
-        assert_eq!(all.len(), 10);
-        assert_eq!(all[3], ("https://echo-stateful3.example.com:8443/mcp".to_owned(), Some(3)));
-        assert_eq!(
-            spread("http://e{2-2}.x").expect("is fine"),
-            [("http://e2.x".to_owned(), Some(2))]
-        );
-        assert_eq!(spread("http://x/y").expect("is fine"), [("http://x/y".to_owned(), None)]);
-    }
-
-    #[test]
-    fn a_url_is_host_path_and_way() {
-        let connect = ("127.0.0.1".to_owned(), 8080);
-        let plain = target("http://[::1]:3000", Some(1), None).expect("is fine");
-        assert_eq!(plain.peer.address, ("::1".to_owned(), 3000));
-        assert_eq!(
-            (&*plain.path.to_string(), plain.host),
-            ("/mcp", HeaderValue::from_static("[::1]:3000"))
-        );
-        let other = target("http://e.x/a/b?c=d", None, Some(&connect)).expect("is fine");
-        assert_eq!(other.peer.address, connect);
-        assert_eq!(
-            (&*other.path.to_string(), other.host),
-            ("/a/b?c=d", HeaderValue::from_static("e.x"))
-        );
-        assert_eq!(target("https://e.x/", None, None).expect("is fine").peer.address.1, 443);
-        assert_eq!(address("[::1]:1").expect("is fine"), ("::1".to_owned(), 1));
-    }
 }

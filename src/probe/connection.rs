@@ -1,48 +1,41 @@
-//! HTTP/1.1 connections over TCP or TLS, new or kept alive, with one deadline for each request.
+//! HTTP/1.1 connections, new or kept alive, with one deadline for each request.
 //!
-//! Owns the way from a request to a complete [`Answer`]. Refuses answers that are longer than any of ours. Redirects are
-//! not followed, since a proxy that redirects is something to report.
+//! Owns the way from a request to a complete [`Answer`], and when each piece of it came. Refuses answers that are longer
+//! than any of ours. Redirects are not followed, since a proxy that redirects is something to report.
 //! Traps: hyper needs a connection to be polled, which happens only during a request. A kept connection may have been
 //! closed by the peer in between; then the request is sent on another.
 
 use std::{
     fmt::Display,
-    future::Future,
-    pin::pin,
+    future::{Future, pending},
+    pin::{Pin, pin},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use anyhow::Error;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{
     FutureExt as _,
     future::{BoxFuture, Either, Fuse, select},
 };
 use http::{HeaderMap, Request, StatusCode};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use tokio::time::timeout;
 
-use super::verdict::Cause;
-use crate::client::{self, Carrier, Sender};
+use super::{dial::Peer, verdict::Cause};
+use crate::client::{self, Sender};
 
 /// Longest answer. Bytes.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
-
-/// Where connections lead.
-#[derive(Clone)]
-pub(super) struct Peer {
-    pub(super) address: (String, u16),
-    /// With the name that the certificate must have; `None` for plain HTTP.
-    pub(super) tls: Option<(TlsConnector, ServerName<'static>)>,
-}
 
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+    /// When the body had which length.
+    pub(super) growth: Vec<(usize, Instant)>,
     /// From the request to the last byte, without connecting.
     pub(super) took: Duration,
 }
@@ -55,7 +48,7 @@ pub(super) struct Fault {
 
 impl Fault {
     /// `detail` may be an [`anyhow::Error`], of which all causes are shown.
-    fn new(cause: Cause, detail: impl Display) -> Self {
+    pub(super) fn new(cause: Cause, detail: impl Display) -> Self {
         Self { cause, detail: format!("{detail:#}") }
     }
 }
@@ -82,7 +75,7 @@ impl<'a> Line<'a> {
     }
 
     pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, Fault> {
-        match timeout(self.patience, self.exchange(request)).await {
+        match timeout(self.patience, self.exchange(request, pending())).await {
             Ok(done) => done,
             Err(_) => {
                 let seconds = self.patience.as_secs_f64();
@@ -91,7 +84,21 @@ impl<'a> Line<'a> {
         }
     }
 
-    async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<Answer, Fault> {
+    /// What came of an answer `until` something else is done, or it ended.
+    pub(super) async fn listen(
+        &self,
+        request: Request<Full<Bytes>>,
+        until: impl Future<Output = ()>,
+    ) -> Result<Answer, Fault> {
+        self.exchange(request, until).await
+    }
+
+    async fn exchange(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        until: impl Future<Output = ()>,
+    ) -> Result<Answer, Fault> {
+        let mut until = pin!(until);
         loop {
             let kept = self.take();
             let was_kept = kept.is_some();
@@ -106,24 +113,22 @@ impl<'a> Line<'a> {
                 return Err(Fault::new(Cause::Broken, "closed before it was used"));
             }
             let began = Instant::now();
-            let sent = connection.sender.try_send_request(request);
-            match alongside(&mut connection.driver, sent).await {
+            let sent = pin!(connection.sender.try_send_request(request));
+            let answered = alongside(&mut connection.driver, select(sent, until.as_mut())).await;
+            let Either::Left((answered, _)) = answered else {
+                return Err(Fault::new(Cause::Broken, "not awaited"));
+            };
+            match answered {
                 Ok(response) => {
                     let (head, body) = response.into_parts();
-                    let body = Limited::new(body, MAX_ANSWER).collect();
-                    let body = alongside(&mut connection.driver, body).await.map_err(|error| {
-                        match error.downcast::<LengthLimitError>() {
-                            Ok(_) => Fault::new(
-                                Cause::Protocol,
-                                format!("the answer is longer than {MAX_ANSWER} bytes"),
-                            ),
-                            Err(error) => Fault::new(Cause::Broken, error.to_string()),
-                        }
-                    })?;
-                    let took = began.elapsed();
-                    self.keep(connection);
+                    let received = collect(body, until.as_mut());
+                    let received = alongside(&mut connection.driver, received).await?;
+                    if received.whole {
+                        self.keep(connection);
+                    }
                     let (status, headers) = (head.status, head.headers);
-                    return Ok(Answer { status, headers, body: body.to_bytes(), took });
+                    let Received { body, growth, .. } = received;
+                    return Ok(Answer { status, headers, body, growth, took: began.elapsed() });
                 }
                 Err(mut failed) => match failed.take_message() {
                     // The peer closed it before any of the request was sent.
@@ -146,30 +151,43 @@ impl<'a> Line<'a> {
     }
 
     async fn connect(&self) -> Result<Connection, Fault> {
-        let (host, port) = &self.peer.address;
-        let tcp = TcpStream::connect((host.as_str(), *port)).await;
-        let tcp =
-            tcp.map_err(|error| Fault::new(Cause::Connect, format!("{host}:{port}: {error}")))?;
-        // Latencies must not include Nagle's delay.
-        let _ = tcp.set_nodelay(true);
-        match &self.peer.tls {
-            None => handshake(Box::new(TokioIo::new(tcp))).await,
-            Some((tls, name)) => {
-                let tls = tls.connect(name.clone(), tcp).await;
-                let tls = tls.map_err(|error| Fault::new(Cause::Tls, Error::from(error)))?;
-                handshake(Box::new(TokioIo::new(tls))).await
-            }
-        }
+        let opened = client::handshake(self.peer.dial().await?).await;
+        let (sender, connection) =
+            opened.map_err(|error| Fault::new(Cause::Connect, Error::from(error)))?;
+        // Whoever waits for an answer gets the error as well.
+        let driver = async move { drop(connection.await) }.boxed().fuse();
+        Ok(Connection { sender, driver })
     }
 }
 
-async fn handshake(carrier: Box<dyn Carrier>) -> Result<Connection, Fault> {
-    let opened = client::handshake(carrier).await;
-    let (sender, connection) =
-        opened.map_err(|error| Fault::new(Cause::Connect, Error::from(error)))?;
-    // Whoever waits for an answer gets the error as well.
-    let driver = async move { drop(connection.await) }.boxed().fuse();
-    Ok(Connection { sender, driver })
+struct Received {
+    body: Bytes,
+    growth: Vec<(usize, Instant)>,
+    whole: bool,
+}
+
+/// Receives a body to its end, or `until` something else is done.
+async fn collect(
+    mut body: Incoming,
+    mut until: Pin<&mut impl Future<Output = ()>>,
+) -> Result<Received, Fault> {
+    let (mut all, mut growth) = (BytesMut::new(), Vec::new());
+    let whole = loop {
+        let frame = match select(body.frame(), until.as_mut()).await {
+            Either::Left((Some(frame), _)) => frame,
+            Either::Left((None, _)) => break true,
+            Either::Right(((), _)) => break false,
+        };
+        let frame = frame.map_err(|error| Fault::new(Cause::Broken, Error::from(error)))?;
+        let Ok(data) = frame.into_data() else { continue };
+        all.extend_from_slice(&data);
+        growth.push((all.len(), Instant::now()));
+        if all.len() > MAX_ANSWER {
+            let detail = format!("the answer is longer than {MAX_ANSWER} bytes");
+            return Err(Fault::new(Cause::Protocol, detail));
+        }
+    };
+    Ok(Received { body: all.freeze(), growth, whole })
 }
 
 /// Waits for `work`, and polls the connection meanwhile.

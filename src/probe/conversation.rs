@@ -6,6 +6,7 @@
 //! reported before, not with the id that is sent.
 
 use std::{
+    collections::HashSet,
     ops::Range,
     sync::{
         OnceLock,
@@ -19,20 +20,21 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
-    arguments::{Target, revision},
-    exchange::{Answered, Channel, Shared, shortened},
-    message,
+    exchange::{Answered, Channel, Deleted, Shared, shortened},
+    names::TICKS,
+    opening, survey,
     tally::Example,
+    target::Target,
     verdict::{Cause, Defect, Place, Reason},
 };
-use crate::wire::{Era, SESSION_HEADER};
+use crate::wire::Era;
 
 /// The key of each session's data. It is the same in all, so that they collide if they are not kept apart.
 const KEY: &str = "secret";
 
 /// Runs the session of that number and counts what became of it.
 pub(super) async fn hold(shared: &Shared<'_>, number: u32) {
-    let turns = shared.plan.asked.era.turns();
+    let turns = shared.plan.turns;
     let era = turns[number as usize % turns.len()];
     let targets = &shared.plan.targets;
     let place = number as usize / turns.len() % targets.len();
@@ -47,12 +49,22 @@ pub(super) async fn hold(shared: &Shared<'_>, number: u32) {
         called: OnceLock::new(),
         counted: AtomicU64::new(0),
     };
-    let broken = talk.see_through(stranger).await.err().map(|defect| {
-        let host = target.name.clone();
-        Example { session: number, era, host, at: talk.at, defect }
-    });
+    let mut broken = talk.see_through(stranger).await.err();
+    let anew = broken == Some(Defect::Lost(Reason::Replaced)) && talk.is_anew_each_time().await;
+    if let Some(defect) = &mut broken {
+        talk.explain(defect).await;
+    }
+    let host = || target.label.clone();
+    let broken =
+        broken.map(|defect| Example { session: number, era, host: host(), at: talk.at, defect });
+    let roamed = talk.channel.roamed.into_inner();
     let ids = [talk.claimed, talk.called.into_inner()];
     let mut tally = shared.tally();
+    if let Some(revision) = talk.channel.revision {
+        *tally.evidence.revisions.entry(revision).or_default() += 1;
+    }
+    tally.evidence.anew_each_time += u32::from(anew);
+    tally.evidence.roamed += u32::from(roamed);
     tally.release(number, ids.iter().flatten());
     tally.ended(era, broken);
 }
@@ -73,11 +85,20 @@ struct Talk<'a> {
 impl Talk<'_> {
     async fn see_through(&mut self, stranger: Option<&Target>) -> Result<(), Defect> {
         match self.channel.era {
-            Era::Sessioned => self.initialize().await?,
-            Era::Stateless => self.create().await?,
+            Era::Sessioned => {
+                self.initialize().await?;
+                self.learn_names().await?;
+                self.inform(&[]).await?;
+                self.watch_progress().await?;
+            }
+            Era::Stateless => {
+                self.learn_names().await?;
+                // This names no session, so any place may answer.
+                self.watch_progress().await?;
+                self.create().await?;
+                self.inform(&[]).await?;
+            }
         }
-        self.at = "get_session_info";
-        self.inform(&[]).await?;
         let shared = self.channel.shared;
         let secret = json!({ "run": shared.run, "session": self.number });
         self.at = "set_session_data";
@@ -94,16 +115,27 @@ impl Talk<'_> {
         self.at = "get_session_data";
         let all = self.call(self.at, json!({})).await?;
         expect_data(&all["data"], &json!({ KEY: secret }))?;
-        self.at = "get_session_info";
         self.inform(&[KEY]).await?;
         if let Some(stranger) = stranger {
             self.at = "the id at another host";
             self.stay_unknown(stranger).await?;
         }
+        self.end().await
+    }
+
+    async fn end(&mut self) -> Result<(), Defect> {
         match self.channel.era {
+            // What has no id has no end.
+            Era::Sessioned if self.claimed.is_none() => return Ok(()),
             Era::Sessioned => {
                 self.at = "DELETE";
-                self.channel.delete().await?;
+                match self.channel.delete().await? {
+                    Deleted::Ended => {}
+                    Deleted::NotAllowed => {
+                        self.channel.shared.tally().evidence.undeletable += 1;
+                        return Ok(());
+                    }
+                }
             }
             Era::Stateless => {
                 self.at = "end_session";
@@ -113,26 +145,53 @@ impl Talk<'_> {
             }
         }
         self.at = "after its end";
-        match self.call("get_session_data", json!({})).await {
-            Err(Defect::Lost(_)) => Ok(()),
-            Err(defect) => Err(defect),
-            Ok(_) => Err(protocol("the session still answers after its end")),
+        let called = self.called.get();
+        match self.channel.call("get_session_info", json!({})).await {
+            Err(Defect::Lost(_)) => {}
+            Err(defect) => return Err(defect),
+            Ok((_, told)) if called.is_some_and(|id| told["session_id"] == id.as_str()) => {
+                let detail = "the session still answers after its end".to_owned();
+                return Err(Defect::Failed(Cause::LivesOn, detail));
+            }
+            Ok(_) => {
+                let detail = "a new session answers for the id of one that has ended".to_owned();
+                return Err(Defect::Failed(Cause::Reborn, detail));
+            }
         }
+        // Where the client's id is the server's, the server has just said so itself.
+        if let Some(upstream) = called.filter(|id| self.claimed.as_ref() != Some(id)) {
+            let target = self.channel.target.number;
+            self.channel.shared.tally().evidence.has_ended(target, upstream.clone());
+        }
+        Ok(())
     }
 
     async fn initialize(&mut self) -> Result<(), Defect> {
         self.at = "initialize";
-        let revision = revision(self.channel.era);
-        let answered = self.channel.ask(self.at, message::initialize(revision), None).await?;
-        let offered = &answered.result["protocolVersion"];
-        if offered != revision.as_str() {
-            return Err(protocol(&format!("asked for revision {revision}, was offered {offered}")));
+        let (answered, id) = opening::initialize(&mut self.channel).await?;
+        match id {
+            Some(id) => self.begin(id, &answered, Place::default())?,
+            None => self.channel.shared.tally().evidence.nameless += 1,
         }
-        let id = answered.headers.get(SESSION_HEADER).cloned();
-        let id = id.ok_or_else(|| protocol("the answer has no Mcp-Session-Id"))?;
-        self.begin(id, &answered, Place::default())?;
         self.at = "notifications/initialized";
         self.channel.notify(self.at).await
+    }
+
+    async fn learn_names(&mut self) -> Result<(), Defect> {
+        self.at = "tools/list";
+        survey::learn_names(&self.channel).await
+    }
+
+    async fn watch_progress(&mut self) -> Result<(), Defect> {
+        if !survey::is_to_watch(&self.channel) {
+            return Ok(());
+        }
+        self.at = TICKS;
+        let calls = survey::watch_progress(&self.channel).await?;
+        if self.channel.era == Era::Sessioned {
+            self.counted.fetch_add(calls, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     async fn create(&mut self) -> Result<(), Defect> {
@@ -157,7 +216,9 @@ impl Talk<'_> {
         minted_by.learn(&said);
         let text = String::from_utf8_lossy(id.as_bytes()).into_owned();
         let mut tally = self.channel.shared.tally();
-        tally.minted(minted_by);
+        if !minted_by.process.is_unknown() {
+            tally.minted(minted_by);
+        }
         tally.claim(&text, self.number).map_err(|owner| {
             Defect::Crossed(format!("it was given the id that session {owner} has"))
         })?;
@@ -226,16 +287,29 @@ impl Talk<'_> {
             minted_by: Place,
             served_by: Place,
         }
+        self.at = "get_session_info";
         let expected = self.counted.load(Ordering::Relaxed);
         // This call is not counted.
         let (_, told) = self.channel.call(self.at, json!({})).await?;
         let Info { session_id, request_count, data_keys, minted_by, served_by } = read(told)?;
         self.expect_id(&session_id)?;
-        for place in [&served_by, &minted_by] {
-            self.channel.check_place(place)?;
-            self.channel.minted_by.learn(place);
+        // Who created it never changes, whoever serves it.
+        if !self.channel.minted_by.may_be(&minted_by) {
+            return Err(self.channel.misrouted(&minted_by));
+        }
+        if self.channel.minted_by.process.is_unknown() {
+            self.channel.shared.tally().minted(&minted_by);
+        }
+        self.channel.minted_by.learn(&minted_by);
+        self.channel.check_place(&served_by)?;
+        if self.channel.minted_by.may_be(&served_by) {
+            self.channel.minted_by.learn(&served_by);
         }
         self.channel.shared.tally().learn(&served_by.process);
+        if expected == 0 && request_count > 0 {
+            // It is new to this client alone.
+            self.channel.shared.tally().evidence.reused += 1;
+        }
         expect_count(request_count, expected)?;
         if data_keys != keys {
             let told = shortened(&data_keys.join(", "));
@@ -244,16 +318,26 @@ impl Talk<'_> {
         Ok(())
     }
 
-    /// The server must always report the same id.
+    /// The server must always report the same id, and no other session may have been given it.
     fn expect_id(&self, id: &str) -> Result<(), Defect> {
         let mut tally = self.channel.shared.tally();
-        match (self.called.get(), tally.owner(id)) {
-            (Some(known), _) if known == id => Ok(()),
-            (_, Some(owner)) if owner != self.number => {
+        let known = self.called.get();
+        if known.is_some_and(|known| known == id) {
+            return Ok(());
+        }
+        let earlier = match known {
+            None => tally.evidence.given(id, self.number),
+            Some(_) => None,
+        };
+        match (known, tally.owner(id).filter(|owner| *owner != self.number), earlier) {
+            (_, Some(owner), _) => {
                 Err(Defect::Crossed(format!("session {owner} answered in its place")))
             }
-            (Some(_), _) => Err(Defect::Lost(Reason::Replaced)),
-            (None, _) => {
+            (Some(_), None, _) => Err(Defect::Lost(Reason::Replaced)),
+            (None, None, Some(earlier)) => Err(Defect::Crossed(format!(
+                "it was given what session {earlier} had, which has ended"
+            ))),
+            (None, None, None) => {
                 // Neither fails: no other session has this id, and `called` was empty under the same lock.
                 let _ = tally.claim(id, self.number);
                 let _ = self.called.set(id.to_owned());
@@ -262,12 +346,43 @@ impl Talk<'_> {
         }
     }
 
+    /// Whether each further request is answered in yet another session.
+    async fn is_anew_each_time(&self) -> bool {
+        let mut seen: HashSet<_> = self.called.get().cloned().into_iter().collect();
+        for _ in 0..2 {
+            let Ok((_, told)) = self.channel.call("get_session_info", json!({})).await else {
+                return false;
+            };
+            if !told["session_id"].as_str().is_some_and(|id| seen.insert(id.to_owned())) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Looks closer at what broke before the server has said anything.
+    async fn explain(&self, defect: &mut Defect) {
+        let peer = &self.channel.target.peer;
+        let Defect::Failed(cause @ (Cause::Broken | Cause::Status(400)), detail) = defect else {
+            return;
+        };
+        if !matches!(self.at, "initialize" | "tools/list") {
+            return;
+        }
+        if peer.tls.is_none() && peer.speaks_tls().await {
+            *cause = Cause::OnlyTls;
+            *detail = format!("plain HTTP was sent to a port that speaks TLS: {detail}");
+        } else if let (Cause::Status(400), Era::Stateless) = (*cause, self.channel.era) {
+            *cause = Cause::Revision;
+        }
+    }
+
     /// Another instance must not know the session.
     async fn stay_unknown(&self, stranger: &Target) -> Result<(), Defect> {
         let asked = self.channel.elsewhere(stranger).call("get_session_data", json!({})).await;
         match asked {
             Ok(_) => {
-                let host = &stranger.name;
+                let host = &stranger.label;
                 Err(Defect::Crossed(format!("{host} answered for it, where it was not begun")))
             }
             // Not found, whoever answered.

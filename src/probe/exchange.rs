@@ -7,28 +7,31 @@
 
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, StatusCode,
+    HeaderValue, Method, Request, StatusCode,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT},
 };
 use http_body_util::Full;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use super::{
-    arguments::{Connections, Plan, Target, revision},
+    arguments::{Connections, Plan},
     connection::{Answer, Line},
     message::{self, Response, RpcError},
+    names::Names,
     tally::Tally,
+    target::Target,
     verdict::{Cause, Defect, Place, Said},
 };
 use crate::wire::{
     Era, HANDLE_HEADER, INVALID_PARAMS, METHOD_HEADER, METHOD_NOT_FOUND, NAME_HEADER,
-    SESSION_HEADER, VERSION_HEADER, jsonrpc,
+    ProtocolVersion, SESSION_HEADER, VERSION_HEADER, jsonrpc,
 };
 
 /// Longest piece of an answer in a report. Characters.
@@ -42,20 +45,37 @@ pub(super) struct Shared<'a> {
     pub(super) run: &'a str,
     /// The next JSON-RPC id. No two requests of a run have the same.
     pub(super) ids: AtomicU64,
+    /// What the tools are called, at each target and in each era. Whoever needs it first finds it out.
+    pub(super) names: Vec<[OnceCell<Names>; 2]>,
+    /// Whether somebody watches progress there.
+    pub(super) watched: Vec<[AtomicBool; 2]>,
 }
 
-impl Shared<'_> {
+impl<'a> Shared<'a> {
+    pub(super) fn new(plan: &'a Plan, tally: &'a Mutex<Tally>, run: &'a str) -> Self {
+        let names = plan.targets.iter().map(|_| Default::default()).collect();
+        let watched = plan.targets.iter().map(|_| Default::default()).collect();
+        Self { plan, tally, run, ids: AtomicU64::new(1), names, watched }
+    }
+
     /// Must not be held across an await.
     pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The result of a request, with the headers it came with and who sent it.
+/// The result of a request, with the answer in which it came and who sent it.
 pub(super) struct Answered {
     pub(super) served_by: Place,
-    pub(super) headers: HeaderMap,
+    pub(super) answer: Answer,
     pub(super) result: Value,
+}
+
+/// What came of a DELETE.
+pub(super) enum Deleted {
+    Ended,
+    /// The server lets no client end a session, as it may.
+    NotAllowed,
 }
 
 /// The requests of one session to one host.
@@ -66,7 +86,12 @@ pub(super) struct Channel<'a> {
     pub(super) id: Option<HeaderValue>,
     /// Who created the session, as far as is known; before that, who is asked to.
     pub(super) minted_by: Place,
-    target: &'a Target,
+    /// Once it is known.
+    pub(super) revision: Option<ProtocolVersion>,
+    /// Whether another process served it than the one that created it.
+    pub(super) roamed: AtomicBool,
+    pub(super) names: &'a OnceCell<Names>,
+    pub(super) target: &'a Target,
     line: Line<'a>,
 }
 
@@ -78,13 +103,20 @@ impl<'a> Channel<'a> {
         };
         let line = Line::new(&target.peer, shared.plan.patience, keep);
         let minted_by = Place { instance: target.instance, ..Place::default() };
-        Self { shared, era, id: None, minted_by, target, line }
+        let names = &shared.names[target.number][era as usize];
+        let (roamed, id) = (AtomicBool::new(false), None);
+        let revision = match era {
+            Era::Sessioned => None,
+            Era::Stateless => Some(shared.plan.revision(era)),
+        };
+        Self { shared, era, id, minted_by, revision, roamed, names, target, line }
     }
 
     /// For the same session at another host, where any place may answer.
     pub(super) fn elsewhere(&self, target: &'a Target) -> Self {
         let (id, minted_by) = (self.id.clone(), Place::default());
-        Self { id, minted_by, ..Self::new(self.shared, self.era, target) }
+        let (revision, names) = (self.revision, self.names);
+        Self { id, minted_by, revision, names, ..Self::new(self.shared, self.era, target) }
     }
 
     /// Calls a tool. The second value is the structured content, taken out of the first.
@@ -93,13 +125,27 @@ impl<'a> Channel<'a> {
         tool: &str,
         arguments: Value,
     ) -> Result<(Answered, Value), Defect> {
-        let mut params = json!({ "name": tool, "arguments": arguments });
+        self.call_telling(tool, arguments, None).await
+    }
+
+    /// Calls a tool, which may tell its progress with that token.
+    pub(super) async fn call_telling(
+        &self,
+        tool: &str,
+        arguments: Value,
+        progress_token: Option<&str>,
+    ) -> Result<(Answered, Value), Defect> {
+        let name = self.names.get().and_then(|names| names.get(tool)).unwrap_or(tool);
+        let mut params = json!({ "name": name, "arguments": arguments });
+        if let Some(token) = progress_token {
+            params["_meta"]["progressToken"] = token.into();
+        }
         if let (Era::Stateless, Some(Ok(handle))) =
             (self.era, self.id.as_ref().map(HeaderValue::to_str))
         {
             params["arguments"]["session"] = handle.into();
         }
-        let mut answered = self.ask("tools/call", params, Some(tool)).await?;
+        let mut answered = self.ask("tools/call", params, Some(name)).await?;
         if answered.result["isError"] == true {
             let text = answered.result["content"][0]["text"].as_str().unwrap_or_default();
             if let Some(said) = Said::of_text(text) {
@@ -125,17 +171,27 @@ impl<'a> Channel<'a> {
         mut params: Value,
         name: Option<&str>,
     ) -> Result<Answered, Defect> {
-        if self.era == Era::Stateless {
-            params["_meta"] = message::meta(revision(self.era));
+        if let (Era::Stateless, Some(revision)) = (self.era, self.revision) {
+            for (name, value) in message::meta(revision) {
+                params["_meta"][name] = value;
+            }
         }
         let id = self.shared.ids.fetch_add(1, Ordering::Relaxed);
-        let answer = self.post(method, jsonrpc::request(id, method, &params), name).await?;
+        // What tells progress takes its time on purpose.
+        let timed = params["_meta"].get("progressToken").is_none();
+        let mut request = self.post(method, jsonrpc::request(id, method, &params));
+        if let (Era::Stateless, Some(name)) = (self.era, name) {
+            let name = HeaderValue::from_str(name).ok();
+            request.headers_mut().extend(name.map(|name| (NAME_HEADER, name)));
+        }
+        let answer = self.send(request, timed).await?;
         let served_by = Place::of_headers(&answer.headers);
         let response = response(&answer);
-        // An error has no id if the server could not read it.
+        // An error need not have the id, if the server could not read it or HTTP alone refuses it.
+        let may_lack_it = |other: &Value| other.is_null() || !answer.status.is_success();
         if let Ok(Response { id: other, outcome }) = &response
             && *other != id
-            && !(other.is_null() && outcome.is_err())
+            && !(outcome.is_err() && may_lack_it(other))
         {
             let other = shortened(&other.to_string());
             let detail = format!("asked with the id {id}, answered with the id {other}");
@@ -147,7 +203,7 @@ impl<'a> Channel<'a> {
                 if result["isError"] != true {
                     self.check_place(&served_by)?;
                 }
-                Ok(Answered { served_by, headers: answer.headers, result })
+                Ok(Answered { served_by, answer, result })
             }
             Err(problem) if answer.status.is_success() => {
                 Err(Defect::Failed(Cause::Protocol, format!("{method}: {problem}")))
@@ -158,13 +214,23 @@ impl<'a> Channel<'a> {
 
     pub(super) async fn notify(&self, method: &str) -> Result<(), Defect> {
         let body = json!({ "jsonrpc": "2.0", "method": method }).to_string();
-        let answer = self.post(method, body.into(), None).await?;
+        let answer = self.send(self.post(method, body.into()), true).await?;
         self.expect_success(&answer)
     }
 
-    pub(super) async fn delete(&self) -> Result<(), Defect> {
-        let answer = self.send(self.request(Method::DELETE, Bytes::new())).await?;
-        self.expect_success(&answer)
+    pub(super) async fn delete(&self) -> Result<Deleted, Defect> {
+        let answer = self.send(self.request(Method::DELETE, Bytes::new()), true).await?;
+        if answer.status == StatusCode::METHOD_NOT_ALLOWED {
+            return Ok(Deleted::NotAllowed);
+        }
+        self.expect_success(&answer)?;
+        Ok(Deleted::Ended)
+    }
+
+    /// What comes on the session's own stream `until` something else is done; `None` if there is no such stream.
+    pub(super) async fn listen(&self, until: impl Future<Output = ()>) -> Option<Answer> {
+        let answer = self.line.listen(self.request(Method::GET, Bytes::new()), until).await.ok()?;
+        answer.status.is_success().then_some(answer)
     }
 
     fn expect_success(&self, answer: &Answer) -> Result<(), Defect> {
@@ -175,13 +241,19 @@ impl<'a> Channel<'a> {
         Err(self.failure(answer, response(answer), served_by))
     }
 
-    /// Only the place that created the session may answer.
+    /// Only the instance that created the session may answer. Where processes share their sessions, any of them may.
     pub(super) fn check_place(&self, served_by: &Place) -> Result<(), Defect> {
-        if self.minted_by.may_be(served_by) {
+        if self.minted_by.may_be_instance(served_by) {
+            let roamed = !self.minted_by.may_be(served_by);
+            self.roamed.fetch_or(roamed, Ordering::Relaxed);
             return Ok(());
         }
+        Err(self.misrouted(served_by))
+    }
+
+    pub(super) fn misrouted(&self, served_by: &Place) -> Defect {
         let (minted_by, served_by) = (self.minted_by.clone(), served_by.clone());
-        Err(Defect::Misrouted { minted_by, served_by })
+        Defect::Misrouted { minted_by, served_by }
     }
 
     /// The defect that a JSON-RPC error shows.
@@ -231,15 +303,13 @@ impl<'a> Channel<'a> {
         Defect::Failed(cause, shortened(text.lines().next().unwrap_or_default()))
     }
 
-    async fn post(&self, method: &str, body: Bytes, name: Option<&str>) -> Result<Answer, Defect> {
+    fn post(&self, method: &str, body: Bytes) -> Request<Full<Bytes>> {
         let mut request = self.request(Method::POST, body);
         if self.era == Era::Stateless {
-            for (header, value) in [(METHOD_HEADER, Some(method)), (NAME_HEADER, name)] {
-                let value = value.and_then(|value| HeaderValue::from_str(value).ok());
-                request.headers_mut().extend(value.map(|value| (header, value)));
-            }
+            let method = HeaderValue::from_str(method).ok();
+            request.headers_mut().extend(method.map(|method| (METHOD_HEADER, method)));
         }
-        self.send(request).await
+        request
     }
 
     fn request(&self, method: Method, body: Bytes) -> Request<Full<Bytes>> {
@@ -255,29 +325,24 @@ impl<'a> Channel<'a> {
         headers.insert(CONTENT_TYPE, json);
         headers.insert(ACCEPT, either);
         headers.extend(self.shared.plan.bearer.clone().map(|token| (AUTHORIZATION, token)));
-        let version = HeaderValue::from_static(revision(self.era).as_str());
-        match (self.era, &self.id) {
-            // `initialize` negotiates the revision, so it carries no header for it.
-            (Era::Sessioned, None) => {}
-            (Era::Sessioned, Some(id)) => {
-                headers.insert(VERSION_HEADER, version);
-                headers.insert(SESSION_HEADER, id.clone());
-            }
-            (Era::Stateless, id) => {
-                headers.insert(VERSION_HEADER, version);
-                headers.extend(id.clone().map(|id| (HANDLE_HEADER, id)));
-            }
-        }
+        // `initialize` negotiates the revision, so it carries no header for it.
+        let version = self.revision.map(|revision| HeaderValue::from_static(revision.as_str()));
+        headers.extend(version.map(|version| (VERSION_HEADER, version)));
+        let header = match self.era {
+            Era::Sessioned => SESSION_HEADER,
+            Era::Stateless => HANDLE_HEADER,
+        };
+        headers.extend(self.id.clone().map(|id| (header, id)));
         request
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, Defect> {
+    async fn send(&self, request: Request<Full<Bytes>>, timed: bool) -> Result<Answer, Defect> {
         let sent = self.line.send(request).await;
         let mut tally = self.shared.tally();
         match sent {
             Ok(answer) => {
                 let served_by = Place::of_headers(&answer.headers);
-                tally.answered(answer.status.as_u16(), &served_by, answer.took);
+                tally.answered(answer.status.as_u16(), &served_by, timed.then_some(answer.took));
                 Ok(answer)
             }
             Err(fault) => {

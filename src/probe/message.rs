@@ -1,7 +1,7 @@
 //! JSON-RPC messages as a client needs them.
 //!
-//! Owns what the probe says of itself, and finding the response in an answer, which is one JSON document or a stream of
-//! events.
+//! Owns what the probe says of itself, and finding the response, or progress, in an answer, which is one JSON document or
+//! a stream of events.
 //! Trap: a stream may hold notifications before the response, and events without data.
 
 use serde::Deserialize;
@@ -31,12 +31,12 @@ pub(super) fn initialize(version: ProtocolVersion) -> Value {
 }
 
 /// `_meta` of every request in the stateless era.
-pub(super) fn meta(version: ProtocolVersion) -> Value {
-    json!({
-        META_VERSION: version.as_str(),
-        "io.modelcontextprotocol/clientCapabilities": {},
-        "io.modelcontextprotocol/clientInfo": client(),
-    })
+pub(super) fn meta(version: ProtocolVersion) -> [(&'static str, Value); 3] {
+    [
+        (META_VERSION, version.as_str().into()),
+        ("io.modelcontextprotocol/clientCapabilities", json!({})),
+        ("io.modelcontextprotocol/clientInfo", client()),
+    ]
 }
 
 fn client() -> Value {
@@ -52,14 +52,7 @@ pub(super) fn read(content_type: Option<&str>, body: &[u8]) -> Result<Response, 
             response(text)?.ok_or_else(|| "the answer is no JSON-RPC response".to_owned())
         }
         Some("text/event-stream") => {
-            for event in text.replace("\r\n", "\n").split("\n\n") {
-                let lines = event.lines().filter_map(|line| line.strip_prefix("data:"));
-                let data: Vec<_> =
-                    lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
-                let data = data.join("\n");
-                if data.is_empty() {
-                    continue;
-                }
+            for (_, data) in events(text) {
                 if let Some(response) = response(&data)? {
                     return Ok(response);
                 }
@@ -69,6 +62,45 @@ pub(super) fn read(content_type: Option<&str>, body: &[u8]) -> Result<Response, 
         Some(other) => Err(format!("the answer is {other:?}, neither JSON nor events")),
         None => Err("the answer has no Content-Type".to_owned()),
     }
+}
+
+/// The data of each event that has some, and where in the text the event ends. What is cut off at the end is none.
+fn events(text: &str) -> impl Iterator<Item = (usize, String)> {
+    let (mut at, mut data) = (0, Vec::new());
+    text.split_inclusive('\n').filter_map(move |line| {
+        at += line.len();
+        let line = line.strip_suffix('\n')?;
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        if let Some(more) = line.strip_prefix("data:") {
+            data.push(more.strip_prefix(' ').unwrap_or(more));
+        }
+        let data =
+            if line.is_empty() { std::mem::take(&mut data).join("\n") } else { String::new() };
+        (!data.is_empty()).then_some((at, data))
+    })
+}
+
+/// Where in a stream each progress of that token ends, and the moment that it tells.
+pub(super) fn progress(body: &[u8], token: &str) -> Vec<(usize, String)> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Notification {
+        method: String,
+        params: Progress,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Progress {
+        progress_token: Value,
+        message: Value,
+    }
+    let text = String::from_utf8_lossy(body);
+    let told = events(&text).filter_map(|(end, data)| {
+        let Notification { method, params } = serde_json::from_str(&data).ok()?;
+        let fits = method == "notifications/progress" && params.progress_token == token;
+        fits.then(|| (end, params.message.as_str().unwrap_or_default().to_owned()))
+    });
+    told.collect()
 }
 
 /// Parses a message; `None` if it is no response.
@@ -112,6 +144,13 @@ mod tests {
         assert!(read(json, b"<html>").is_err());
         assert!(read(Some("text/html"), body.as_bytes()).is_err());
         assert!(read(None, body.as_bytes()).is_err());
+        let progress = |token: &str| {
+            let params = json!({ "progressToken": token, "progress": 1, "message": "a" });
+            json!({ "method": "notifications/progress", "params": params }).to_string()
+        };
+        let events = format!("data: {}\n\ndata: {}\n\ndata: x", progress("t"), progress("u"));
+        let end = events.find("\n\n").expect("is there") + 2;
+        assert_eq!(super::progress(events.as_bytes(), "t"), [(end, "a".to_owned())]);
         let error = read(json, br#"{"id":null,"error":{"code":-1,"message":"x"}}"#);
         let outcome = Err(RpcError { code: -1, message: "x".into(), data: Value::Null });
         assert_eq!(error, Ok(Response { id: Value::Null, outcome }));

@@ -1,98 +1,154 @@
-//! The report of a probe, as text or JSON.
+//! The report of a probe: its shape, and its form as JSON.
 //!
-//! Owns the shape of the report, and the hints, which name the usual cause of a finding. It never shows an id or a token.
+//! Owns what is reported and whether it is good. It never shows an id or a token. Other forms: [`text`](super::text),
+//! [`junit`](super::junit), [`markdown`](super::markdown).
 //! Trap: if the user stops the run, the sessions that were not finished must not count as whole.
 
-use std::{
-    collections::BTreeMap,
-    fmt::{self, Display},
-    time::Duration,
-};
+use std::{collections::BTreeMap, io::Write as _, time::Duration};
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::{
     arguments::Plan,
-    tally::{Route, Tally, Verdicts},
-    verdict::{Cause, Place, Process, Reason},
+    evidence::Leftovers,
+    findings::{self, Finding},
+    junit, markdown,
+    tally::{Tally, Verdicts},
+    ticks::{Arrival, Ticks},
+    verdict::{Place, Process},
 };
 use crate::wire::Era;
 
 /// What a run found.
 #[derive(Serialize)]
 pub struct Report {
-    url: String,
+    pub(super) url: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    connect: Option<String>,
-    elapsed_seconds: f64,
-    sessions: Sessions,
-    eras: Eras,
-    requests: u64,
-    requests_per_second: f64,
-    statuses: BTreeMap<u16, u64>,
-    errors: Vec<ErrorCount>,
-    lost: BTreeMap<&'static str, u32>,
-    misroutes: Vec<Misroute>,
-    replicas: Vec<Minted>,
-    latencies: Vec<Latency>,
-    broken: Vec<Broken>,
-    hints: Vec<&'static str>,
+    pub(super) connect: Option<String>,
+    pub(super) elapsed_seconds: f64,
+    pub(super) sessions: Sessions,
+    pub(super) eras: Eras,
+    pub(super) requests: u64,
+    pub(super) requests_per_second: f64,
+    pub(super) statuses: BTreeMap<u16, u64>,
+    pub(super) errors: Vec<ErrorCount>,
+    pub(super) lost: BTreeMap<&'static str, u32>,
+    pub(super) misroutes: Vec<Misroute>,
+    pub(super) replicas: Vec<Minted>,
+    pub(super) latencies: Vec<Latency>,
+    pub(super) broken: Vec<Broken>,
+    pub(super) revisions: BTreeMap<&'static str, u32>,
+    pub(super) progress: Vec<Progress>,
+    pub(super) left_behind: Option<LeftBehind>,
+    pub(super) findings: Vec<Finding>,
+    #[serde(skip)]
+    pub(super) turns: &'static [Era],
+    /// Why nobody was reached, in one line.
+    #[serde(skip)]
+    pub(super) unreachable: Option<String>,
 }
 
 #[derive(Serialize)]
-struct Sessions {
-    asked: u32,
+pub(super) struct Sessions {
+    pub(super) asked: u32,
     #[serde(flatten)]
-    verdicts: Verdicts,
-    unfinished: u32,
+    pub(super) verdicts: Verdicts,
+    pub(super) unfinished: u32,
 }
 
 #[derive(Serialize)]
-struct Eras {
-    sessioned: Verdicts,
-    stateless: Verdicts,
+pub(super) struct Eras {
+    pub(super) sessioned: Verdicts,
+    pub(super) stateless: Verdicts,
 }
 
 #[derive(Serialize)]
-struct ErrorCount {
-    cause: String,
-    sessions: u64,
-    first: String,
+pub(super) struct ErrorCount {
+    pub(super) cause: String,
+    pub(super) sessions: u64,
+    pub(super) first: String,
 }
 
 #[derive(Serialize)]
-struct Misroute {
-    minted_by: Place,
-    served_by: Place,
-    sessions: u32,
+pub(super) struct Misroute {
+    pub(super) minted_by: Place,
+    pub(super) served_by: Place,
+    pub(super) sessions: u32,
 }
 
 #[derive(Serialize)]
-struct Minted {
+pub(super) struct Minted {
     #[serde(flatten)]
-    process: Process,
-    sessions: u32,
+    pub(super) process: Process,
+    pub(super) sessions: u32,
 }
 
 #[derive(Serialize)]
-struct Latency {
-    instance: Option<u8>,
-    requests: u64,
-    p50_ms: f64,
-    p90_ms: f64,
-    p99_ms: f64,
-    max_ms: f64,
+pub(super) struct Latency {
+    pub(super) instance: Option<u8>,
+    pub(super) requests: u64,
+    pub(super) p50_ms: f64,
+    pub(super) p90_ms: f64,
+    pub(super) p99_ms: f64,
+    pub(super) max_ms: f64,
 }
 
 #[derive(Serialize)]
-struct Broken {
-    session: u32,
-    era: &'static str,
-    host: String,
-    at: &'static str,
-    verdict: &'static str,
-    detail: String,
+pub(super) struct Broken {
+    pub(super) session: u32,
+    pub(super) era: &'static str,
+    pub(super) host: String,
+    pub(super) at: &'static str,
+    pub(super) verdict: &'static str,
+    pub(super) detail: String,
+}
+
+/// How the progress of one call came.
+#[derive(Serialize)]
+pub(super) struct Progress {
+    pub(super) era: &'static str,
+    pub(super) host: String,
+    pub(super) sent: u32,
+    pub(super) arrived: u32,
+    pub(super) sent_over_ms: f64,
+    pub(super) arrived_over_ms: f64,
+    pub(super) arrival: &'static str,
+}
+
+/// Upstream sessions after their clients had ended theirs.
+#[derive(Serialize)]
+pub(super) struct LeftBehind {
+    pub(super) looked_for: u32,
+    pub(super) left: u32,
+}
+
+pub(super) const fn era_name(era: Era) -> &'static str {
+    match era {
+        Era::Sessioned => "sessioned",
+        Era::Stateless => "stateless",
+    }
+}
+
+impl Progress {
+    fn of(ticks: &Ticks) -> Self {
+        let milliseconds = |time: Duration| (time.as_secs_f64() * 1000.0).round();
+        Self {
+            era: era_name(ticks.era),
+            host: ticks.target.clone(),
+            sent: ticks.sent,
+            arrived: ticks.arrived,
+            sent_over_ms: milliseconds(ticks.sent_over),
+            arrived_over_ms: milliseconds(ticks.arrived_over),
+            arrival: match ticks.arrival() {
+                Arrival::AsSent => "as sent",
+                Arrival::Aside => "on the session's own stream",
+                Arrival::HeldBack => "held back",
+                Arrival::Lost => "lost",
+                Arrival::Unstreamed => "not streamed",
+            },
+        }
+    }
 }
 
 impl Latency {
@@ -113,10 +169,7 @@ impl Report {
         };
         let broken = tally.examples.iter().map(|example| Broken {
             session: example.session,
-            era: match example.era {
-                Era::Sessioned => "sessioned",
-                Era::Stateless => "stateless",
-            },
+            era: era_name(example.era),
             host: example.host.clone(),
             at: example.at,
             verdict: example.defect.as_str(),
@@ -136,8 +189,11 @@ impl Report {
             process: process.clone(),
             sessions: *sessions,
         };
+        let revisions = tally.evidence.revisions.iter();
+        let left_behind = |Leftovers { looked_for, left }| LeftBehind { looked_for, left };
+        let url = &plan.asked.url;
         Self {
-            url: plan.asked.url.clone(),
+            url: url.clone(),
             connect: plan.asked.connect.clone(),
             elapsed_seconds: elapsed.as_secs_f64(),
             sessions: Sessions {
@@ -155,13 +211,22 @@ impl Report {
             replicas: tally.processes.iter().map(minted).collect(),
             latencies: tally.latencies.iter().map(|(at, all)| Latency::of(*at, all)).collect(),
             broken: broken.collect(),
-            hints: hints(tally),
+            revisions: revisions.map(|(revision, count)| (revision.as_str(), *count)).collect(),
+            progress: tally.evidence.progress.iter().map(Progress::of).collect(),
+            left_behind: tally.evidence.leftovers.map(left_behind),
+            findings: findings::of(tally),
+            turns: plan.turns,
+            unreachable: tally.unreachable().map(|why| format!("{url} cannot be reached: {why}")),
         }
     }
 
-    /// Whether every session that was asked for is whole.
+    /// Whether every session that was asked for is whole, and nothing else is at fault.
     pub fn is_whole(&self) -> bool {
-        self.sessions.verdicts.whole == self.sessions.asked
+        self.sessions.verdicts.whole == self.sessions.asked && self.faults().next().is_none()
+    }
+
+    pub(super) fn faults(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| finding.fault)
     }
 
     /// The report as a JSON document.
@@ -169,154 +234,33 @@ impl Report {
         serde_json::to_string_pretty(self)
     }
 
+    /// Whether anybody was there. Otherwise the summary says all that there is to say.
+    pub fn reached(&self) -> bool {
+        self.unreachable.is_none()
+    }
+
     /// The result in one line.
     pub fn summary(&self) -> String {
+        if let Some(why) = &self.unreachable {
+            return why.clone();
+        }
         let Sessions { asked, verdicts: Verdicts { whole, .. }, .. } = self.sessions;
-        format!("{whole} of {asked} sessions are whole")
-    }
-}
-
-/// The usual causes of the findings, and what to do.
-fn hints(tally: &Tally) -> Vec<&'static str> {
-    let mut hints = Vec::new();
-    let astray = |Route { minted_by, served_by }: &Route| minted_by.1 != served_by.1;
-    if tally.routes.keys().any(astray) {
-        hints.push(
-            "Another replica was asked than the one that minted the session. A hash of the request's session header does this, since initialize carries no id yet: route by digits 1-2 of the id, or let the proxy learn it from the answer (deploy/README.md).",
-        );
-    }
-    if tally.routes.keys().any(|route| !astray(route)) {
-        hints.push(
-            "Another of the ten instances answered. The proxy must pass the Host header on as it came, and a front door that is round_robin or random mixes instances on purpose.",
-        );
-    }
-    if tally.reasons.contains_key(&Reason::Replaced) {
-        hints.push(
-            "Requests were answered in new sessions. The proxy must pass Mcp-Session-Id on, and Mcp-Param-Session in 2026-07-28.",
-        );
-    }
-    if tally.verdicts.crossed > 0 {
-        hints.push(
-            "Answers held what belongs to others. No cache may answer a POST, and no two clients may share a session.",
-        );
-    }
-    for cause in tally.causes.keys() {
-        hints.extend(match cause {
-            Cause::Status(401) => {
-                Some("401: send a token with --bearer, or in MCP_PROBE_BEARER.")
-            }
-            Cause::Status(421) => {
-                Some("421: the server has no such host. See BASE_DOMAIN, and whether the proxy passes the Host header on.")
-            }
-            Cause::Status(503) => {
-                Some("503: no server for the session, or one that is full (session.capacity) or stopping.")
-            }
-            Cause::NoTool => Some(
-                "The server lacks a tool that the probe needs: it is not mcp-echo-stateful, or tools.sets leaves out \"session\".",
-            ),
-            Cause::Tls => Some(
-                "The certificate is not trusted: --cacert FILE names its issuer, --insecure trusts anyone.",
-            ),
-            Cause::Connect
-            | Cause::Timeout
-            | Cause::Broken
-            | Cause::Status(_)
-            | Cause::Rpc(_)
-            | Cause::Tool
-            | Cause::Protocol => None,
-        });
-    }
-    hints
-}
-
-/// Writes a title, and a row for each count.
-fn list<N: Display>(
-    f: &mut fmt::Formatter<'_>,
-    title: &str,
-    rows: impl IntoIterator<Item = (N, String)>,
-) -> fmt::Result {
-    writeln!(f, "\n{title}")?;
-    rows.into_iter().try_for_each(|(count, row)| writeln!(f, "{count:>9}  {row}"))
-}
-
-impl Report {
-    fn write_verdicts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Sessions { asked, verdicts, unfinished } = &self.sessions;
-        match &self.connect {
-            Some(address) => writeln!(f, "{} at {address}", self.url)?,
-            None => writeln!(f, "{}", self.url)?,
+        let mut summary = format!("{whole} of {asked} sessions are whole");
+        for fault in self.faults() {
+            summary.push_str("; ");
+            summary.push_str(fault.says);
         }
-        writeln!(
-            f,
-            "{asked} sessions, {} requests in {:.1} s ({:.0}/s)\n",
-            self.requests, self.elapsed_seconds, self.requests_per_second
-        )?;
-        let Eras { sessioned, stateless } = &self.eras;
-        writeln!(f, "{:<12}{:>9}{:>11}{:>11}", "", "sessions", "sessioned", "stateless")?;
-        for (((name, all), (_, sessioned)), (_, stateless)) in
-            verdicts.rows().into_iter().zip(sessioned.rows()).zip(stateless.rows())
-        {
-            writeln!(f, "{name:<12}{all:>9}{sessioned:>11}{stateless:>11}")?;
+        summary
+    }
+
+    /// Writes the files that were asked for.
+    pub fn write_files(&self, plan: &Plan) -> std::io::Result<()> {
+        if let Some(mut file) = plan.junit.as_ref() {
+            file.write_all(junit::of(self).as_bytes())?;
         }
-        if *unfinished > 0 {
-            writeln!(f, "{:<12}{unfinished:>9}", "unfinished")?;
-        }
-        for (reason, count) in &self.lost {
-            writeln!(f, "\nlost: {reason:<18}{count:>9}")?;
+        if let Some(mut file) = plan.markdown.as_ref() {
+            file.write_all(markdown::of(self).as_bytes())?;
         }
         Ok(())
-    }
-
-    fn write_counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.misroutes.is_empty() {
-            let row = |Misroute { minted_by, served_by, sessions }: &Misroute| {
-                (*sessions, format!("minted by {minted_by}, served by {served_by}"))
-            };
-            list(f, "misrouted", self.misroutes.iter().map(row))?;
-        }
-        let minted = self.replicas.iter().map(|row| (row.sessions, row.process.to_string()));
-        list(f, "sessions minted by", minted)?;
-        let statuses = self.statuses.iter().map(|(status, count)| (*count, status.to_string()));
-        list(f, "answers by status", statuses)?;
-        if !self.errors.is_empty() {
-            let errors = self.errors.iter();
-            let row = |row: &ErrorCount| (row.sessions, format!("{}: {}", row.cause, row.first));
-            list(f, "failures", errors.map(row))?;
-        }
-        Ok(())
-    }
-
-    fn write_latencies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "\n{:<10}{:>9}{:>10}{:>10}{:>10}{:>10}  ms",
-            "instance", "answers", "p50", "p90", "p99", "max"
-        )?;
-        for Latency { instance, requests, p50_ms, p90_ms, p99_ms, max_ms } in &self.latencies {
-            let instance = instance.map_or("not said".to_owned(), |number| number.to_string());
-            writeln!(
-                f,
-                "{instance:<10}{requests:>9}{p50_ms:>10.2}{p90_ms:>10.2}{p99_ms:>10.2}{max_ms:>10.2}"
-            )?;
-        }
-        Ok(())
-    }
-}
-
-impl Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write_verdicts(f)?;
-        self.write_counts(f)?;
-        self.write_latencies(f)?;
-        if !self.broken.is_empty() {
-            writeln!(f, "\nthe first that are not whole")?;
-            for Broken { session, era, host, at, verdict, detail } in &self.broken {
-                writeln!(f, "  session {session} ({era}, {host}), {at}: {verdict}: {detail}")?;
-            }
-        }
-        if !self.hints.is_empty() {
-            writeln!(f)?;
-        }
-        self.hints.iter().try_for_each(|hint| writeln!(f, "{hint}"))
     }
 }

@@ -12,7 +12,10 @@ use std::{
 
 use hdrhistogram::Histogram;
 
-use super::verdict::{Cause, Defect, Place, Process, Reason};
+use super::{
+    evidence::Evidence,
+    verdict::{Cause, Defect, Place, Process, Reason},
+};
 use crate::wire::Era;
 
 /// Broken sessions that the report shows.
@@ -99,15 +102,18 @@ pub(super) struct Tally {
     pub(super) latencies: BTreeMap<Option<u8>, Histogram<u64>>,
     /// The first broken sessions.
     pub(super) examples: Vec<Example>,
+    /// What they show together.
+    pub(super) evidence: Evidence,
     /// Session numbers by the ids of live sessions, both the client's and the server's.
     ids: HashMap<String, u32>,
 }
 
 impl Tally {
-    pub(super) fn answered(&mut self, status: u16, served_by: &Place, took: Duration) {
+    pub(super) fn answered(&mut self, status: u16, served_by: &Place, took: Option<Duration>) {
         self.requests += 1;
         *self.statuses.entry(status).or_default() += 1;
         self.learn(&served_by.process);
+        let Some(took) = took else { return };
         // There are ten instances; other numbers must not make the table grow.
         let instance = served_by.instance.filter(|number| *number < 10);
         let histogram = match self.latencies.entry(instance) {
@@ -147,6 +153,23 @@ impl Tally {
         }
         self.processes.push((process.clone(), 0));
         Some(self.processes.len() - 1)
+    }
+
+    /// Whether so many sessions found nobody, and no request has been answered.
+    pub(super) fn has_failed_to_reach(&self, attempts: usize) -> bool {
+        self.statuses.is_empty() && self.unreached() as usize >= attempts
+    }
+
+    fn unreached(&self) -> u64 {
+        let of = |cause| self.causes.get(&cause).map_or(0, |(sessions, _)| *sessions);
+        of(Cause::Connect) + of(Cause::Timeout)
+    }
+
+    /// Why nobody was reached at all, by any session.
+    pub(super) fn unreachable(&self) -> Option<&str> {
+        let alone = self.causes.len() == 1 && self.has_failed_to_reach(1);
+        let (_, (_, first)) = self.causes.first_key_value().filter(|_| alone)?;
+        Some(first)
     }
 
     /// Registers a session's id. Fails with the number of another live session that has the same id.

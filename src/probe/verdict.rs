@@ -96,8 +96,12 @@ impl Place {
     }
 
     pub(super) fn may_be(&self, other: &Self) -> bool {
+        self.may_be_instance(other) && self.process.may_be(&other.process)
+    }
+
+    /// The same instance, of whichever process.
+    pub(super) fn may_be_instance(&self, other: &Self) -> bool {
         !differ(self.instance.as_ref(), other.instance.as_ref())
-            && self.process.may_be(&other.process)
     }
 
     pub(super) fn learn(&mut self, other: &Self) {
@@ -147,6 +151,10 @@ impl Reason {
 pub(super) enum Cause {
     Connect,
     Tls,
+    /// TLS was begun at a port that does not speak it.
+    NotTls,
+    /// Plain HTTP was sent to a port that speaks TLS.
+    OnlyTls,
     Timeout,
     Broken,
     /// An HTTP status.
@@ -157,6 +165,14 @@ pub(super) enum Cause {
     Tool,
     /// The server lacks a tool that the probe needs.
     NoTool,
+    /// Several tools may be the one that the probe needs.
+    AmbiguousTool,
+    /// The server offers a revision that was not insisted on, or that the probe cannot speak.
+    Revision,
+    /// The session still answers after its end.
+    LivesOn,
+    /// A new session answers for the id of one that has ended.
+    Reborn,
     /// The answer does not conform to MCP.
     Protocol,
 }
@@ -166,12 +182,18 @@ impl fmt::Display for Cause {
         match self {
             Self::Connect => f.write_str("connect"),
             Self::Tls => f.write_str("tls"),
+            Self::NotTls => f.write_str("no tls"),
+            Self::OnlyTls => f.write_str("only tls"),
             Self::Timeout => f.write_str("timeout"),
             Self::Broken => f.write_str("connection broken"),
             Self::Status(status) => write!(f, "status {status}"),
             Self::Rpc(code) => write!(f, "JSON-RPC error {code}"),
             Self::Tool => f.write_str("tool error"),
             Self::NoTool => f.write_str("no such tool"),
+            Self::AmbiguousTool => f.write_str("ambiguous tool"),
+            Self::Revision => f.write_str("revision"),
+            Self::LivesOn => f.write_str("lives on"),
+            Self::Reborn => f.write_str("answered anew"),
             Self::Protocol => f.write_str("protocol"),
         }
     }

@@ -1,6 +1,7 @@
 //! A proxy that does to requests and answers what a test tells it to.
 
 use std::{
+    fmt,
     net::SocketAddr,
     sync::{
         Arc,
@@ -9,13 +10,22 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::{
+    Stream, StreamExt as _,
+    stream::{self, BoxStream},
+};
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    body::{Frame, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{
     net::TcpListener,
+    sync::Mutex,
     task::{AbortHandle, JoinSet},
 };
 
@@ -48,6 +58,28 @@ pub struct Passed {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: String,
+    /// What comes after the body, as it comes.
+    pub live: Option<Live>,
+}
+
+/// Pieces of a body.
+#[derive(Clone)]
+pub struct Live(Arc<Mutex<BoxStream<'static, Bytes>>>);
+
+impl Live {
+    pub fn of(pieces: impl Stream<Item = Bytes> + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(pieces.boxed())))
+    }
+
+    pub async fn next(&self) -> Option<Bytes> {
+        self.0.lock().await.next().await
+    }
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Live")
+    }
 }
 
 impl Proxy {
@@ -68,7 +100,17 @@ impl Proxy {
                 let body = String::from_utf8(body.to_vec()).expect("is text");
                 let (method, uri, headers) = (head.method, head.uri, head.headers);
                 let passed = deal(Passing { number, method, uri, headers, body }).await;
-                let mut response = Response::new(Full::new(Bytes::from(passed.body)));
+                let body = Full::new(Bytes::from(passed.body)).map_err(|never| match never {});
+                let mut response = Response::new(match passed.live {
+                    Some(live) => {
+                        let pieces = stream::unfold(live, |live| async {
+                            let piece = live.next().await?;
+                            Some((Ok::<_, hyper::Error>(Frame::data(piece)), live))
+                        });
+                        UnsyncBoxBody::new(StreamBody::new(pieces))
+                    }
+                    None => UnsyncBoxBody::new(body),
+                });
                 *response.status_mut() = passed.status;
                 *response.headers_mut() = passed.headers;
                 Ok::<_, hyper::Error>(response)
@@ -90,8 +132,30 @@ impl Proxy {
 }
 
 impl Passing {
-    /// Passes it on as it is.
+    /// Passes it on as it is. What is streamed is passed on piece by piece.
     pub async fn on(self, to: SocketAddr) -> Passed {
+        let streamed = self.calls("stream_ticks") || self.method == Method::GET;
+        let (mut passed, answer) = self.send(to).await;
+        match streamed {
+            true => {
+                passed.live = Some(Live::of(stream::unfold(answer, |mut answer| async {
+                    // Whoever hangs up ends it.
+                    let piece = answer.chunk().await.ok().flatten()?;
+                    Some((piece, answer))
+                })));
+            }
+            false => passed.body = answer.text().await.expect("text"),
+        }
+        passed
+    }
+
+    /// Passes it on, and its answer when it is whole.
+    pub async fn on_whole(self, to: SocketAddr) -> Passed {
+        let (passed, answer) = self.send(to).await;
+        Passed { body: answer.text().await.expect("text"), ..passed }
+    }
+
+    async fn send(self, to: SocketAddr) -> (Passed, reqwest::Response) {
         let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
         let client = client.build().expect("a client");
         let url = format!("http://{to}{}", self.uri);
@@ -103,7 +167,7 @@ impl Passing {
         for name in [header::TRANSFER_ENCODING, header::CONTENT_LENGTH, header::CONNECTION] {
             headers.remove(name);
         }
-        Passed { status, headers, body: answer.text().await.expect("text") }
+        (Passed { status, headers, body: String::new(), live: None }, answer)
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -131,6 +195,19 @@ impl Passing {
         self.body = self.body.replace(&own, other);
     }
 
+    /// A request that begins another session.
+    pub fn beginning(&self) -> Self {
+        let params = serde_json::json!({
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": { "name": "gateway", "version": "1" },
+        });
+        let body = serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params });
+        let mut other = Self { method: Method::POST, body: body.to_string(), ..self.clone() };
+        other.headers.remove("mcp-session-id");
+        other
+    }
+
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_default()
     }
@@ -155,7 +232,7 @@ impl Passed {
     /// An answer that no server gave.
     pub fn of(status: u16, body: &str) -> Self {
         let status = StatusCode::from_u16(status).expect("a status");
-        Self { status, headers: HeaderMap::new(), body: body.to_owned() }
+        Self { status, headers: HeaderMap::new(), body: body.to_owned(), live: None }
     }
 
     /// Without what tells who gave it.

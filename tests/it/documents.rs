@@ -17,6 +17,7 @@ use mcp_echo_stateful::{
     failure::Failure,
     id::{Boot, EndReason, InstanceId, MintedBy, ReplicaTag},
     observe::{fields::FIELDS, outcome::RequestOutcome},
+    probe::findings,
     session::store::Gone,
     tenant::origins::EXPOSED,
     wire::version::{Era, Feature, Method, ProtocolVersion, Window},
@@ -370,6 +371,15 @@ async fn the_verdict_table_is_what_a_probe_reports() {
     let counts = found.json["eras"]["sessioned"].as_object().expect("counts by verdict");
     let rows = table("## Probing a proxy", &["verdict", "the session"]);
     assert_eq!(set(rows.iter().map(|row| code(row[0]))), set(counts.keys().map(String::as_str)));
+}
+
+#[test]
+fn the_table_of_findings_is_what_a_probe_can_find() {
+    let rows = table("## Probing a proxy", &["finding", "", "it says"]);
+    let written: Vec<_> = rows.iter().map(|row| (code(row[0]), row[1], row[2])).collect();
+    let kind = |fault| if fault { "fault" } else { "note" };
+    let known = findings::table().map(|(name, fault, says)| (name, kind(fault), says));
+    assert_eq!(written, known.collect::<Vec<_>>());
 }
 
 #[test]

@@ -36,6 +36,7 @@ mod mirrored_headers;
 mod modern;
 mod probe;
 mod probe_faults;
+mod probe_gateways;
 mod process;
 mod protocol;
 mod reclaim;

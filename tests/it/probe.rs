@@ -34,7 +34,7 @@ use tokio_rustls::{
 };
 
 use crate::{
-    between::Proxy,
+    between::{Passed, Passing, Proxy},
     process::{Program, command},
     support::{PATIENCE, TestServer},
 };
@@ -69,14 +69,21 @@ pub struct Found {
 }
 
 impl Found {
-    /// All of them are whole.
+    /// All of them are whole, and there is nothing else to say.
     #[track_caller]
     pub fn whole(self) -> Self {
+        self.tells_only(&[]);
+        self.sound()
+    }
+
+    /// All of them are whole, and nothing is at fault.
+    #[track_caller]
+    pub fn sound(self) -> Self {
         let text = self.report.to_string();
         assert!(self.report.is_whole(), "{text}");
         let sessions = &self.json["sessions"];
         assert_eq!((&sessions["whole"], &sessions["unfinished"]), (&sessions["asked"], &json!(0)));
-        for list in ["errors", "misroutes", "broken", "hints"] {
+        for list in ["errors", "misroutes", "broken"] {
             assert_eq!(self.json[list], json!([]), "{text}");
         }
         assert_eq!(self.json["lost"], json!({}));
@@ -99,15 +106,32 @@ impl Found {
         self.json["broken"].as_array().expect("a list")
     }
 
+    /// Whether that was found, and in which words.
+    pub fn finding(&self, name: &str) -> Option<&Value> {
+        let findings = self.json["findings"].as_array().expect("a list");
+        findings.iter().find(|finding| finding["name"] == name)
+    }
+
+    /// It was found, and the report says so with this part.
     #[track_caller]
-    pub fn hints(&self, part: &str) {
+    pub fn tells(&self, name: &str, part: &str) {
         let text = self.report.to_string();
-        let hints = self.json["hints"].as_array().expect("a list");
-        assert!(
-            hints.iter().any(|hint| hint.as_str().is_some_and(|it| it.contains(part))),
-            "{text}"
-        );
+        let finding = self.finding(name).unwrap_or_else(|| panic!("no {name}: {text}"));
+        let says = ["says", "detail", "advice"].map(|key| finding[key].as_str().expect("a text"));
+        assert!(says.iter().any(|it| it.contains(part)), "{part} is not in {finding}");
         assert!(text.contains(part), "{text}");
+        let fault = finding["fault"].as_bool().expect("is told");
+        assert!(!(fault && self.report.is_whole()), "a fault is a failure");
+        assert_eq!(self.report.summary().contains(says[0]), fault, "{}", self.report.summary());
+    }
+
+    /// Nothing was found but this.
+    #[track_caller]
+    pub fn tells_only(&self, names: &[&str]) {
+        let findings = self.json["findings"].as_array().expect("a list");
+        let found: Vec<_> =
+            findings.iter().map(|it| it["name"].as_str().expect("a name")).collect();
+        assert_eq!(found, names, "{}", self.report);
     }
 }
 
@@ -158,8 +182,12 @@ async fn ten_hosts_are_whole_in_both_eras() {
             assert_eq!(replicas[0]["replica_tag"], process.tag.to_string());
             assert_eq!(replicas[0]["boot"], process.boot.to_string());
             // Each session: begin, twice its info, 5 echoes, set, twice get, one host more, end, after.
-            // And `initialized`.
-            assert_eq!(report["requests"], 40 * 14 + 20);
+            // And `initialized`; and the first of each host and era: the list of tools, and the ticks.
+            let ticks = report["progress"].as_array().expect("a list");
+            assert_eq!(ticks.len(), 20, "{ticks:?}");
+            assert!(ticks.iter().all(|it| it["arrived"] == 5 && it["arrival"] == "as sent"));
+            assert_eq!(report["requests"], 40 * 14 + 20 + 20 * 2);
+            assert_eq!(report["revisions"], json!({"2025-11-25": 20, "2026-07-28": 20}));
             let answers: u64 = report["statuses"]
                 .as_object()
                 .expect("a table")
@@ -184,7 +212,8 @@ async fn one_host_is_whole_whatever_form_answers_have() {
         let url = format!("http://{}", server.address);
         for requests in ["1", "2", "7"] {
             let arguments = [&url, "--era", "both", "--sessions", "6", "--requests", requests];
-            let found = probe(&arguments).await.whole();
+            let found = probe(&arguments).await.sound();
+            found.tells_only(if form == "json" { &["progress_unseen"] } else { &[] });
             assert_eq!(found.json["latencies"].as_array().expect("a list").len(), 1);
         }
         assert_eq!(server.created(), 18);
@@ -206,7 +235,7 @@ async fn a_token_is_sent_and_never_shown() {
     );
 
     let found = probe(&[&url, "--sessions", "4"]).await;
-    found.hints("--bearer");
+    found.tells("unauthorized", "--bearer");
     assert_eq!(found.json["statuses"], json!({"401": 4}));
     assert_eq!(found.json["errors"][0]["cause"], "status 401");
     assert_eq!(found.all("failed")["at"], "initialize");
@@ -282,7 +311,7 @@ async fn tls_is_spoken_with_those_that_are_trusted() {
 
     let other = "https://echo-stateful5.example.com";
     let found = probe(&[&to(other)[..], &["--cacert", file]].concat()).await;
-    found.hints("--cacert");
+    found.tells("untrusted", "--cacert");
     assert_eq!(found.json["errors"][0]["cause"], "tls", "another name: {}", found.report);
     assert_eq!(found.json["statuses"], json!({}), "nothing was sent");
     assert_eq!(found.all("failed")["at"], "initialize");
@@ -292,6 +321,82 @@ async fn tls_is_spoken_with_those_that_are_trusted() {
         Ok(_) => _ = probe(&to(&url)).await.all("failed"),
         Err(error) => assert!(error.to_string().contains("--cacert"), "{error}"),
     }
+}
+
+#[tokio::test]
+async fn tls_where_there_is_none_and_none_where_there_is_are_told() {
+    let server = TestServer::start(&[]).await;
+    let plain = format!("https://127.0.0.1:{}/mcp", server.address.port());
+    let found = probe(&[&plain, "--insecure", "--sessions", "2"]).await;
+    found.tells_only(&["no_tls"]);
+    found.tells("no_tls", "http://");
+    found.all("failed");
+
+    let (address, _) = tls_before(&server, "localhost").await;
+    for era in ERAS {
+        let url = format!("http://{address}/mcp");
+        let found = probe(&[&url, "--sessions", "2", "--era", era]).await;
+        found.tells_only(&["only_tls"]);
+        found.tells("only_tls", "https://");
+        found.all("failed");
+    }
+    // So does one that answers plain HTTP with a refusal, as nginx does.
+    let proxy = Proxy::start(|_| async { Passed::of(400, "Bad Request") }).await;
+    let url = format!("http://{}/mcp", proxy.address);
+    let found = probe(&[&url, "--sessions", "1"]).await;
+    found.tells_only(&[]);
+    assert_eq!(found.json["errors"][0]["cause"], "status 400");
+}
+
+#[tokio::test]
+async fn what_is_below_localhost_needs_no_resolver() {
+    let server = TestServer::start(&[]).await;
+    let port = server.address.port();
+    for (host, instances) in [("localhost", 1), ("echo-stateful{0-9}.localhost", 10)] {
+        let url = format!("http://{host}:{port}/mcp");
+        let found = probe(&[&url, "--sessions", "20", "--era", "both"]).await.whole();
+        let latencies = found.json["latencies"].as_array().expect("a list");
+        assert_eq!(latencies.len(), instances, "{}", found.report);
+    }
+    // Whoever listens on ::1 alone is found as well.
+    let Ok(listener) = TcpListener::bind("[::1]:0").await else { return };
+    let port = listener.local_addr().expect("is bound").port();
+    let to = server.address;
+    #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("accepts");
+            #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
+            tokio::spawn(async move {
+                let mut onward = TcpStream::connect(to).await.expect("connects");
+                let _ = copy_bidirectional(&mut stream, &mut onward).await;
+            });
+        }
+    });
+    let url = format!("http://echo-stateful3.localhost:{port}/mcp");
+    let found = probe(&[&url, "--sessions", "2"]).await.whole();
+    assert_eq!(found.json["latencies"][0]["instance"], 3);
+}
+
+#[tokio::test]
+async fn instances_may_be_told_by_the_path() {
+    let server = TestServer::start(&[]).await;
+    let to = server.address;
+    let proxy = Proxy::start(move |mut request: Passing| async move {
+        let path = request.uri.path().to_owned();
+        let (_, name) = path.split_once('/').expect("a path");
+        let (name, rest) = name.split_once('/').expect("two parts");
+        request.set("host", &format!("{name}.localhost"));
+        request.uri = format!("/{rest}").parse().expect("a path");
+        request.on(to).await
+    })
+    .await;
+    let url = format!("http://{}/echo-stateful{{0-9}}/mcp", proxy.address);
+    let found = probe(&[&url, "--sessions", "20", "--era", "both"]).await.whole();
+    assert_eq!(found.json["latencies"].as_array().expect("a list").len(), 10);
+    let hosts = found.json["progress"].as_array().expect("a list");
+    let named = |it: &Value| it["host"].as_str().is_some_and(|it| it.ends_with("stateful3/mcp"));
+    assert_eq!(hosts.iter().filter(|it| named(it)).count(), 2, "{hosts:?}");
 }
 
 #[test]
@@ -311,7 +416,7 @@ fn what_cannot_be_done_is_told_before_anything_is_sent() {
         (&["http://e{0-10}.x"], "{0-9}"),
         (&["http://e{0-99}.x"], "{0-9}"),
         (&["http://e{0,9}.x"], "{0-9}"),
-        (&["http://e.x/{0-9}"], "host name"),
+        (&["http://e{0-9}.x/{0-9}"], "once"),
         (&["http://e{0-9}{0-9}.x"], "once"),
         (&["http://x", "--connect", ""], "--connect"),
         (&["http://x", "--connect", "nowhere"], "--connect"),
@@ -326,6 +431,9 @@ fn what_cannot_be_done_is_told_before_anything_is_sent() {
         (&["http://x", "--bearer", "two words"], "--bearer"),
         (&["http://x", "--bearer", "line\nbreak"], "--bearer"),
         (&["http://x", "--bearer", "ü"], "--bearer"),
+        (&["http://x", "--era", "stateless", "--revision", "2025-06-18"], "--revision"),
+        (&["http://x", "--junit", "/no/such/file"], "/no/such/file"),
+        (&["http://x", "--markdown", "/no/such/file"], "/no/such/file"),
         (&["https://x", "--cacert", "/no/such.pem"], "/no/such.pem"),
         (&["https://x", "--cacert", empty], "certificate"),
     ] {
@@ -367,7 +475,7 @@ async fn the_program_reports_and_exits_as_it_says() {
     assert_eq!(output.status.code(), Some(1));
     let report: Value = serde_json::from_str(&out).expect("one document");
     assert_eq!(report["sessions"]["failed"], 3);
-    assert_eq!(err, "mcp-echo-stateful: 0 of 3 sessions are whole\n");
+    assert_eq!(err, "mcp-echo-stateful: 0 of 3 sessions are whole; 401: a token is wanted\n");
 
     for wrong in [
         &["--sessions", "3"][..],
@@ -377,6 +485,7 @@ async fn the_program_reports_and_exits_as_it_says() {
         &[&url, "--host", "::1"],
         &[&url, "--sessions", "0"],
         &[&url, "--era", "modern"],
+        &[&url, "--revision", "2024-01-01"],
         &[&url, "--insecure", "--cacert", "x.pem"],
     ] {
         let (output, out, err) = run(&variable, wrong).await;
@@ -385,6 +494,79 @@ async fn the_program_reports_and_exits_as_it_says() {
     }
     let (_, help, _) = run(&variable, &["--help"]).await;
     assert!(help.contains(BEARER_VARIABLE) && !help.contains("from-the-environment"), "{help}");
+}
+
+#[tokio::test]
+async fn where_nobody_is_one_line_says_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let url = format!("http://{}/mcp", listener.local_addr().expect("is bound"));
+    drop(listener);
+    let (output, out, err) = run(&[], &[&url]).await;
+    assert_eq!((output.status.code(), &*out), (Some(1), ""), "{err}");
+    let line = err.strip_prefix(&format!("mcp-echo-stateful: {url} cannot be reached: "));
+    assert!(line.is_some_and(|it| it.lines().count() == 1 && it.contains("refused")), "{err}");
+    let (output, out, _) = run(&[], &[&url, "--json"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_str(&out).expect("one document");
+    assert!(report["sessions"]["failed"].as_u64() < Some(100), "it gives up: {report}");
+}
+
+#[tokio::test]
+async fn ci_gets_files_it_can_read() {
+    let program = Program::start(&[]);
+    let url = format!("http://{}/mcp", program.address);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).to_str().expect("is text").to_owned();
+    let (junit, markdown) = (path("junit.xml"), path("summary.md"));
+    let read = |path: &str| std::fs::read_to_string(path).expect("is there");
+    let files = ["--junit", &junit, "--markdown", &markdown];
+
+    let good = [&[url.as_str(), "--sessions", "4", "--era", "both"], &files[..]].concat();
+    let (output, out, _) = run(&[], &good).await;
+    assert_eq!(output.status.code(), Some(0), "{out}");
+    let xml = read(&junit);
+    for part in [
+        "tests=\"4\" failures=\"0\" errors=\"0\" skipped=\"1\"",
+        "name=\"sessions stay whole\"/>",
+        "name=\"handles stay whole\"/>",
+        "name=\"progress arrives as it is sent\"/>",
+        "name=\"no upstream session is left behind\"><skipped/>",
+    ] {
+        assert!(xml.contains(part), "{part} is not in {xml}");
+    }
+    let good = read(&markdown);
+    for part in ["### ✅ ` 4 of 4 sessions are whole `", "| whole | 4 |", "```text"] {
+        assert!(good.contains(part), "{part} is not in {good}");
+    }
+
+    // What another says is data in both.
+    let proxy =
+        Proxy::start(|_| async { Passed::of(502, "<b>]]>&\"```\u{1}\u{fffe}</b> ````") }).await;
+    let other = format!("http://{}/mcp", proxy.address);
+    let bad = [&[other.as_str(), "--sessions", "2"], &files[..]].concat();
+    let (output, out, _) = run(&[], &bad).await;
+    assert_eq!(output.status.code(), Some(1), "{out}");
+    let xml = read(&junit);
+    assert!(
+        xml.contains("failures=\"1\"") && xml.contains("message=\"0 of 2 are whole\""),
+        "{xml}"
+    );
+    assert!(xml.contains("&lt;b&gt;]]&gt;&amp;&quot;```") && !xml.contains("<b>"), "{xml}");
+    assert!(!xml.contains(['\u{1}', '\u{fffe}']), "{xml}");
+    let both = read(&markdown);
+    let bad = both.strip_prefix(&good).expect("it is added at the end");
+    assert!(
+        bad.contains("### ❌") && bad.contains("| failed | 2 |") && bad.contains("`````text"),
+        "{bad}"
+    );
+
+    // Where nobody is, there is a result as well.
+    drop(proxy);
+    let (output, ..) = run(&[], &[&[other.as_str()], &files[..]].concat()).await;
+    assert_eq!(output.status.code(), Some(1));
+    let xml = read(&junit);
+    assert!(xml.contains("failures=\"1\"") && xml.contains("cannot be reached"), "{xml}");
+    assert!(read(&markdown).contains("cannot be reached"));
 }
 
 #[tokio::test]

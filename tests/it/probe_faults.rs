@@ -50,7 +50,7 @@ async fn a_balancer_that_takes_turns_is_named_with_both_ends() {
             })
             .await;
             let found = through(&proxy, era, &[]).await;
-            found.hints("digits 1-2");
+            found.tells("other_replica", "digits 1-2");
             let misroutes = found.json["misroutes"].as_array().expect("a list").clone();
             let mut sessions = 0;
             for misroute in &misroutes {
@@ -104,9 +104,9 @@ async fn a_misroute_at_any_point_is_found() {
     let [a, b] = [replica("pod-a", "a1").await, replica("pod-b", "b2").await];
     let to = [a.address, b.address];
     for era in ERAS {
-        // Requests of one session, the first and the last included.
-        let last = if era == "sessioned" { 13 } else { 12 };
-        for wrong in 1..last {
+        // Requests of one session, the last included. Before a handle is there, any replica may answer.
+        let (first, last) = if era == "sessioned" { (1, 15) } else { (3, 14) };
+        for wrong in first..last {
             let proxy = Proxy::start(move |request| {
                 let to = to[usize::from(request.number == wrong)];
                 request.on(to)
@@ -122,25 +122,39 @@ async fn a_misroute_at_any_point_is_found() {
     }
 }
 
-#[tokio::test]
-async fn an_answer_from_elsewhere_is_misrouted_though_it_is_right() {
-    let server = TestServer::start(&[]).await;
+/// A proxy that says in the answers to echo who else gave them.
+async fn signing(server: &TestServer, header: &'static str, value: &'static str) -> Proxy {
     let to = server.address;
+    Proxy::start(move |request: Passing| async move {
+        let meddle = request.calls("echo");
+        let mut answer = request.on(to).await;
+        if meddle {
+            answer.headers.insert(header, http::HeaderValue::from_static(value));
+        }
+        answer
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_answer_of_another_instance_is_misrouted_though_it_is_right() {
+    let server = TestServer::start(&[]).await;
     for era in ERAS {
-        for (header, value) in
-            [("mcp-echo-replica", "another"), ("mcp-echo-boot", "fff-"), ("mcp-echo-instance", "7")]
-        {
-            let proxy = Proxy::start(move |request: Passing| async move {
-                let meddle = request.calls("echo");
-                let mut answer = request.on(to).await;
-                if meddle {
-                    answer.headers.insert(header, http::HeaderValue::from_static(value));
-                }
-                answer
-            })
-            .await;
-            let broken = through(&proxy, era, &[]).await.all("misrouted");
-            assert_eq!(broken["at"], "echo", "{broken}");
+        let proxy = signing(&server, "mcp-echo-instance", "7").await;
+        let broken = through(&proxy, era, &[]).await.all("misrouted");
+        assert_eq!(broken["at"], "echo", "{broken}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_several_replicas_serve_is_roaming_and_whole() {
+    let server = TestServer::start(&[]).await;
+    for era in ERAS {
+        for (header, value) in [("mcp-echo-replica", "another"), ("mcp-echo-boot", "fff-")] {
+            let proxy = signing(&server, header, value).await;
+            let found = through(&proxy, era, &[]).await.sound();
+            found.tells("roaming", "4 sessions");
+            found.tells_only(&["roaming"]);
         }
     }
 }
@@ -168,7 +182,7 @@ async fn a_proxy_that_drops_the_host_mixes_instances() {
                 "4",
             ])
             .await;
-            found.hints("Host header");
+            found.tells("other_instance", "Host header");
             let misroute = &found.json["misroutes"][0];
             let instance = |end: &str| misroute[end]["instance"].as_u64();
             assert!(matches!(instance("minted_by"), Some(1 | 2)), "{misroute}");
@@ -283,7 +297,8 @@ async fn a_proxy_that_drops_the_id_begins_sessions_anew() {
     .await;
     let found = through(&proxy, "sessioned", &[]).await;
     assert_eq!(found.json["lost"], json!({"replaced": 4}));
-    found.hints("Mcp-Session-Id");
+    found.tells("upstream_session_per_request", "Mcp-Session-Id");
+    found.tells_only(&["upstream_session_per_request"]);
     found.all("lost");
 }
 
@@ -324,7 +339,11 @@ async fn sessions_that_are_mixed_up_are_crossed() {
             let crossed: Vec<_> =
                 found.broken().iter().filter(|it| it["verdict"] == "crossed").collect();
             assert!(crossed.iter().any(|it| it["at"] == at), "{tool}: {}", found.report);
-            found.hints("belongs to others");
+            let name = match tool {
+                "get_session_info" => "one_upstream_session",
+                _ => "crossed",
+            };
+            found.tells(name, "");
         }
     }
 }
@@ -383,6 +402,8 @@ async fn every_part_of_an_answer_is_compared() {
         let proxy = rewriting(&server, "echo", "\"session_id\":\"", "\"session_id\":\"f").await;
         let found = through(&proxy, era, &[]).await;
         assert_eq!(found.json["lost"], json!({"replaced": 4}));
+        found.tells_only(&["replaced"]);
+        found.tells("replaced", "new sessions");
         // No session at all.
         let proxy =
             rewriting(&server, "echo", "\"session_id\":\"", "\"session_id\":null,\"x\":\"").await;
@@ -515,8 +536,10 @@ async fn an_end_that_is_swallowed_is_found() {
             }
         })
         .await;
-        let broken = through(&proxy, era, &[]).await.all("failed");
-        assert_eq!(broken["at"], "after its end", "{broken}");
+        let found = through(&proxy, era, &[]).await;
+        found.tells_only(&["lives_on"]);
+        found.tells("lives_on", "the session lives on after its end");
+        assert_eq!(found.all("failed")["at"], "after its end");
     }
 }
 
@@ -586,7 +609,8 @@ async fn what_never_comes_is_told_by_cause() {
     let found = through(&slow, "both", &["--timeout", "2", "--concurrency", "4"]).await;
     assert_eq!(found.json["errors"][0]["cause"], "timeout");
     let of_echo = Value::from(found.json["requests"].as_u64().expect("a number"));
-    assert_eq!(of_echo, 2 * 5 + 2 * 4, "what never came is counted as well");
+    // Lists of tools and ticks once in each era.
+    assert_eq!(of_echo, 2 * 5 + 2 * 4 + 2 * 2, "what never came is counted as well");
     found.all("failed");
 
     // More than any answer of ours, and less than was promised.
@@ -621,18 +645,22 @@ async fn what_never_comes_is_told_by_cause() {
     let url = format!("http://{}/mcp", listener.local_addr().expect("is bound"));
     #[expect(clippy::disallowed_methods, reason = "it is joined")]
     let hangs_up = tokio::spawn(async move {
-        for _ in 0..3 {
+        loop {
             drop(listener.accept().await.expect("accepts"));
         }
     });
     let found = probe(&[&url, "--sessions", "3"]).await;
-    hangs_up.await.expect("ends");
+    hangs_up.abort();
+    let _ = hangs_up.await;
     assert_eq!(found.json["errors"][0]["cause"], "connection broken", "{}", found.report);
     found.all("failed");
-    let found = probe(&[&url, "--sessions", "3"]).await;
+    let found = probe(&[&url, "--sessions", "3", "--concurrency", "1"]).await;
     assert_eq!(found.json["errors"][0]["cause"], "connect", "{}", found.report);
     assert_eq!(found.json["statuses"], json!({}));
-    found.all("failed");
+    let of = |key: &str| &found.json["sessions"][key];
+    assert_eq!((of("failed"), of("unfinished")), (&json!(1), &json!(2)), "more would tell no more");
+    let summary = found.report.summary();
+    assert!(summary.contains(&url) && summary.contains("refused"), "{summary}");
 }
 
 #[tokio::test]
@@ -641,21 +669,24 @@ async fn a_server_that_is_another_says_what_it_lacks() {
     let url = format!("http://{}/mcp", server.address);
     for era in ERAS {
         let found = probe(&[&url, "--sessions", "2", "--era", era]).await;
-        found.hints("tools.sets");
+        found.tells("no_such_tool", "tools.sets");
         assert_eq!(found.json["errors"][0]["cause"], "no such tool");
         found.all("failed");
     }
     // A host that is not there, and a revision that is not served.
     let to = server.address.to_string();
     let found = probe(&["http://example.org/mcp", "--connect", &to, "--sessions", "2"]).await;
-    found.hints("421");
+    found.tells("unknown_host", "421");
     found.all("failed");
     let server =
         TestServer::start(&[("MCP_PROTOCOL_VERSIONS_SUPPORTED", "2025-06-18,2025-03-26")]).await;
     let url = format!("http://{}/mcp", server.address);
     let found = probe(&[&url, "--sessions", "2", "--era", "stateless"]).await;
-    assert_eq!(found.all("failed")["at"], "create_session");
-    let found = probe(&[&url, "--sessions", "2"]).await;
+    found.tells("revision", "--era");
+    assert_eq!(found.all("failed")["at"], "tools/list");
+    let found = probe(&[&url, "--sessions", "2", "--revision", "2025-11-25"]).await;
+    found.tells("revision", "--revision");
+    assert!(found.report.to_string().contains("was offered"), "{}", found.report);
     assert_eq!(found.all("failed")["at"], "initialize");
 }
 
@@ -671,5 +702,5 @@ async fn a_few_that_are_broken_leave_the_others_whole() {
     let of = |key: &str| found.json["sessions"][key].as_u64().expect("a number");
     assert!(of("whole") >= 1 && of("failed") >= 1 && of("whole") + of("failed") == 6);
     assert!(!found.report.is_whole());
-    found.hints("session.capacity");
+    found.tells("unavailable", "session.capacity");
 }
