@@ -113,14 +113,17 @@ need_node() {
     refuse "these tests need Node 20.11 or newer, with npm"
 }
 
-# once FILE STAMP COMMAND…: runs the command unless it has succeeded before for the same content of the file.
+# once FILE STAMP COMMAND…: runs the command unless it has succeeded before for the same content of the file. Suites that share
+# what they install wait for each other.
 once() {
   local sum file=$1 stamp=$2
   sum=$(sha256sum <"$file")
   shift 2
-  [[ ! -f $stamp || $(<"$stamp") != "$sum" ]] || return 0
-  echo "installing what ${file#"$root/"} pins"
-  "$@" && echo "$sum" >"$stamp"
+  {
+    flock 8
+    [[ -f $stamp && $(<"$stamp") == "$sum" ]] ||
+      { echo "installing what ${file#"$root/"} pins" && "$@" && echo "$sum" >"$stamp"; }
+  } 8>"$target/$(basename "$(dirname "$stamp")").lock"
 }
 
 # install_venv DIRECTORY REQUIREMENTS: a virtual environment. Pip demands hashes of all where one has any.

@@ -18,6 +18,9 @@ FULL_PORT = int(os.environ["ECHO_FULL_PORT"])
 ALONE = {1: "2024-11-05", 2: "2025-03-26", 3: "2025-06-18", 4: "2025-11-25", 6: "2026-07-28"}
 SESSIONED, STATELESS = 5, 6
 
+# A fourth: the profile of that name, which serves the revisions that have sessions and no other.
+SESSIONS_PORT = int(os.environ["ECHO_SESSIONS_PORT"])
+
 
 def base_url(instance="", domain="example.com", port=PORT):
     """The address of one instance; without a number, the front door."""

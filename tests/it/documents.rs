@@ -729,6 +729,8 @@ fn every_proxy_file_removes_what_a_client_says_of_its_user() {
         for entry in fs::read_dir(directory).expect("a directory") {
             let path = entry.expect("an entry").path();
             match fs::read_to_string(&path) {
+                // What shows how not to do it stands before servers that trust no proxy.
+                _ if path.ends_with("affinity/bad") => {}
                 _ if path.is_dir() => collect(&path, found),
                 Ok(text) => found.push((path.display().to_string(), text)),
                 Err(_) => {}
