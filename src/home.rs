@@ -79,7 +79,7 @@ pub(crate) fn of_process(config: &Config, instances: &[Arc<Instance>], admin: &A
     }));
     let shown = Shown {
         process: &first.process,
-        what: "Ten isolated stateful MCP servers, for people who write MCP clients, proxies and gateways. Each keeps its own sessions.",
+        what: "Ten isolated stateful MCP servers, for people who write MCP clients, proxies and gateways. Each keeps its own sessions. By path any client reaches them, by host where the name resolves.",
         places,
         facts: facts(instances),
         has_debug: matches!(admin, Admin::Token(_)),
@@ -156,7 +156,7 @@ impl Shown<'_> {
         for (of, Facts { revisions, bearer, limits }) in &self.facts {
             let _ = write!(
                 text,
-                "\nInstance {of}: {revisions}\n  bearer token: {bearer}\n  limits: {limits}\n"
+                "\nInstance {of}: {revisions}\n  {bearer}\n  {limits}\n"
             );
         }
         let _ = write!(
@@ -184,9 +184,9 @@ impl Facts {
         let policy = &instance.policy;
         let session = &policy.config.session;
         let bearer = match policy.auth {
-            AuthMode::Off => "not asked for",
-            AuthMode::Passthrough => "any that is well-formed",
-            AuthMode::Tokens(_) => "a configured one",
+            AuthMode::Off => "no token",
+            AuthMode::Passthrough => "any well-formed token",
+            AuthMode::Tokens(_) => "a configured token",
         };
         let limits = format!(
             "{} idle seconds, {} sessions, {} of data each, {} a request",

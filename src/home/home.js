@@ -23,9 +23,11 @@ for (const section of document.querySelectorAll('section')) {
   section.append(button);
 }
 
-document.documentElement.className = 'scripted';
-// A browser that comes back to the page may have chosen already.
-if (!document.querySelector('input:checked')) document.querySelector('input').checked = true;
-choose();
-addEventListener('change', choose);
-addEventListener('pageshow', choose);
+// Where there is a choice; a browser that comes back to the page may have made it already.
+const choices = document.querySelectorAll('input');
+if (choices.length > 1) {
+  document.documentElement.className = 'scripted';
+  if (!document.querySelector('input:checked')) choices[0].checked = true;
+  addEventListener('change', choose);
+  addEventListener('pageshow', choose);
+}

@@ -82,7 +82,7 @@ async fn an_instance_s_own_host_shows_it_alone() {
     .await;
     let host = format!("{}:3000", instance_host(3));
     for text in both(&server, &host).await {
-        for word in ["Instance 3", "any that is well-formed", &format!("http://{host}/mcp")] {
+        for word in ["Instance 3", "any well-formed token", &format!("http://{host}/mcp")] {
             assert!(text.contains(word), "{word}: {text}");
         }
         // No name, number, path or policy of another.
@@ -91,7 +91,7 @@ async fn an_instance_s_own_host_shows_it_alone() {
             let digits: Vec<_> = digits.filter(char::is_ascii_digit).collect();
             assert!(!digits.is_empty() && digits.iter().all(|digit| *digit == '3'), "{text}");
         }
-        for word in ["0-9", "Front door", "12345", "not asked for", "Ten"] {
+        for word in ["0-9", "Front door", "12345", "no token", "Ten"] {
             assert!(!text.contains(word), "{word}: {text}");
         }
         assert!(!text.contains("3000/echo-stateful"), "{text}");
@@ -111,7 +111,7 @@ async fn what_each_is_follows_the_configuration_and_a_reload() {
     for text in both(&server, "localhost").await {
         for word in [
             "0-2, 4, 6-9",
-            "a configured one",
+            "a configured token",
             "2024-11-05, 2025-06-18",
             "0.5 idle seconds",
             "1000 bytes of data each",
