@@ -143,6 +143,7 @@ impl Shown<'_> {
             .replace("{{rows}}", &rows)
             .replace("{{facts}}", &facts)
             .replace("{{icon}}", ICON_SVG.trim_end())
+            .replace("{{curl}}", &curl(&format!("<b>{{{{here}}}}{MCP}</b>")))
             .replace("{{running}}", &escaped(&running(self.process)));
         Document::new(&html, STYLE, SCRIPT, "img-src 'self'")
     }
@@ -154,15 +155,9 @@ impl Shown<'_> {
             let _ = writeln!(text, "{}", format!("{name:<12}{url}  {more}").trim_end());
         }
         for (of, Facts { revisions, bearer, limits }) in &self.facts {
-            let _ = write!(
-                text,
-                "\nInstance {of}: {revisions}\n  {bearer}\n  {limits}\n"
-            );
+            let _ = write!(text, "\nInstance {of}: {revisions}\n  {bearer}\n  {limits}\n");
         }
-        let _ = write!(
-            text,
-            "\ncurl -s {{{{here}}}}{MCP} -H 'Content-Type: application/json' \\\n  -d '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{{\"name\":\"echo\",\"arguments\":{{\"message\":\"hello\"}}}}}}'\n\n"
-        );
+        let _ = writeln!(text, "\n{}\n", curl(&format!("{{{{here}}}}{MCP}")));
         text += "More, for a browser: {{here}}/\n";
         if self.has_debug {
             let _ = writeln!(text, "For operators: {{{{here}}}}{DEBUG}");
@@ -243,6 +238,13 @@ fn bytes(count: usize) -> String {
 fn running(process: &Process) -> String {
     let profile = process.profile.map_or_else(String::new, |name| format!(", profile {name}"));
     format!("{}, replica {}{profile}", env!("CARGO_PKG_VERSION"), process.replica)
+}
+
+/// A first call, for a shell; nothing in it means something to HTML.
+pub(crate) fn curl(url: &str) -> String {
+    format!(
+        "curl -s {url} -H 'Content-Type: application/json' \\\n  -d '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{{\"name\":\"echo\",\"arguments\":{{\"message\":\"hello\"}}}}}}'"
+    )
 }
 
 /// For HTML; a brace might be taken for a place to fill in.

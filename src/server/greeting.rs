@@ -15,6 +15,7 @@ use tracing::Level;
 use super::Server;
 use crate::{
     config::{Config, HostName, LogFormat},
+    home::curl,
     id::InstanceId,
     observe::json::json_line,
     paths::{MCP, endpoint_of},
@@ -102,10 +103,7 @@ impl Greeting {
         if let Some(admin) = admin {
             let _ = writeln!(text, "  admin       {admin}");
         }
-        let _ = writeln!(
-            text,
-            "Try it:\n  curl -s {front_door} -H 'Content-Type: application/json' \\\n    -d '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{{\"name\":\"echo\",\"arguments\":{{\"message\":\"hello\"}}}}}}'"
-        );
+        let _ = writeln!(text, "Try it:\n  {}", curl(front_door).replace('\n', "\n  "));
         text
     }
 }
