@@ -9,6 +9,7 @@ pub mod access_log;
 pub mod answer;
 pub mod bearer;
 pub mod body;
+pub(crate) mod document;
 pub mod idle_watch;
 pub mod incoming;
 pub mod metadata;
@@ -96,7 +97,7 @@ fn refuse_header(request: &Request<Recorded>, bad: BadHeader) -> Answer {
 
 /// `scheme://host[:port]` as the client wrote it, for URLs in answers. The host has been checked against the host table.
 /// The scheme is http unless a trusted proxy says https.
-fn external_base(
+pub(crate) fn external_base(
     instance: &Instance,
     peer: IpAddr,
     uri: &Uri,

@@ -5,6 +5,7 @@
 //! | room | what it owns |
 //! |---|---|
 //! | [`server`] | accepting, connections, host selection, the stack of layers put together, draining |
+//! | [`home`] | the page at `/`: what runs here and how to reach it |
 //! | [`admin`] | what operators ask: health, metrics, `/debug` and its page |
 //! | [`mcp`] | the endpoint: from bytes to an era, one way for a call, prepared answers |
 //! | [`http`] | the layers between the connection and MCP, one a file |
@@ -64,6 +65,7 @@ pub mod clock;
 pub mod config;
 pub mod failure;
 pub mod healthcheck;
+pub mod home;
 pub mod http;
 pub mod id;
 pub mod lifecycle;

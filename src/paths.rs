@@ -8,6 +8,8 @@ use crate::id::InstanceId;
 
 pub(crate) const MCP: &str = "/mcp";
 pub(crate) const LIVE: &str = "/livez";
+pub(crate) const HOME: &str = "/";
+pub(crate) const ICON: &str = "/favicon.ico";
 const READY: &str = "/readyz";
 const HEALTH: &str = "/health";
 pub(crate) const DEBUG: &str = "/debug";
@@ -24,6 +26,8 @@ pub(crate) enum Path {
     MetadataOf(InstanceId),
     /// The form of these two, with a name that none of the ten has.
     NoInstance,
+    /// The page for people, and the icon that browsers look for.
+    Home,
     /// A probe's answer.
     Health,
     /// One session below `/debug`.
@@ -42,6 +46,7 @@ impl Path {
             MCP | "/mcp/" => Self::Mcp,
             LIVE | READY | HEALTH => Self::Health,
             METRICS => Self::Admin,
+            HOME | ICON => Self::Home,
             _ => match path.strip_prefix(DEBUG) {
                 Some(rest) if rest.starts_with("/sessions/") => Self::Session,
                 Some(rest) if rest.is_empty() || rest.starts_with('/') => Self::Admin,
@@ -73,6 +78,7 @@ impl Path {
             Self::McpOf(instance) | Self::MetadataOf(instance) => endpoint_of(instance),
             Self::Mcp
             | Self::NoInstance
+            | Self::Home
             | Self::Health
             | Self::Session
             | Self::Admin

@@ -69,6 +69,20 @@ pub enum FrontDoor {
     Random,
 }
 
+impl FrontDoor {
+    /// Who answers there, in words.
+    pub(crate) fn picks(self) -> String {
+        match self {
+            Self::Fixed(instance) => format!("instance {instance} answers"),
+            Self::Sticky => {
+                "the session's own instance answers; new sessions take turns".to_owned()
+            }
+            Self::RoundRobin => "each instance in turn, whatever the session".to_owned(),
+            Self::Random => "any instance, whatever the session".to_owned(),
+        }
+    }
+}
+
 impl FromStr for FrontDoor {
     type Err = &'static str;
 

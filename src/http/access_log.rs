@@ -175,6 +175,7 @@ fn shown(path: &str) -> Cow<'static, str> {
             | Path::McpOf(_)
             | Path::MetadataOf(_)
             | Path::NoInstance
+            | Path::Home
             | Path::Health
             | Path::Admin
             | Path::WellKnown
@@ -199,7 +200,7 @@ fn kind_of(method: &Method, path: &str) -> Kind {
         Path::Health => Kind::Health,
         Path::Session | Path::Admin => Kind::Admin,
         Path::WellKnown | Path::MetadataOf(_) => Kind::WellKnown,
-        Path::NoInstance | Path::Other => Kind::Elsewhere,
+        Path::NoInstance | Path::Home | Path::Other => Kind::Elsewhere,
     }
 }
 

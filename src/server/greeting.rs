@@ -14,7 +14,8 @@ use tracing::Level;
 
 use super::Server;
 use crate::{
-    config::{Config, FrontDoor, HostName, LogFormat},
+    config::{Config, HostName, LogFormat},
+    home::curl,
     id::InstanceId,
     observe::json::json_line,
     paths::{MCP, endpoint_of},
@@ -46,14 +47,6 @@ impl Greeting {
     ) -> Self {
         let port = bound.port();
         let base = config.hosts.base_domains.first().map_or("localhost", HostName::as_str);
-        let picks = match config.hosts.front_door {
-            FrontDoor::Fixed(instance) => format!("instance {instance} answers"),
-            FrontDoor::Sticky => {
-                "the session's own instance answers; new sessions take turns".to_owned()
-            }
-            FrontDoor::RoundRobin => "each instance in turn, whatever the session".to_owned(),
-            FrontDoor::Random => "any instance, whatever the session".to_owned(),
-        };
         let here = format!("{}:{port}", name_here(config, server, bound.ip()));
         let operators = admin.map_or_else(|| here.clone(), |address| address.to_string());
         let page = format!("http://{operators}/debug");
@@ -67,7 +60,7 @@ impl Greeting {
             urls: InstanceId::all().map(|id| format!("http://{here}{}", endpoint_of(id))).collect(),
             by_host: format!("http://{}{{0-9}}.{base}:{port}{MCP}", InstanceId::LABEL),
             front_door: format!("http://{here}{MCP}"),
-            picks,
+            picks: config.hosts.front_door.picks(),
             admin,
         }
     }
@@ -110,10 +103,7 @@ impl Greeting {
         if let Some(admin) = admin {
             let _ = writeln!(text, "  admin       {admin}");
         }
-        let _ = writeln!(
-            text,
-            "Try it:\n  curl -s {front_door} -H 'Content-Type: application/json' \\\n    -d '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{{\"name\":\"echo\",\"arguments\":{{\"message\":\"hello\"}}}}}}'"
-        );
+        let _ = writeln!(text, "Try it:\n  {}", curl(front_door).replace('\n', "\n  "));
         text
     }
 }

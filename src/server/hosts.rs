@@ -104,7 +104,7 @@ pub struct Hosts {
     pub tenants: Vec<Tenant>,
     /// The same as the front door has them, each below its name.
     pub tenants_by_path: Vec<Tenant>,
-    /// Answers the operator's paths at the front door.
+    /// Answers the operator's paths at the front door, and its page for people.
     pub overview: Router,
     /// Answers the operator's own port.
     pub operators: Router,
@@ -270,7 +270,9 @@ impl Service<Request<Recorded>> for VirtualHosts {
                     (&hosts.tenants_by_path, instance)
                 }
                 Path::NoInstance => return answer(nothing_at(request.uri().path())),
-                Path::Admin | Path::Session => return through(&hosts.overview, request),
+                Path::Home | Path::Admin | Path::Session => {
+                    return through(&hosts.overview, request);
+                }
             },
             None => {
                 let host = host(&request).ok().flatten().unwrap_or_default();

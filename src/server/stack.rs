@@ -33,6 +33,7 @@ use super::hosts::{Hosts, VirtualHosts};
 use crate::{
     admin::{self, Admin},
     config::{Config, Listen},
+    home,
     http::{
         Recorded,
         access_log::{AccessLogged, Identity},
@@ -85,7 +86,13 @@ pub fn hosts(
         front_door: config.hosts.front_door,
         tenants: endpoints.iter().map(|endpoint| tenant(endpoint, on_main_port)).collect(),
         tenants_by_path: endpoints.iter().map(tenant_by_path).collect(),
-        overview: with_fallbacks(admin::of_process(on_main_port, &instances, reloads)),
+        overview: with_fallbacks(
+            admin::of_process(on_main_port, &instances, reloads).merge(home::of_process(
+                config,
+                &instances,
+                on_main_port,
+            )),
+        ),
         operators: with_fallbacks(admin::of_own_port(admin, &instances, reloads)),
     }
 }
@@ -98,7 +105,8 @@ fn tenant(endpoint: &Arc<Endpoint>, admin: &Admin) -> Tenant {
         .route(paths::METADATA, get(metadata::document))
         .route(&with_suffix, get(metadata::document))
         .with_state(Arc::clone(instance))
-        .merge(admin::of_instance(admin, instance));
+        .merge(admin::of_instance(admin, instance))
+        .merge(home::of_instance(instance, admin));
     layers(endpoint, Path::Mcp, others)
 }
 
@@ -191,7 +199,13 @@ pub(super) fn nothing_at(path: &str) -> Response {
         Path::McpOf(_) | Path::MetadataOf(_) => {
             "a path names an instance at the front door alone; on an instance's own host the MCP endpoint is /mcp"
         }
-        Path::Mcp | Path::Health | Path::Session | Path::Admin | Path::WellKnown | Path::Other => {
+        Path::Mcp
+        | Path::Home
+        | Path::Health
+        | Path::Session
+        | Path::Admin
+        | Path::WellKnown
+        | Path::Other => {
             "there is nothing at this path; the MCP endpoint is /mcp, and the front door has those of the ten instances at /echo-stateful0/mcp to /echo-stateful9/mcp as well"
         }
     };

@@ -64,6 +64,13 @@ impl HostTable {
         (!self.front_door_takes_instances && self.bases.iter().any(fits)).then_some(id)
     }
 
+    /// The base domain that a host name without port is or is below, or else the first: where the instances have theirs.
+    pub(crate) fn base_of(&self, host: &str) -> Option<&str> {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let fits = |base: &&String| same(base, host) || below(base, host).is_some();
+        self.bases.iter().find(fits).or(self.bases.first()).map(String::as_str)
+    }
+
     /// What a host name without port selects; `None` if it is not ours.
     pub(crate) fn select(&self, host: &str) -> Option<Target> {
         let host = host.strip_suffix('.').unwrap_or(host);

@@ -713,7 +713,7 @@ fn wrong_places(server: &TestServer) -> Vec<Row> {
     let at = |path: &str| raw(&format!("POST {path} HTTP/1.1"), HOST);
     let preflight = |request: Request| request.header("Access-Control-Request-Method", "POST");
     vec![
-        row("the root", at("/"), 404, Problem),
+        row("POST to the page at the root", at("/"), 405, Problem),
         row("a path below the endpoint", at("/mcp/x"), 404, Problem),
         row("a path beside the endpoint", at("/mcpx"), 404, Problem),
         row("the endpoint in capitals", at("/MCP"), 404, Problem),

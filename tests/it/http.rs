@@ -196,7 +196,7 @@ async fn both_spellings_of_the_path_are_the_endpoint() {
         answer.expect_error(405, -32000);
         assert_eq!(answer.header("allow"), Some("GET, POST, DELETE, OPTIONS"));
     }
-    for path in ["/", "/mcp/x", "/mcpx", "/debugger", "/.well-known/x"] {
+    for path in ["//", "/mcp/x", "/mcpx", "/debugger", "/.well-known/x"] {
         server.request("GET", path).send().await.expect_status(404);
     }
 }

@@ -20,6 +20,7 @@ mod early_answers;
 mod events;
 mod fidelity;
 mod handles;
+mod home;
 mod hosts;
 mod http;
 mod http2;

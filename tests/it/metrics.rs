@@ -151,7 +151,7 @@ async fn a_known_conversation_gives_known_numbers() {
     let metadata = server.request("GET", "/.well-known/oauth-protected-resource");
     metadata.host(&instance_host(6)).send().await.expect_status(200);
     // What browsers and scanners look for is no instance's error.
-    for path in ["/", "/favicon.ico", "/mcp/more", "/debugger"] {
+    for path in ["/robots.txt", "/apple-touch-icon.png", "/mcp/more", "/debugger"] {
         server.request("GET", path).host(&instance_host(6)).send().await.expect_status(404);
     }
     server.request("GET", "/livez").send().await.expect_status(200);

@@ -196,7 +196,7 @@ fn only_in(word: &str, allowed: &[&str]) {
 
 #[test]
 fn http_stays_at_the_edge() {
-    only_in("axum::", &["http", "mcp", "admin", "server"]);
+    only_in("axum::", &["http", "mcp", "admin", "home", "server"]);
 }
 
 #[test]
