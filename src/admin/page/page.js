@@ -242,9 +242,9 @@ function show(overview) {
   for (const tile of tiles.values()) tile.draw(top);
   say($('scale'), rate(top));
   clientsPort = overview.port;
-  const failures = overview.instances.reduce((sum, now) => sum + now.errors, overview.errors_of_no_instance ?? 0);
-  $('all-failed').hidden = failures === 0;
-  say($('all-failed'), `${plural(failures, 'failed request')} since the start`);
+  const errors = overview.instances.reduce((sum, now) => sum + now.errors, overview.errors_of_no_instance ?? 0);
+  $('all-failed').hidden = errors === 0;
+  say($('all-failed'), `${plural(errors, 'failed request')} since the start`);
   $('refused').hidden = !overview.errors_of_no_instance;
   say($('refused'), `${whole(overview.errors_of_no_instance ?? 0)} of them reached no instance`);
   before = overview;
@@ -576,16 +576,22 @@ const failed = {
     const { failures, total } = await askJson(`failures?${query}`);
     if (of !== failed.of) return;
     say($('failures-count'), failures.length < total ? `the last ${whole(failures.length)} of ${whole(total)}` : whole(total));
-    const lines = failures.map((request) => h('tr', {},
-      h('td', { className: 'mono' }, time(request.at)),
-      h('td', {}, request.instance == null ? '–' : badge(request.instance)),
-      h('td', { className: 'what' }, request.rpc_method ?? `${request.http_method} ${request.path}`, request.tool ? h('small', {}, ` ${request.tool}`) : null),
-      h('td', { className: 'why' }, `${request.why} `, h('small', {}, [request.status || 'no answer', request.outcome, request.host, request.peer].filter(Boolean).join(' · '))),
-      h('td', {}, request.session ? opener(request.session) : '–'),
-      h('td', { className: 'mono' }, ...who(request.minted_by)),
-      h('td', { className: 'mono' }, ...who(request.served_by)),
-      h('td', { className: 'id mono' }, request.request_id)));
-    const columns = [['Time'], ['Instance'], ['What'], ['Why'], ['Session'], ['Id minted by'], ['Served by'], ['Request id', 'id']];
+    const lines = failures.map((request) => {
+      const { status, outcome, host, peer, instance } = request;
+      const more = [status || 'no answer', outcome, instance == null ? host : null, `from ${peer}`];
+      const line = h('tr', {}, h('td', { className: 'mono' }, time(request.at)));
+      const cell = (name, className, ...children) => {
+        line.append(h('td', { className, 'data-name': name }, ...children));
+      };
+      cell('served by', 'mono', ...who(request.served_by));
+      cell('', 'what', request.rpc_method ?? `${request.http_method} ${request.path}`, request.tool ? h('small', {}, ` ${request.tool}`) : null);
+      cell('', 'why', `${request.why} `, h('small', {}, more.filter(Boolean).join(' · ')));
+      cell('session', '', request.session ? opener(request.session) : '–');
+      cell('id minted by', 'mono', ...who(request.minted_by));
+      cell('', 'id mono', request.request_id);
+      return line;
+    });
+    const columns = [['Time'], ['Served by'], ['What'], ['Why'], ['Session'], ['Id minted by'], ['Request id', 'id']];
     renew($('failures-list'), failures, lines.length ? table(columns, lines) : h('p', {}, 'None is remembered.'));
   },
 };
@@ -642,7 +648,7 @@ const detail = {
   showEnded({ ref, instance, ended_at: at, why, requests }) {
     const seen = $('detail-facts').childElementCount > 0;
     $('detail-title').replaceChildren(badge(instance), h('code', {}, ref));
-    detail.gone(`This session has ended at ${time(at)}: ${why}.${seen ? ' What you see is what it was.' : ''}`);
+    detail.gone(`This session ended at ${time(at)}: ${why}.${seen ? ' What you see is what it was.' : ''}`);
     detail.showRequests(requests);
   },
 
