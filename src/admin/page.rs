@@ -1,6 +1,6 @@
 //! The page at `/debug`.
 //!
-//! Owns the document that a browser gets, put together from three files, and the headers that let it run these and
+//! Owns the document that a browser gets, put together from its files, and the headers that let it run these and
 //! nothing else. It holds no data: what it shows it fetches with the token.
 //! Trap: the policy names style and script by digest, so both must be sent byte for byte as they were hashed.
 
@@ -15,7 +15,11 @@ use sha2::{Digest, Sha256};
 
 const DOCUMENT: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
-const SCRIPT: &str = include_str!("page/page.js");
+const SCRIPT: &str = concat!(
+    include_str!("page/elements.js"),
+    include_str!("page/failures.js"),
+    include_str!("page/page.js"),
+);
 
 pub(super) fn router() -> Router {
     Router::new().route("/debug", get(show)).route("/debug/", get(show))

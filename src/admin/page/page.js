@@ -1,4 +1,4 @@
-// What the server says is put into the page as text, never as markup: names of clients are anybody's words.
+// The page itself, from the token to the feed.
 
 const POLL = 2000;        // ms between two looks at the overview
 const SLOWEST = 15000;    // ms between two tries while the server cannot be reached
@@ -19,54 +19,6 @@ const EVENTS = {
   restarted: ['!', 'The server was restarted'],
   missed: ['…', 'events were missed'],
 };
-
-const $ = (id) => document.getElementById(id);
-
-/** An element with properties and children. */
-function h(name, properties = {}, ...children) {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(properties)) {
-    if (key in element) element[key] = value;
-    else element.setAttribute(key, value);
-  }
-  element.append(...children.filter((child) => child != null));
-  return element;
-}
-
-function svg(name, properties) {
-  const element = document.createElementNS('http://www.w3.org/2000/svg', name);
-  for (const [key, value] of Object.entries(properties)) element.setAttribute(key, value);
-  return element;
-}
-
-/** Sets a text that differs, so that what stays the same is not touched. */
-function say(element, text) {
-  if (element.textContent !== String(text)) element.textContent = text;
-}
-
-const whole = (number) => number.toLocaleString('en');
-const rate = (number) => (number === 0 ? '0' : number < 10 ? number.toFixed(1) : whole(Math.round(number)));
-const plural = (count, thing) => `${whole(count)} ${thing}${count === 1 ? '' : 's'}`;
-const time = (at) => new Date(at).toLocaleTimeString('en-GB');
-const badge = (instance) => h('span', { className: 'badge', title: `Instance ${instance}` }, String(instance));
-const opener = (ref) => h('button', { className: 'ref', type: 'button', onclick: () => detail.open(ref) }, ref);
-
-function bytes(count) {
-  const unit = ['B', 'kB', 'MB', 'GB'];
-  let step = 0;
-  for (; count >= 1000 && step < 3; step += 1) count /= 1000;
-  return `${step && count < 10 ? count.toFixed(1) : Math.round(count)} ${unit[step]}`;
-}
-
-function span(seconds) {
-  if (seconds < 60) return `${Math.floor(seconds)} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
-  const hours = Math.floor(seconds / 3600);
-  return hours < 48 ? `${hours} h ${Math.floor(seconds / 60) % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
-}
-
-const expiry = (session) => (session.open_streams ? 'in use' : span(session.expires_in_seconds));
-const took = (us) => (us < 1000 ? `${us} µs` : us < 1e6 ? `${(us / 1000).toFixed(1)} ms` : span(us / 1e6));
 
 // ---- The token: in this tab alone.
 
@@ -455,14 +407,6 @@ function curlLine() {
   return `curl -si ${origin}${path}${bearer} -H 'Content-Type: application/json' -d '${body}'`;
 }
 
-/** Replaces a table, unless somebody is in it. */
-function renew(element, key, ...children) {
-  const text = JSON.stringify(key);
-  if (element.dataset.key === text || element.contains(document.activeElement)) return;
-  element.dataset.key = text;
-  element.replaceChildren(...children);
-}
-
 /** Sessions that have ended and are searched for. */
 function showEnded(ended) {
   $('ended').hidden = ended.length === 0;
@@ -553,60 +497,7 @@ document.addEventListener('keydown', (event) => {
   $('search').select();
 });
 
-// ---- Requests that failed.
-
-const who = (by) => (by ? [by.instance == null ? 'no instance' : badge(by.instance), ` ${by.replica_tag}/${by.boot}`] : ['–']);
-
-const failed = {
-  of: undefined,      // an instance, 'none', or null for all
-
-  async open(of) {
-    failed.of = of;
-    say($('failures-title'), of === null ? 'Failed requests' : of === 'none' ? 'Refused before they reached an instance' : `Failed requests of instance ${of}`);
-    delete $('failures-list').dataset.key;
-    $('failures-list').replaceChildren();
-    $('failures').showModal();
-    await quietly(failed.refresh());
-  },
-
-  async refresh() {
-    const { of } = failed;
-    if (of === undefined) return;
-    const query = new URLSearchParams({ limit: 200, ...(of !== null && { instance: of }) });
-    const { failures, total } = await askJson(`failures?${query}`);
-    if (of !== failed.of) return;
-    say($('failures-count'), failures.length < total ? `the last ${whole(failures.length)} of ${whole(total)}` : whole(total));
-    const lines = failures.map((request) => {
-      const { status, outcome, host, peer, instance } = request;
-      const more = [status || 'no answer', outcome, instance == null ? host : null, `from ${peer}`];
-      const line = h('tr', {}, h('td', { className: 'mono' }, time(request.at)));
-      const cell = (name, className, ...children) => {
-        line.append(h('td', { className, 'data-name': name }, ...children));
-      };
-      cell('served by', 'mono', ...who(request.served_by));
-      cell('', 'what', request.rpc_method ?? `${request.http_method} ${request.path}`, request.tool ? h('small', {}, ` ${request.tool}`) : null);
-      cell('', 'why', `${request.why} `, h('small', {}, more.filter(Boolean).join(' · ')));
-      cell('session', '', request.session ? opener(request.session) : '–');
-      cell('id minted by', 'mono', ...who(request.minted_by));
-      cell('', 'id mono', request.request_id);
-      return line;
-    });
-    const columns = [['Time'], ['Served by'], ['What'], ['Why'], ['Session'], ['Id minted by'], ['Request id', 'id']];
-    renew($('failures-list'), failures, lines.length ? table(columns, lines) : h('p', {}, 'None is remembered.'));
-  },
-};
-
-$('failures').onclose = () => { failed.of = undefined; };
-$('failures-close').onclick = () => $('failures').close();
-$('all-failed').onclick = () => failed.open(null);
-$('refused').onclick = () => failed.open('none');
-
 // ---- One session.
-
-function table(columns, lines) {
-  const head = columns.map(([name, className]) => h('th', { scope: 'col', className: className ?? '' }, name));
-  return h('table', {}, h('thead', {}, h('tr', {}, ...head)), h('tbody', {}, ...lines));
-}
 
 const detail = {
   ref: null,
