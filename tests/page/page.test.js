@@ -8,7 +8,7 @@ import { after, before, beforeEach, afterEach, test } from 'node:test';
 
 import { chromium } from 'playwright-core';
 
-import { Server, TOKEN } from './server.js';
+import { Server, TOKEN, freePort } from './server.js';
 
 let profile, browser, server, page, complaints;
 
@@ -350,6 +350,14 @@ test('the empty state has a line for a shell that begins a session there', async
   assert.ok(await page.locator('#try').isHidden());
 });
 
+test('from a port of its own, the line for a shell leads to where clients are', async () => {
+  const admin = await freePort();
+  await server.stop();
+  await server.start({ MCP_ECHO_ADMIN__LISTEN: `127.0.0.1:${admin}`, MCP_ECHO_AUTH__MODE: 'passthrough' });
+  await page.goto(`http://127.0.0.1:${admin}/debug#token=${TOKEN}`);
+  await page.locator(`#curl:has-text("http://127.0.0.1:${server.port}/echo-stateful0/mcp -H \\"Authorization: Bearer $TOKEN")`).waitFor();
+});
+
 test('what counts sessions says in which order they stand', async () => {
   const refsInOrder = [];
   for (let count = 0; count < 52; count += 1) refsInOrder.unshift((await server.session(1)).ref);
@@ -369,6 +377,9 @@ test('no line of the feed and no tile is cut or wraps', async () => {
     }
   }
   for (let count = 0; count < 3; count += 1) await server.session(9);
+  await server.rpc(9, 'ping', {}, id);
+  await server.rpc(9, 'tools/call', { name: 'a_tool_whose_name_goes_on_and_on_and_on_and_on', arguments: {} });
+  await server.ask(0, 'POST', '/mcp', { host: `${'a'.repeat(60)}.internal` }, '{}');
   await server.ask('', 'DELETE', '/debug/sessions?instance=9', { authorization: `Bearer ${TOKEN}` });
   await open();
   await tile(9).locator('.reasons:has-text("10 by client, 3 by operator")').waitFor();
@@ -385,6 +396,12 @@ test('no line of the feed and no tile is cut or wraps', async () => {
     assert.ok(lines > 50, `${lines} lines`);
     assert.equal(sideways, 0, `the feed at ${width} px`);
     assert.equal(heights.length, 1, `tiles at ${width} px: ${heights}`);
+    await page.locator('#all-failed').click();
+    await page.locator('#failures-list tbody tr').first().waitFor();
+    const wider = await page.locator('#failures-list').evaluate((list) => list.scrollWidth - list.clientWidth);
+    // In between, it scrolls.
+    if (width <= 360 || width >= 1280) assert.equal(wider, 0, `the failures at ${width} px`);
+    await page.keyboard.press('Escape');
   }
   stream.destroy();
 });

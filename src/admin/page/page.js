@@ -274,14 +274,14 @@ class Tile {
       return element;
     };
     this.bar.replaceChildren(...ended.map(part));
-    const words = ended.map(([reason, count]) => `${whole(count)} ${REASONS[reason]}`);
-    this.reasons.title = words.join(', ');
-    const parts = words.map((text, place) => {
-      const element = h('span', {}, place ? `, ${text}` : text);
-      element.dataset.reason = ended[place][0];
+    const words = ended.map(([reason, count]) => [reason, `${whole(count)} ${REASONS[reason]}`]);
+    if (now.refused) words.push(['', `${whole(now.refused)} not begun`]);
+    this.reasons.title = words.map(([, text]) => text).join(', ');
+    const parts = words.map(([reason, text], place) => {
+      const element = h('span', {}, place < words.length - 1 ? `${text}, ` : text);
+      if (reason) element.dataset.reason = reason;
       return element;
     });
-    if (now.refused) parts.push(`${parts.length ? ', ' : ''}${whole(now.refused)} not begun`);
     this.reasons.replaceChildren(...(parts.length ? parts : ['none ended']));
   }
 
