@@ -6,6 +6,7 @@
 //! Trap: the token is compared by digest and in constant time, or the time would tell how much of it fits.
 
 mod events;
+mod failures;
 pub mod health;
 mod metrics;
 mod overview;
@@ -104,7 +105,8 @@ pub(crate) fn of_own_port(admin: &Admin, instances: &[Arc<Instance>], reloads: &
 }
 
 fn debug(scope: &Scope) -> Router {
-    let paths = overview::router().merge(sessions::router()).merge(events::router());
+    let paths = overview::router().merge(sessions::router()).merge(failures::router());
+    let paths = paths.merge(events::router());
     paths.with_state(Arc::clone(scope))
 }
 

@@ -26,7 +26,7 @@ pub(crate) use self::{
         Counters, ERAS, Gauge, Histogram, Kind, Open, ProcessCounters, STATUSES, StreamKind,
     },
     outcome::RequestOutcome,
-    recent::{CompletedRequest, RequestLog, Totals},
-    record::{Missing, OwnId, RequestId, RequestRecord, RpcMethod},
+    recent::{CompletedRequest, FailedRequest, FailureLog, RequestLog, Totals},
+    record::{Facts, Missing, OwnId, RequestId, RequestRecord, RpcMethod},
     usage::Usage,
 };

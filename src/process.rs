@@ -8,10 +8,10 @@ use std::sync::Arc;
 use crate::{
     budget::Budget,
     clock::Clock,
-    config::{BindAddress, Config, HostName},
+    config::{BindAddress, Config, HostName, Listen},
     id::{Boot, InstanceId, MintedBy, ReplicaTag},
     lifecycle::Lifecycle,
-    observe::{AccessLog, Events, ProcessCounters},
+    observe::{AccessLog, Events, FailureLog, ProcessCounters},
     wire::Sealer,
 };
 
@@ -20,6 +20,8 @@ use crate::{
 pub struct Process {
     pub(crate) server_name: String,
     pub(crate) server_version: String,
+    /// Where clients find it, if operators have another port.
+    pub(crate) clients_port: Option<u16>,
     pub(crate) profile: Option<&'static str>,
     pub(crate) replica: String,
     /// What this host is called, and the address that is bound if it is one alone: names of the front door.
@@ -36,6 +38,8 @@ pub struct Process {
     pub lifecycle: Lifecycle,
     pub(crate) events: Events,
     pub(crate) counters: ProcessCounters,
+    /// Requests that were refused before they reached an instance, such as those for another host.
+    pub(crate) refused: FailureLog,
     pub(crate) log: AccessLog,
 }
 
@@ -66,6 +70,10 @@ impl Process {
             own_names,
             server_name: config.server.name.clone(),
             server_version: config.server.version.clone(),
+            clients_port: match (&config.admin.listen, config.server.port) {
+                (Listen(None), _) | (Listen(Some(_)), 0) => None,
+                (Listen(Some(_)), port) => Some(port),
+            },
             profile: config.profile.map(|profile| profile.name),
             replica: replica.to_owned(),
             tag,
@@ -76,6 +84,7 @@ impl Process {
             lifecycle: Lifecycle::default(),
             events: Events::new(clock),
             counters: ProcessCounters::default(),
+            refused: FailureLog::new(config.admin.recent_requests),
             log: AccessLog::silent(),
         })
     }

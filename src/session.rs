@@ -23,7 +23,7 @@ pub mod stream;
 pub(crate) use self::{
     conversation::{Conversation, Followed, MAX_SUBSCRIPTIONS},
     event_stream::EventStream,
-    ledger::SESSION_BYTES,
+    ledger::{EndedSession, SESSION_BYTES},
     record::{Change, Client, Handshake, Head, LastEcho, Record, Tally, Want},
     search::Search,
     store::{Counts, Gone, Lease, NotCommitted, NotCreated, NotLoaded, SessionStore, Unavailable},

@@ -14,7 +14,13 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::Scope;
-use crate::{id::EndReason, observe::Totals, session::Counts, tenant::Instance};
+use crate::{
+    id::{EndReason, InstanceId},
+    observe::Totals,
+    session::Counts,
+    tenant::Instance,
+    wire::version,
+};
 
 pub(super) fn router() -> Router<Scope> {
     Router::new().route("/debug/overview", get(show))
@@ -32,6 +38,8 @@ async fn show(State(scope): State<Scope>) -> Response {
         "boot": process.boot.to_string(),
         "uptime_seconds": process.clock.uptime().as_secs_f64(),
         "draining": process.lifecycle.is_draining(),
+        "port": process.clients_port,
+        "errors_of_no_instance": (scope.len() == InstanceId::COUNT).then(|| process.refused.total()),
         "instances": scope.iter().map(|instance| counts(instance)).collect::<Vec<_>>(),
     }))
     .into_response()
@@ -44,13 +52,21 @@ pub(super) fn counts(instance: &Instance) -> Value {
     let open_streams: u64 = instance.state.counters.streams().map(|(_, open)| open).sum();
     let ended =
         EndReason::ALL.map(|reason| (reason.as_str().to_owned(), ended[reason.index()].into()));
+    let policy = &instance.policy;
+    let versions = version::newest_first(&policy.config.protocol.versions);
     json!({
         "instance": instance.id,
+        "host": policy.host,
+        "policy": {
+            "auth": policy.auth.as_str(),
+            "protocol_versions": version::texts(&versions),
+            "idle_timeout_seconds": policy.config.session.timeout_seconds.get().as_secs_f64(),
+        },
         "live": live,
         "created": created,
         "ended": Value::Object(ended.into_iter().collect()),
         "refused": refused,
-        "capacity": instance.policy.config.session.capacity,
+        "capacity": policy.config.session.capacity,
         "requests": requests,
         "errors": errors,
         "open_streams": open_streams,

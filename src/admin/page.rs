@@ -1,6 +1,6 @@
 //! The page at `/debug`.
 //!
-//! Owns the document that a browser gets, put together from three files. It holds no data: what it shows it fetches with
+//! Owns the document that a browser gets, put together from its files. It holds no data: what it shows it fetches with
 //! the token.
 //! Trap: no token is asked for it, so nothing may be filled in here.
 
@@ -10,7 +10,11 @@ use crate::http::document::Document;
 
 const DOCUMENT: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
-const SCRIPT: &str = include_str!("page/page.js");
+const SCRIPT: &str = concat!(
+    include_str!("page/elements.js"),
+    include_str!("page/failures.js"),
+    include_str!("page/page.js"),
+);
 
 pub(super) fn router() -> Router {
     Router::new().route("/debug", get(show)).route("/debug/", get(show))

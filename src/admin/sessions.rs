@@ -1,6 +1,6 @@
 //! `/debug/sessions`: listing and ending them.
 //!
-//! Owns the list of sessions, one session in detail, and the end of one or of all of one instance by an operator.
+//! Owns the list of sessions, one session in detail, what is remembered of those that have ended, and the end of one or of all of one instance by an operator.
 //! Refuses to end the sessions of all ten at once, and shows neither whole session ids nor stored values.
 //! Trap: looking must not extend a session's life, so it iterates and never looks one up.
 
@@ -16,12 +16,11 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Scope, overview};
+use super::{Scope, failures, overview};
 use crate::{
     http::problem,
     id::{EndReason, InstanceId, SessionRef},
-    observe::{CompletedRequest, RpcMethod},
-    session::{Head, Record, Search, Unavailable},
+    session::{EndedSession, Head, Record, Search, Unavailable},
     tenant::Instance,
     wire::ProtocolVersion,
 };
@@ -60,7 +59,7 @@ struct Whose {
 }
 
 /// The named instance, else all of the scope. `None` if the named one is not in it.
-fn named(scope: &Scope, instance: Option<InstanceId>) -> Option<&[Arc<Instance>]> {
+pub(super) fn named(scope: &Scope, instance: Option<InstanceId>) -> Option<&[Arc<Instance>]> {
     match instance {
         None => Some(scope),
         Some(id) => {
@@ -70,12 +69,12 @@ fn named(scope: &Scope, instance: Option<InstanceId>) -> Option<&[Arc<Instance>]
     }
 }
 
-fn no_such_instance() -> Response {
+pub(super) fn no_such_instance() -> Response {
     problem(StatusCode::NOT_FOUND, "this host shows another instance: ask at the front door")
 }
 
-/// `GET /debug/sessions?limit=N&search=TEXT&instance=N`: counts per instance, and the matching sessions that were
-/// used last.
+/// `GET /debug/sessions?limit=N&search=TEXT&instance=N`: counts per instance, the matching sessions that were used last,
+/// and those that a search finds among the ended.
 async fn list(State(scope): State<Scope>, page: Result<Query<Page>, QueryRejection>) -> Response {
     let bad = || {
         let text = "the parameters are limit (a number), search (a text of at most 256 bytes) and instance (0 to 9)";
@@ -97,21 +96,38 @@ async fn list(State(scope): State<Scope>, page: Result<Query<Page>, QueryRejecti
     }
     all.sort_by_key(|(_, session)| Reverse(session.touched));
     all.truncate(limit);
+    let ended = ended(named, limit, &search).await;
     Json(json!({
         "instances": scope.iter().map(|instance| overview::counts(instance)).collect::<Vec<_>>(),
         "total": scope.iter().map(|instance| instance.state.sessions.counts().live).sum::<u64>(),
         "matched": matched,
         "shown": all.len(),
         "sessions": all.iter().map(|(instance, session)| summary(instance, session)).collect::<Vec<_>>(),
+        "ended": ended,
     }))
     .into_response()
 }
 
-/// `GET /debug/sessions/{ref}`: the summary, the keys of its data and its last requests.
+/// The sessions that have ended and are searched for, the last first; at most `limit`. Only their references are kept.
+async fn ended(named: &[Arc<Instance>], limit: usize, search: &Search) -> Vec<Value> {
+    let mut all = Vec::new();
+    for instance in named {
+        let search = search.clone();
+        let fits = move |reference| search.matches_reference(reference);
+        let found = instance.state.sessions.last_ended(limit, fits).await;
+        all.extend(found.into_iter().map(|ended| (instance, ended)));
+    }
+    all.sort_by_key(|(_, ended)| Reverse(ended.at));
+    all.truncate(limit);
+    all.iter().map(|(instance, ended)| epitaph(instance, ended)).collect()
+}
+
+/// `GET /debug/sessions/{ref}`: the summary, the keys of its data and its last requests; of one that has ended, how it did
+/// and its last requests.
 async fn show(State(scope): State<Scope>, Path(reference): Path<String>) -> Response {
     let (instance, session) = match find(&scope, &reference).await {
         Ok(Some(found)) => found,
-        Ok(None) => return unknown(),
+        Ok(None) => return show_ended(&scope, &reference).await,
         Err(Unavailable) => return unavailable(),
     };
     let mut detail = summary(&instance, &session);
@@ -119,9 +135,21 @@ async fn show(State(scope): State<Scope>, Path(reference): Path<String>) -> Resp
     let keys = values.map(|(key, value)| json!({ "key": key, "bytes": value.get().len() }));
     detail["data"] = keys.collect();
     detail["initialized"] = session.initialized.into();
-    let requests = instance.state.requests.last_of(session.head.reference, SHOWN_REQUESTS);
-    detail["requests"] = requests.iter().map(|known| request(&instance, known)).collect();
+    detail["requests"] = requests(&instance, session.head.reference);
     Json(detail).into_response()
+}
+
+async fn show_ended(scope: &Scope, text: &str) -> Response {
+    let wanted = references(text);
+    for instance in scope.iter() {
+        let fits = move |reference| wanted.contains(&Some(reference));
+        if let [ended] = &*instance.state.sessions.last_ended(1, fits).await {
+            let mut detail = epitaph(instance, ended);
+            detail["requests"] = requests(instance, ended.reference);
+            return Json(detail).into_response();
+        }
+    }
+    problem(StatusCode::NOT_FOUND, "no session that lives or is remembered has this reference")
 }
 
 /// `DELETE /debug/sessions/{ref}`: 204, and the client's next request gets 404.
@@ -165,9 +193,13 @@ fn unknown() -> Response {
     problem(StatusCode::NOT_FOUND, "no live session has this reference")
 }
 
-/// By reference, as in the log and the list, or by whole id.
+/// A reference, as in the log and the list, or that of a whole id.
+fn references(text: &str) -> [Option<SessionRef>; 2] {
+    [SessionRef::parse(text), Some(SessionRef::of(text))]
+}
+
 async fn find(scope: &Scope, text: &str) -> Result<Option<(Arc<Instance>, Record)>, Unavailable> {
-    let wanted = [SessionRef::parse(text), Some(SessionRef::of(text))];
+    let wanted = references(text);
     for instance in scope.iter() {
         if let Some(session) = instance.state.sessions.find_reference(wanted).await? {
             return Ok(Some((Arc::clone(instance), session)));
@@ -176,19 +208,30 @@ async fn find(scope: &Scope, text: &str) -> Result<Option<(Arc<Instance>, Record
     Ok(None)
 }
 
-fn request(instance: &Instance, completed: &CompletedRequest) -> Value {
-    let clock = instance.process.clock;
+/// What is remembered of a session that has ended.
+fn epitaph(instance: &Instance, ended: &EndedSession) -> Value {
+    let EndedSession { reference, at, reason, timeout } = *ended;
+    let why = match reason {
+        EndReason::Expired => {
+            format!("it expired after {} seconds without a request", timeout.as_secs_f64())
+        }
+        EndReason::Client => "its client ended it".to_owned(),
+        EndReason::Admin => "an operator ended it".to_owned(),
+        EndReason::Shutdown => "the server was stopped".to_owned(),
+    };
     json!({
-        "at": clock.time_of_day().time(clock.moment(completed.received)),
-        "http_method": completed.http_method,
-        "rpc_method": completed.method.map(RpcMethod::as_str),
-        "tool": completed.tool,
-        "status": completed.status,
-        "outcome": completed.outcome.as_str(),
-        "error": completed.is_error(),
-        "duration_us": u64::try_from(completed.duration.as_micros()).unwrap_or(u64::MAX),
-        "request_id": completed.id.as_str(),
+        "ref": reference.to_string(),
+        "instance": instance.id,
+        "ended_at": instance.process.clock.time_of_day().time(at),
+        "reason": reason.as_str(),
+        "why": why,
     })
+}
+
+/// The last requests that named a session.
+fn requests(instance: &Instance, session: SessionRef) -> Value {
+    let last = instance.state.requests.last_of(session, SHOWN_REQUESTS);
+    last.iter().map(|known| failures::request(&instance.process, known)).collect()
 }
 
 fn summary(instance: &Instance, session: &Record) -> Value {

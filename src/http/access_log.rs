@@ -14,7 +14,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use http::{
@@ -34,8 +34,8 @@ use super::{
 use crate::{
     clock::Moment,
     observe::{
-        CompletedRequest, Ending, Kind, OwnId, RequestId, RequestOutcome, RequestRecord, Weight,
-        shown,
+        CompletedRequest, Ending, Facts, FailedRequest, Kind, MAX_HOST, OwnId, RequestId,
+        RequestOutcome, RequestRecord, Weight, shown,
     },
     paths::{self, Path},
     process::Process,
@@ -363,20 +363,53 @@ impl Line {
         let host = host.text();
         let ending = Ending { method, path, host, status, outcome, duration, weight };
         process.log.write(record, &facts, &ending);
-        if let Some(state) = tenant
-            && kind != Kind::Admin
-        {
-            state.requests.note(CompletedRequest {
-                id: record.id.clone(),
-                received: record.received,
-                duration,
-                http_method: name_of(method),
-                method: facts.method,
-                tool: facts.tool,
-                session: facts.session,
-                status,
-                outcome,
-            });
+        if kind == Kind::Admin {
+            return;
+        }
+        let completed = || self.completed(&facts, outcome, duration);
+        match tenant {
+            Some(state) => {
+                let request = completed();
+                if request.is_error() {
+                    state.requests.failures.note(self.failed(request.clone(), &facts));
+                }
+                state.requests.note(request);
+            }
+            None if facts.instance.is_none() && kind != Kind::Health && outcome.is_refusal() => {
+                process.refused.note(self.failed(completed(), &facts));
+            }
+            None => {}
+        }
+    }
+
+    fn completed(
+        &self,
+        facts: &Facts,
+        outcome: RequestOutcome,
+        duration: Duration,
+    ) -> CompletedRequest {
+        CompletedRequest {
+            id: self.record.id.clone(),
+            received: self.record.received,
+            duration,
+            http_method: name_of(&self.method),
+            method: facts.method,
+            tool: facts.tool,
+            session: facts.session,
+            status: self.status,
+            outcome,
+        }
+    }
+
+    #[cold]
+    fn failed(&self, request: CompletedRequest, facts: &Facts) -> FailedRequest {
+        FailedRequest {
+            request,
+            path: self.path.clone(),
+            host: self.host.text().map(|host| shown::shown(host, MAX_HOST)),
+            peer: self.record.peer.to_canonical(),
+            missing: self.record.missing().cloned(),
+            minted_by: facts.minted_by,
         }
     }
 }

@@ -179,7 +179,7 @@ pub(crate) struct Facts {
 }
 
 /// A name that a request asks for and that does not exist, as the log shows it. Metrics keep to closed sets.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Missing {
     Method(String),
     Tool(String),

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     budget::{NoRoom, Share},
     clock::Moment,
-    id::{Caller, EndReason, MintedBy, SessionId},
+    id::{Caller, EndReason, MintedBy, SessionId, SessionRef},
     observe::{EventKind, Subject},
     process::Process,
 };
@@ -57,9 +57,20 @@ struct Ended {
 
 #[derive(Clone, Copy, Debug)]
 struct End {
+    reference: SessionRef,
     reason: EndReason,
     timeout: Duration,
     owner: Caller,
+}
+
+/// A session that has ended, as operators see it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EndedSession {
+    pub(crate) reference: SessionRef,
+    pub(crate) at: Moment,
+    pub(crate) reason: EndReason,
+    /// After how long without a request it would have expired, or has.
+    pub(crate) timeout: Duration,
 }
 
 impl Ledger {
@@ -146,6 +157,21 @@ impl Ledger {
         lock(&self.ended).order.len()
     }
 
+    /// The remembered ends that fit, the last first; at most `limit`. It looks at all of them.
+    pub(super) fn last_ended(
+        &self,
+        limit: usize,
+        fits: impl Fn(SessionRef) -> bool,
+    ) -> Vec<EndedSession> {
+        let (ended, _) = self.ended();
+        let newest_first = ended.order.iter().rev();
+        let all = newest_first.filter_map(|(id, at)| {
+            let End { reference, reason, timeout, owner: _ } = *ended.how.get(id)?;
+            Some(EndedSession { reference, at: *at, reason, timeout })
+        });
+        all.filter(|end| fits(end.reference)).take(limit).collect()
+    }
+
     /// How a session ended, if it was the caller's.
     pub(super) fn how_it_ended(&self, id: SessionId, caller: Caller) -> Option<Gone> {
         let end = self.ended().0.how.get(&id).copied()?;
@@ -167,7 +193,7 @@ impl Ledger {
         counts.ended[reason.index()] += 1;
         drop(counts);
         let (mut ended, now) = self.ended();
-        ended.how.insert(id, End { reason, timeout: session.timeout(), owner });
+        ended.how.insert(id, End { reference, reason, timeout: session.timeout(), owner });
         ended.order.push_back((id, now));
         drop(ended);
         self.conversations.end(id);

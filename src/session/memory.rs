@@ -13,7 +13,7 @@
 //! | `MemoryStore::held` | which sessions are in use | hold, release, tick, and who asks if one has expired |
 //! | `MemoryStore::queue` | when sessions expire | create, tick |
 //! | `Ledger::counts` | the counts, and with them who is admitted | create, end, tick, counts |
-//! | `Ledger::ended` | how sessions ended | end; load and commit where there is none |
+//! | `Ledger::ended` | how sessions ended | end; load and commit where there is none; an operator's search |
 //! | `Conversations::open` | which sessions converse | end, streams, and calls that take time |
 //!
 //! `Entry::touched`, `Ledger::data_bytes` and the capacity are atomics. Ending a session removes its entry first, then
@@ -40,7 +40,7 @@ use super::{
     entry::{Entry, NotApplied},
     expiry::ExpiryQueue,
     id_hasher::BuildIdHasher,
-    ledger::Ledger,
+    ledger::{EndedSession, Ledger},
     lock,
     record::{Change, Handshake, Head, Record, Want},
     search::{Found, Search},
@@ -312,6 +312,15 @@ impl MemoryStore {
             Iterator::next(&mut found).map(|entry| entry.record(Want::Data))
         })
         .await
+    }
+
+    pub(super) async fn last_ended(
+        &self,
+        limit: usize,
+        fits: impl Fn(SessionRef) -> bool + Send + 'static,
+    ) -> Vec<EndedSession> {
+        let ledger = Arc::clone(&self.ledger);
+        spawn_blocking(move || ledger.last_ended(limit, fits)).await.unwrap_or_default()
     }
 
     /// Looks at every session that has not expired, on a blocking thread. Restarts no idle clock.

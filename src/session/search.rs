@@ -40,6 +40,15 @@ impl Search {
         })
     }
 
+    /// Whether a session that has ended matches, of which no more than the reference is known. Not without a text: whoever
+    /// looks at all sessions looks at those that live.
+    pub(crate) fn matches_reference(&self, reference: SessionRef) -> bool {
+        match self.reference {
+            Some(wanted) => reference == wanted,
+            None => !self.text.is_empty() && reference.digits().starts_with(self.text.as_bytes()),
+        }
+    }
+
     pub(super) fn matches(&self, session: &Head) -> bool {
         if let Some(reference) = self.reference {
             return session.reference == reference;

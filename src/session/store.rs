@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::{
     conversation::{Conversation, Conversations},
+    ledger::EndedSession,
     memory::MemoryStore,
     record::{Change, Handshake, QuotaExceeded, Record, Want},
     search::{Found, Search},
@@ -277,6 +278,17 @@ impl SessionStore {
     ) -> Result<Option<Record>, Unavailable> {
         match self.reach()? {
             Backend::Memory(store) => Ok(store.find_reference(wanted).await),
+        }
+    }
+
+    /// The sessions that ended here and are remembered, if their reference fits, the last first; at most `limit`.
+    pub(crate) async fn last_ended(
+        &self,
+        limit: usize,
+        fits: impl Fn(SessionRef) -> bool + Send + 'static,
+    ) -> Vec<EndedSession> {
+        match &self.backend {
+            Backend::Memory(store) => store.last_ended(limit, fits).await,
         }
     }
 

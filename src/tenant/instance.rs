@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     budget::Share,
-    config::{Config, Network, PolicyConfig},
+    config::{Config, HostName, Network, PolicyConfig},
     id::{InstanceId, MintedBy, SessionRef},
     observe::{Counters, EventKind, Gauge, Open, RequestLog, StreamKind, Subject},
     process::Process,
@@ -37,6 +37,8 @@ pub struct Instance {
 #[derive(Debug)]
 pub(crate) struct Policy {
     pub(crate) config: PolicyConfig,
+    /// Its name below the first base domain.
+    pub(crate) host: String,
     pub(crate) auth: AuthMode,
     pub(crate) origins: Origins,
     /// Peers whose forwarding headers count.
@@ -48,9 +50,16 @@ pub(crate) struct Policy {
 
 impl Policy {
     /// Fails if `auth.tokens_file` cannot be used.
-    fn build(config: &Config, policy: &PolicyConfig, process: &Process) -> anyhow::Result<Self> {
+    fn build(
+        id: InstanceId,
+        config: &Config,
+        policy: &PolicyConfig,
+        process: &Process,
+    ) -> anyhow::Result<Self> {
+        let base = config.hosts.base_domains.first().map_or("localhost", HostName::as_str);
         let hosts = HostTable::build(&config.hosts, &process.own_names);
         Ok(Self {
+            host: format!("{}{id}.{base}", InstanceId::LABEL),
             auth: AuthMode::build(&policy.auth)?,
             origins: Origins::build(&policy.origin, hosts),
             trusted_proxies: config.http.trusted_proxies.iter().map(|Network(net)| *net).collect(),
@@ -123,7 +132,7 @@ impl Instance {
                 Some(before) => Arc::clone(&before.state),
                 None => Arc::new(State::new(id, config, policy, process)),
             };
-            let policy = Policy::build(config, policy, process)?;
+            let policy = Policy::build(id, config, policy, process)?;
             Ok(Arc::new(Self { id, policy, state, process: Arc::clone(process) }))
         };
         InstanceId::all().zip(&config.instances).map(build).collect()

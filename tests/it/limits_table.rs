@@ -46,6 +46,7 @@ rows! {
     "tasks" => tasks,
     "ended sessions remembered" => ended,
     "requests remembered for `/debug`" => recent,
+    "failures remembered for `/debug/failures`" => failures,
     "events remembered for `/debug/events`" => events,
     "log lines that wait" => lines,
 }
@@ -69,8 +70,10 @@ fn the_worst_case_is_what_the_readme_says() {
     let config = Layers::merge(&Flags::default(), &[]).and_then(|layers| layers.check());
     let config = config.expect("the defaults fit");
     let instances = config.instances.len();
-    // Beside the account: ends and requests that are remembered, events, and lines that wait, each with room to spare.
+    // Beside the account: ends, requests and failures that are remembered, events, and lines that wait, each with room to
+    // spare. A failure has an id of 128 bytes, and 128 characters of a path, as many of a host and 64 of a name.
     let beside = instances * (10_000 * 128 + config.admin.recent_requests * 384)
+        + (instances + 1) * 100 * 2048
         + 512 * 256
         + 2 * 8 * 1024 * 1024
         + 64 * 64 * 1024;
@@ -364,6 +367,15 @@ mod drive {
             talk.ask("echo", json!({"message": "x"})).await;
         }
         becomes(&server, "mcp_echo_recent_requests", 2.0).await;
+    }
+
+    pub(super) async fn failures() {
+        let server = TestServer::start(&[]).await;
+        for _ in 0..110 {
+            let _ = server.call("no_such_tool", json!({})).host(&instance_host(1)).send().await;
+        }
+        let list = server.operate("GET", "/debug/failures?instance=1").send().await.json();
+        assert_eq!((&list["total"], &list["shown"]), (&json!(110), &json!(100)));
     }
 
     pub(super) async fn events() {

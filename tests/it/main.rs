@@ -18,6 +18,7 @@ mod debug_page;
 mod documents;
 mod early_answers;
 mod events;
+mod failures;
 mod fidelity;
 mod handles;
 mod home;

@@ -1,5 +1,6 @@
 /** The page at /debug in a real browser. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -7,7 +8,7 @@ import { after, before, beforeEach, afterEach, test } from 'node:test';
 
 import { chromium } from 'playwright-core';
 
-import { Server, TOKEN } from './server.js';
+import { Server, TOKEN, freePort } from './server.js';
 
 let profile, browser, server, page, complaints;
 
@@ -126,7 +127,7 @@ test('tiles, list and feed follow by themselves', async () => {
   await server.ask(3, 'DELETE', '/mcp', { 'mcp-session-id': id });
   await page.locator(`#feed li[data-event=session_ended][data-reason=client]:has-text("${ref}")`).waitFor();
   await page.locator('#empty:has-text("No live session")').waitFor();
-  await tile(3).locator('.reasons:has-text("1 client")').waitFor();
+  await tile(3).locator('.reasons:has-text("1 by client")').waitFor();
 });
 
 test('search, one instance alone', async () => {
@@ -146,7 +147,7 @@ test('search, one instance alone', async () => {
   await search.fill('');
   await eventually(async () => (await refs()).length, 2);
 
-  await tile(1).locator('button').click();
+  await tile(1).locator('.pick').click();
   await eventually(async () => String(await refs()), first.ref);
   await eventually(() => page.locator('#feed li:visible').count(), 1);
   await page.locator('#all').click();
@@ -236,8 +237,173 @@ test('a session that ends under the eyes of its observer is told so', async () =
   await page.locator(`#rows .ref:has-text("${ref}")`).click();
   await page.locator('#detail-facts:has-text("brief 1.0")').waitFor();
   await server.ask(0, 'DELETE', '/mcp', { 'mcp-session-id': id });
-  await page.locator('#detail-gone:has-text("has ended")').waitFor();
+  await page.locator('#detail-gone:has-text("its client ended it. What you see is what it was")').waitFor();
   assert.ok(await page.locator('#detail-end').isDisabled());
+});
+
+test('the red of a tile leads to the requests that failed, and why', async () => {
+  const { id, ref } = await server.session(0, 'lost');
+  await open();
+  assert.ok(await page.locator('#all-failed').isHidden());
+  assert.ok(await tile(3).locator('.err button').isDisabled());
+  await server.rpc(3, 'tools/call', { name: 'echo', arguments: { message: 'x' } }, id);
+  await page.locator('.tile.failing[data-instance="3"]').waitFor();
+  await tile(3).locator('.err button').focus();
+  await page.keyboard.press('Enter');
+  const rows = page.locator('#failures-list tbody tr');
+  await rows.first().waitFor();
+  assert.equal(await rows.count(), 1);
+  const text = await rows.first().textContent();
+  assert.match(text, /^\d\d:\d\d:\d\d3 /, 'when, and who served');
+  for (const part of ['tools/call', 'another instance minted this session id', '404', 'other_instance', ref]) {
+    assert.ok(text.includes(part), `${part}: ${text}`);
+  }
+  assert.equal(await rows.first().locator('[data-name="id minted by"] .badge').textContent(), '0');
+  assert.ok(!text.includes(id));
+  // More come while it is open, and the session that it names is a key away.
+  await server.rpc(3, 'ping', {}, id);
+  await eventually(() => rows.count(), 2);
+  await rows.first().locator('.ref').click();
+  await page.locator('#detail-facts:has-text("lost 1.0")').waitFor();
+  await page.keyboard.press('Escape');
+  await page.keyboard.press('Escape');
+  await page.locator('#failures').waitFor({ state: 'hidden' });
+
+  // A host that is not served reaches no instance.
+  await server.ask(0, 'POST', '/mcp', { host: '<b>gateway</b>.internal' }, '{}');
+  await server.ask(0, 'POST', '/mcp', { host: 'gateway.internal' }, '{}');
+  await page.locator('#refused:has-text("2 of them reached no instance")').click();
+  await page.locator('#failures-list tr:has-text("this host is not served here"):has-text("gateway.internal")').waitFor();
+  assert.equal(await rows.count(), 2);
+  await page.locator('#failures-close').click();
+  await page.locator('#all-failed:has-text("4 failed requests")').click();
+  await eventually(() => rows.count(), 4);
+});
+
+test('a session that has ended is found, with why it did and what it asked last', async () => {
+  provoked = REFUSALS;
+  const { id, ref, call } = await server.session(4, 'gone');
+  await call('echo', { message: 'x' });
+  await server.ask(4, 'DELETE', '/mcp', { 'mcp-session-id': id });
+  await server.rpc(4, 'ping', {}, id);
+  await open();
+  await page.locator('#empty').waitFor();
+  assert.ok(await page.locator('#ended').isHidden(), 'not before it is searched for');
+  for (const text of [id, ref, ref.slice(0, 5)]) {
+    await page.locator('#search').fill(text);
+    await page.locator(`#ended tr:has-text("${ref}"):has-text("its client ended it")`).waitFor();
+    await page.locator('#search').fill('');
+    await page.locator('#ended').waitFor({ state: 'hidden' });
+  }
+  await page.locator('#search').fill(ref);
+  await page.locator('#ended .ref').click();
+  await page.locator('#detail-gone:has-text("its client ended it")').waitFor();
+  const requests = page.locator('#detail-requests tbody tr');
+  await eventually(() => requests.count(), 5);
+  assert.match(await requests.nth(0).textContent(), /ping404terminated this session had been ended/);
+  assert.match(await requests.nth(2).textContent(), /echo200ok/);
+  assert.ok(await page.locator('#detail-end').isDisabled());
+  await page.keyboard.press('Escape');
+  // What nobody remembers is told so.
+  await page.evaluate(() => { document.querySelector('#search').value = ''; });
+  await server.rpc(4, 'ping', {}, `${id.slice(0, 35)}${id[35] === '0' ? 1 : 0}`);
+  await page.locator('#all-failed').click();
+  await page.locator('#failures-list tr:has-text("never given out") .ref').click();
+  await page.locator('#detail-gone:has-text("no such session here")').waitFor();
+});
+
+test('a tile says its host and its policy, and all curves have one scale', async () => {
+  await server.stop();
+  await server.start({ MCP_ECHO_INSTANCES__6__AUTH__MODE: 'passthrough', MCP_ECHO_INSTANCES__6__SESSION__TIMEOUT_SECONDS: '30' });
+  await open();
+  assert.equal(await tile(6).locator('.host').textContent(), 'echo-stateful6.example.test');
+  assert.equal(await tile(6).locator('.policy').textContent(), 'any bearer token · 5 revisions · 30 s idle');
+  assert.match(await tile(6).locator('.policy').getAttribute('title'), /2025-06-18.*30 idle seconds/);
+  assert.match(await tile(5).locator('.policy').textContent(), /^no token · .*5 min idle/);
+  const busy = setInterval(() => server.rpc(2, 'ping', {}).catch(() => {}), 10);
+  const calm = setInterval(() => server.rpc(3, 'ping', {}).catch(() => {}), 250);
+  await eventually(async () => Number(await tile(2).locator('.req dd').textContent()) > 20, true);
+  await eventually(async () => Number(await tile(3).locator('.req dd').textContent()) > 1, true);
+  const highest = async (instance) => {
+    const path = await tile(instance).locator('.curve').getAttribute('d') ?? '';
+    return Math.min(...path.split(/[ML]/).filter(Boolean).map((point) => Number(point.split(' ')[1])));
+  };
+  // A curve has two points at least.
+  await eventually(async () => await highest(2) < 3, true);
+  clearInterval(busy);
+  clearInterval(calm);
+  assert.ok(await highest(3) > 14, 'a calm one does not');
+  assert.ok(Number(await page.locator('#scale').textContent()) > 20);
+});
+
+test('the empty state has a line for a shell that begins a session there', async () => {
+  await open();
+  const line = page.locator('#curl');
+  await page.locator('#try').waitFor();
+  assert.ok((await line.textContent()).includes('/echo-stateful0/mcp'));
+  await tile(7).locator('.pick').click();
+  await page.locator('#curl:has-text("/echo-stateful7/mcp")').waitFor();
+  const command = (await line.textContent()).replace('curl -si', `curl -si --noproxy '*' --resolve echo-stateful.example.test:${server.port}:127.0.0.1`);
+  const answer = execFileSync('sh', ['-c', command], { encoding: 'utf8' });
+  assert.match(answer, /mcp-session-id: 7/);
+  await page.locator('#rows tr:has-text("curl 1")').waitFor();
+  assert.ok(await page.locator('#try').isHidden());
+});
+
+test('from a port of its own, the line for a shell leads to where clients are', async () => {
+  const admin = await freePort();
+  await server.stop();
+  await server.start({ MCP_ECHO_ADMIN__LISTEN: `127.0.0.1:${admin}`, MCP_ECHO_AUTH__MODE: 'passthrough' });
+  await page.goto(`http://127.0.0.1:${admin}/debug#token=${TOKEN}`);
+  await page.locator(`#curl:has-text("http://127.0.0.1:${server.port}/echo-stateful0/mcp -H \\"Authorization: Bearer $TOKEN")`).waitFor();
+});
+
+test('what counts sessions says in which order they stand', async () => {
+  const refsInOrder = [];
+  for (let count = 0; count < 52; count += 1) refsInOrder.unshift((await server.session(1)).ref);
+  await open();
+  await page.locator('#sessions-count:has-text("the 50 of 52 used last, newest first")').waitFor();
+  assert.deepEqual(await refs(), refsInOrder.slice(0, 50));
+});
+
+test('no line of the feed and no tile is cut or wraps', async () => {
+  const { id } = await server.session(0);
+  const stream = await server.listen(0, id);
+  stream.on('error', () => {});
+  for (let instance = 0; instance < 10; instance += 1) {
+    for (let count = 0; count < 1 + instance; count += 1) {
+      const ended = await server.session(instance);
+      await server.ask(instance, 'DELETE', '/mcp', { 'mcp-session-id': ended.id });
+    }
+  }
+  for (let count = 0; count < 3; count += 1) await server.session(9);
+  await server.rpc(9, 'ping', {}, id);
+  await server.rpc(9, 'tools/call', { name: 'a_tool_whose_name_goes_on_and_on_and_on_and_on', arguments: {} });
+  await server.ask(0, 'POST', '/mcp', { host: `${'a'.repeat(60)}.internal` }, '{}');
+  await server.ask('', 'DELETE', '/debug/sessions?instance=9', { authorization: `Bearer ${TOKEN}` });
+  await open();
+  await tile(9).locator('.reasons:has-text("10 by client, 3 by operator")').waitFor();
+  for (const width of [320, 360, 768, 1024, 1280, 1920]) {
+    await page.setViewportSize({ width, height: 900 });
+    const { lines, sideways, heights } = await page.evaluate(() => {
+      const feed = document.querySelector('#feed');
+      return {
+        lines: feed.childElementCount,
+        sideways: feed.scrollWidth - feed.clientWidth,
+        heights: [...new Set([...document.querySelectorAll('.tile')].map((tile) => Math.round(tile.getBoundingClientRect().height)))],
+      };
+    });
+    assert.ok(lines > 50, `${lines} lines`);
+    assert.equal(sideways, 0, `the feed at ${width} px`);
+    assert.equal(heights.length, 1, `tiles at ${width} px: ${heights}`);
+    await page.locator('#all-failed').click();
+    await page.locator('#failures-list tbody tr').first().waitFor();
+    const wider = await page.locator('#failures-list').evaluate((list) => list.scrollWidth - list.clientWidth);
+    // In between, it scrolls.
+    if (width <= 360 || width >= 1280) assert.equal(wider, 0, `the failures at ${width} px`);
+    await page.keyboard.press('Escape');
+  }
+  stream.destroy();
 });
 
 test('all sessions of one instance are ended, and no other', async () => {
@@ -245,7 +411,7 @@ test('all sessions of one instance are ended, and no other', async () => {
   const other = await server.session(8);
   await open();
   assert.ok(await page.locator('#end-all').isHidden(), 'not before one is chosen');
-  await tile(7).locator('button').click();
+  await tile(7).locator('.pick').click();
   await page.locator('#end-all').click();
   await page.locator('#confirm-text:has-text("3 sessions")').waitFor();
   await page.locator('#confirm-no').click();
@@ -254,7 +420,7 @@ test('all sessions of one instance are ended, and no other', async () => {
   await page.locator('#confirm-yes').click();
   await page.locator('#done:has-text("3 sessions of instance 7 ended")').waitFor();
   await eventually(() => tile(7).locator('.live b').textContent(), '0');
-  await tile(7).locator('.reasons:has-text("3 admin")').waitFor();
+  await tile(7).locator('.reasons:has-text("3 by operator")').waitFor();
   assert.equal((await server.rpc(8, 'ping', {}, other.id)).status, 200);
 });
 

@@ -1,4 +1,4 @@
-// What the server says is put into the page as text, never as markup: names of clients are anybody's words.
+// The page itself, from the token to the feed.
 
 const POLL = 2000;        // ms between two looks at the overview
 const SLOWEST = 15000;    // ms between two tries while the server cannot be reached
@@ -7,7 +7,8 @@ const RECENT = 5;         // points that a figure is the mean of
 const FEED_ROWS = 200;
 const STEPS = [50, 200, 1000];   // sessions that are listed
 
-const REASONS = ['expired', 'client', 'admin', 'shutdown'];
+const REASONS = { expired: 'expired', client: 'by client', admin: 'by operator', shutdown: 'by shutdown' };
+const AUTH = { off: 'no token', passthrough: 'any bearer token', tokens: 'its bearer tokens' };
 const EVENTS = {
   session_created: ['+', 'Created'],
   session_ended: ['−', 'Ended'],
@@ -18,53 +19,6 @@ const EVENTS = {
   restarted: ['!', 'The server was restarted'],
   missed: ['…', 'events were missed'],
 };
-
-const $ = (id) => document.getElementById(id);
-
-/** An element with properties and children. */
-function h(name, properties = {}, ...children) {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(properties)) {
-    if (key in element) element[key] = value;
-    else element.setAttribute(key, value);
-  }
-  element.append(...children.filter((child) => child != null));
-  return element;
-}
-
-function svg(name, properties) {
-  const element = document.createElementNS('http://www.w3.org/2000/svg', name);
-  for (const [key, value] of Object.entries(properties)) element.setAttribute(key, value);
-  return element;
-}
-
-/** Sets a text that differs, so that what stays the same is not touched. */
-function say(element, text) {
-  if (element.textContent !== String(text)) element.textContent = text;
-}
-
-const whole = (number) => number.toLocaleString('en');
-const rate = (number) => (number === 0 ? '0' : number < 10 ? number.toFixed(1) : whole(Math.round(number)));
-const plural = (count, thing) => `${whole(count)} ${thing}${count === 1 ? '' : 's'}`;
-const time = (at) => new Date(at).toLocaleTimeString('en-GB');
-const badge = (instance) => h('span', { className: 'badge', title: `Instance ${instance}` }, String(instance));
-
-function bytes(count) {
-  const unit = ['B', 'kB', 'MB', 'GB'];
-  let step = 0;
-  for (; count >= 1000 && step < 3; step += 1) count /= 1000;
-  return `${step && count < 10 ? count.toFixed(1) : Math.round(count)} ${unit[step]}`;
-}
-
-function span(seconds) {
-  if (seconds < 60) return `${Math.floor(seconds)} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
-  const hours = Math.floor(seconds / 3600);
-  return hours < 48 ? `${hours} h ${Math.floor(seconds / 60) % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
-}
-
-const expiry = (session) => (session.open_streams ? 'in use' : span(session.expires_in_seconds));
-const took = (us) => (us < 1000 ? `${us} µs` : us < 1e6 ? `${(us / 1000).toFixed(1)} ms` : span(us / 1e6));
 
 // ---- The token: in this tab alone.
 
@@ -164,6 +118,7 @@ async function look() {
     show(overview);
     wakers.splice(0).forEach((wake) => wake());
     if (performance.now() >= notBefore) await list();
+    await failed.refresh();
     await detail.refresh();
   } catch (error) {
     if (signal.aborted) return;
@@ -207,6 +162,7 @@ function notice(state, text, retry) {
 const tiles = new Map();
 let chosen = null;    // the one instance whose sessions and events are shown
 let alone = false;    // whether there is but one
+let clientsPort = null;   // where clients find it, if this page is on another port
 
 function show(overview) {
   if (boot && boot !== overview.boot) {
@@ -234,6 +190,15 @@ function show(overview) {
     const old = before?.instances.find((other) => other.instance === now.instance);
     tiles.get(now.instance).show(now, old && seconds > 0 ? old : null, seconds);
   }
+  const top = Math.max(1, ...[...tiles.values()].map((tile) => tile.top()));
+  for (const tile of tiles.values()) tile.draw(top);
+  say($('scale'), rate(top));
+  clientsPort = overview.port;
+  const errors = overview.instances.reduce((sum, now) => sum + now.errors, overview.errors_of_no_instance ?? 0);
+  $('all-failed').hidden = errors === 0;
+  say($('all-failed'), `${plural(errors, 'failed request')} since the start`);
+  $('refused').hidden = !overview.errors_of_no_instance;
+  say($('refused'), `${whole(overview.errors_of_no_instance ?? 0)} of them reached no instance`);
   before = overview;
   const live = overview.instances.reduce((sum, now) => sum + now.live, 0);
   document.title = `${whole(live)} live · mcp-echo-stateful`;
@@ -245,6 +210,8 @@ class Tile {
     const named = [badge(instance), `Instance ${instance}`];
     this.pick = h('button', { className: 'pick', type: 'button', onclick: () => choose(instance) }, ...named);
     const title = h('h3', {}, alone ? h('span', { className: 'pick' }, ...named) : this.pick);
+    this.host = h('p', { className: 'host' });
+    this.policy = h('p', { className: 'policy' });
     this.live = h('b');
     this.rest = h('span');
     this.curve = svg('svg', { class: 'spark', viewBox: `0 0 ${SAMPLES - 1} 24`, preserveAspectRatio: 'none', 'aria-hidden': 'true' });
@@ -254,17 +221,20 @@ class Tile {
       return [name, line];
     }));
     this.lines.base.setAttribute('d', `M0 22H${SAMPLES - 1}`);
-    const figure = (name, kind) => {
-      const value = h('dd', {}, '–');
-      this.rates.append(h('div', { className: kind }, h('dt', {}, name), value));
-      return value;
+    const figure = (name, kind, value) => {
+      const element = h('dd', {}, value);
+      this.rates.append(h('div', { className: kind }, h('dt', {}, name), element));
+      return element;
     };
     this.rates = h('dl', { className: 'rates' });
-    [this.requests, this.errors, this.streams] = [figure('req/s', 'req'), figure('err/s', 'err'), figure('streams', 'streams')];
+    this.errors = h('button', { type: 'button', onclick: () => failed.open(instance) });
+    this.requests = figure('req/s', 'req', '–');
+    figure('failed', 'err', this.errors);
+    this.streams = figure('streams', 'streams', '–');
     this.bar = h('div', { className: 'ended', ariaHidden: 'true' });
     this.reasons = h('p', { className: 'reasons' });
     this.element = h('article', { className: 'tile' },
-      title, h('p', { className: 'live' }, this.live, ' ', this.rest), this.curve, this.rates, this.bar, this.reasons);
+      title, this.host, this.policy, h('p', { className: 'live' }, this.live, ' ', this.rest), this.curve, this.rates, this.bar, this.reasons);
     this.element.dataset.instance = instance;
     this.samples = [];
     $('tiles').append(this.element);
@@ -272,9 +242,16 @@ class Tile {
 
   show(now, old, seconds) {
     this.now = now;
+    const { auth, protocol_versions: revisions, idle_timeout_seconds: idle } = now.policy;
+    say(this.host, this.host.title = now.host);
+    const served = revisions.length === 1 ? revisions[0] : `${revisions.length} revisions`;
+    say(this.policy, `${AUTH[auth] ?? auth} · ${served} · ${span(idle)} idle`);
+    this.policy.title = `auth.mode ${auth}; revisions ${revisions.join(', ')}; sessions expire after ${idle} idle seconds; ${whole(now.capacity)} at the most`;
     say(this.live, whole(now.live));
-    const full = now.live >= now.capacity * 0.9 ? `of ${whole(now.capacity)} live` : 'live';
-    say(this.rest, now.refused ? `${full}, ${whole(now.refused)} refused` : full);
+    say(this.rest, now.live >= now.capacity * 0.9 ? `of ${whole(now.capacity)}` : 'live');
+    say(this.errors, whole(now.errors));
+    this.errors.disabled = now.errors === 0;
+    this.errors.ariaLabel = `${plural(now.errors, 'failed request')} of instance ${now.instance}: show`;
     say(this.streams, whole(now.open_streams));
     this.live.title = `${bytes(now.data_bytes)} of data`;
     if (old) {
@@ -283,13 +260,11 @@ class Tile {
       const recent = this.samples.slice(-RECENT);
       const mean = (which) => recent.reduce((sum, sample) => sum + sample[which], 0) / recent.length;
       say(this.requests, rate(mean(0)));
-      say(this.errors, rate(mean(1)));
       this.element.classList.toggle('failing', mean(1) > 0);
-      this.draw();
     }
     this.element.classList.toggle('still', now.live === 0);
-    const ended = REASONS.map((reason) => [reason, now.ended[reason]]).filter(([, count]) => count > 0);
-    const key = JSON.stringify(ended);
+    const ended = Object.keys(REASONS).map((reason) => [reason, now.ended[reason]]).filter(([, count]) => count > 0);
+    const key = JSON.stringify([ended, now.refused]);
     if (key === this.key) return;
     this.key = key;
     const part = ([reason, count]) => {
@@ -299,15 +274,24 @@ class Tile {
       return element;
     };
     this.bar.replaceChildren(...ended.map(part));
-    this.reasons.replaceChildren(...(ended.length ? ended.map(([reason, count]) => {
-      const element = h('span', {}, `${whole(count)} ${reason}`);
-      element.dataset.reason = reason;
+    const words = ended.map(([reason, count]) => [reason, `${whole(count)} ${REASONS[reason]}`]);
+    if (now.refused) words.push(['', `${whole(now.refused)} not begun`]);
+    this.reasons.title = words.map(([, text]) => text).join(', ');
+    const parts = words.map(([reason, text], place) => {
+      const element = h('span', {}, place < words.length - 1 ? `${text}, ` : text);
+      if (reason) element.dataset.reason = reason;
       return element;
-    }) : ['none ended']));
+    });
+    this.reasons.replaceChildren(...(parts.length ? parts : ['none ended']));
   }
 
-  draw() {
-    const top = Math.max(1, ...this.samples.map(([requests]) => requests));
+  /** Requests per second at the most. */
+  top() {
+    return Math.max(0, ...this.samples.map(([requests]) => requests));
+  }
+
+  /** One scale for all tiles, or a quiet one would look as busy as any. */
+  draw(top) {
     const x = (index) => SAMPLES - this.samples.length + index;
     const points = this.samples.map(([requests], index) => `${x(index)} ${(22 - (requests / top) * 20).toFixed(2)}`);
     const curve = points.length > 1 ? `M${points.join('L')}` : '';
@@ -382,8 +366,8 @@ async function list() {
   });
   notBefore = performance.now() + 10 * (performance.now() - began);
   if (number !== lists) return;
-  const { sessions, matched, problem } = answer;
-  // They come with the one used last first; by their age, none moves while it is looked at.
+  const { sessions, ended = [], matched, problem } = answer;
+  // They come with the one used last first; newest first, none moves while it is looked at.
   sessions.sort((one, two) => one.age_seconds - two.age_seconds);
   const body = $('rows');
   const present = new Set(sessions.map((session) => session.ref));
@@ -399,11 +383,39 @@ async function list() {
     if (body.children[place] !== element) body.insertBefore(element, body.children[place] ?? null);
   });
   const searching = $('search').value.trim() !== '';
-  say($('sessions-count'), matched > sessions.length ? `${whole(sessions.length)} of ${whole(matched)}, used last` : whole(matched));
+  const some = matched > sessions.length ? `the ${whole(sessions.length)} of ${whole(matched)} used last` : whole(matched);
+  say($('sessions-count'), matched > 1 ? `${some}, newest first` : some);
   $('list').hidden = sessions.length === 0;
   $('empty').hidden = sessions.length > 0;
-  say($('empty'), problem ?? (searching ? 'No live session fits.' : 'No live session.'));
+  say($('empty'), problem ?? (searching ? 'No live session fits. Ended ones are found by reference or id.' : 'No live session.'));
+  const curl = sessions.length || searching || problem ? null : curlLine();
+  $('try').hidden = !curl;
+  say($('curl'), curl ?? '');
+  showEnded(ended);
   $('more').hidden = matched <= sessions.length || shown === STEPS.at(-1);
+}
+
+/** What begins a session where the page looks; null if that is served to no one. */
+function curlLine() {
+  const { policy } = tiles.get(chosen ?? 0)?.now ?? {};
+  if (!policy?.protocol_versions.some((revision) => revision < '2026')) return null;
+  const origin = clientsPort ? `http://${location.hostname}:${clientsPort}` : location.origin;
+  const path = alone ? '/mcp' : `/echo-stateful${chosen ?? 0}/mcp`;
+  const bearer = policy.auth === 'off' ? '' : ' -H "Authorization: Bearer $TOKEN"';
+  const params = { protocolVersion: policy.protocol_versions.find((revision) => revision < '2026'), capabilities: {}, clientInfo: { name: 'curl', version: '1' } };
+  const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'initialize', params });
+  return `curl -si ${origin}${path}${bearer} -H 'Content-Type: application/json' -d '${body}'`;
+}
+
+/** Sessions that have ended and are searched for. */
+function showEnded(ended) {
+  $('ended').hidden = ended.length === 0;
+  const lines = ended.map(({ ref, instance, ended_at: at, reason, why }) => {
+    const line = h('tr', {}, h('td', {}, alone ? null : badge(instance), ' ', opener(ref)), h('td', { className: 'mono' }, time(at)), h('td', {}, why));
+    line.dataset.reason = reason;
+    return line;
+  });
+  renew($('ended-rows'), ended, table([['Session'], ['Ended'], ['Why']], lines));
 }
 
 class Row {
@@ -487,11 +499,6 @@ document.addEventListener('keydown', (event) => {
 
 // ---- One session.
 
-function table(columns, lines) {
-  const head = columns.map(([name, className]) => h('th', { scope: 'col', className: className ?? '' }, name));
-  return h('table', {}, h('thead', {}, h('tr', {}, ...head)), h('tbody', {}, ...lines));
-}
-
 const detail = {
   ref: null,
   opener: null,
@@ -503,6 +510,7 @@ const detail = {
     for (const part of ['facts', 'data', 'requests']) $(`detail-${part}`).replaceChildren();
     $('detail-gone').hidden = true;
     $('detail-end').disabled = false;
+    $('detail-stored').hidden = false;
     $('detail').showModal();
     await quietly(detail.refresh());
   },
@@ -512,13 +520,27 @@ const detail = {
     if (!ref || $('detail-end').disabled) return;
     try {
       const session = await askJson(`sessions/${ref}`);
-      if (ref === detail.ref) detail.show(session);
+      if (ref !== detail.ref) return;
+      if (session.ended_at) detail.showEnded(session);
+      else detail.show(session);
     } catch (error) {
       if (!(error instanceof Missing)) throw error;
-      $('detail-gone').hidden = false;
-      say($('detail-gone'), 'This session has ended. What you see is what it was.');
-      $('detail-end').disabled = true;
+      detail.gone('There is no such session here: it is another server\'s, or ended too long ago to be remembered.');
     }
+  },
+
+  gone(text) {
+    $('detail-gone').hidden = false;
+    say($('detail-gone'), text);
+    $('detail-end').disabled = true;
+    $('detail-stored').hidden = $('detail-data').childElementCount === 0;
+  },
+
+  showEnded({ ref, instance, ended_at: at, why, requests }) {
+    const seen = $('detail-facts').childElementCount > 0;
+    $('detail-title').replaceChildren(badge(instance), h('code', {}, ref));
+    detail.gone(`This session ended at ${time(at)}: ${why}.${seen ? ' What you see is what it was.' : ''}`);
+    detail.showRequests(requests);
   },
 
   show(session) {
@@ -543,11 +565,15 @@ const detail = {
     const keys = session.data.map(({ key, bytes: size }) =>
       h('tr', {}, h('td', { className: 'key mono' }, key), h('td', { className: 'n' }, bytes(size))));
     $('detail-data').replaceChildren(keys.length ? table([['Key'], ['Bytes', 'n']], keys) : h('p', {}, 'No data is stored.'));
-    const requests = session.requests.map((request) => h('tr', { className: request.error ? 'error' : '' },
+    detail.showRequests(session.requests);
+  },
+
+  showRequests(last) {
+    const requests = last.map((request) => h('tr', { className: request.error ? 'error' : '' },
       h('td', { className: 'mono' }, time(request.at)),
       h('td', {}, request.tool ?? request.rpc_method ?? request.http_method),
       h('td', { className: 'n code' }, request.status || '–'),
-      h('td', { className: 'how' }, request.outcome),
+      h('td', { className: 'how' }, request.outcome, request.why ? h('small', {}, ` ${request.why}`) : null),
       h('td', { className: 'n' }, took(request.duration_us)),
       h('td', { className: 'id mono' }, request.request_id)));
     const columns = [['Time'], ['What'], ['Status', 'n code'], ['Outcome'], ['Took', 'n'], ['Request id', 'id']];
@@ -558,8 +584,8 @@ const detail = {
 
 $('detail').onclose = () => {
   detail.ref = null;
-  const { opener } = detail;
-  (opener?.isConnected ? opener : $('search')).focus();
+  const { opener: from } = detail;
+  (from?.isConnected ? from : $('search')).focus();
 };
 $('detail-close').onclick = () => $('detail').close();
 $('detail-end').onclick = async () => {
@@ -648,9 +674,9 @@ function addEvents(events) {
 
 function item({ event, at, instance, session, reason, count }) {
   const [sign, text] = EVENTS[event] ?? ['·', event];
-  const words = event === 'missed' ? `${whole(count)} ${text}` : reason ? `${text}, ${reason}` : text;
+  const words = event === 'missed' ? `${whole(count)} ${text}` : reason ? `${text}, ${REASONS[reason] ?? reason}` : text;
   const from = h('span', { className: 'from' }, instance == null ? null : badge(instance));
-  if (session) from.append(h('button', { className: 'ref', type: 'button', onclick: () => detail.open(session) }, session));
+  if (session) from.append(opener(session));
   const element = h('li', { className: 'fresh' },
     h('time', {}, at ? time(at) : ''), h('span', { className: 'sign', ariaHidden: 'true' }, sign), h('span', {}, words), from);
   element.dataset.event = event;
