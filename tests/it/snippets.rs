@@ -124,7 +124,7 @@ fn run(document: &str) -> (usize, usize) {
             let said = block.contains(&said[0]) || shown.contains(&said[1]);
             assert!(status.starts_with('2') || said, "{document}: {status} from\n{block}\n{told}");
         }
-        for said in block.split("# ").skip(1).filter_map(|rest| rest.get(..3)) {
+        for said in block.lines().filter_map(|line| Some(line.rsplit_once("# ")?.1)) {
             let is_status = said.parse::<u16>().is_ok();
             assert!(!is_status || statuses.contains(&said), "{document}: no {said} from\n{block}");
         }
@@ -139,7 +139,7 @@ fn run(document: &str) -> (usize, usize) {
             assert!(!printed.contains("\"isError\":true"), "{printed}");
             let Some(("text", answer)) = blocks.get(place + 1) else { continue };
             let real = printed.trim_end().lines().next_back().expect("a line");
-            let [answer, real] = [*answer, real].map(|json| serde_json::from_str::<Value>(json));
+            let [answer, real] = [*answer, real].map(serde_json::from_str::<Value>);
             assert_shown(&answer.expect("is JSON"), &real.expect("is JSON"), "the answer");
             compared += 1;
         }
