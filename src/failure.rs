@@ -156,7 +156,7 @@ failures! {
         = &[Outcome::Cancelled], SESSIONED, [200; 2], EXCHANGE, Nothing, "the request was cancelled by its client";
     SessionRequired
         = &[Outcome::SessionRequired], SESSIONED, [400; 2], EXCHANGE, Nothing,
-          "an Mcp-Session-Id header is required; initialize returns one";
+          "an Mcp-Session-Id header is required; initialize, sent by POST, returns one (HTTP+SSE is not offered)";
     NoSession(session: NoSession)
         = &[Outcome::Expired, Outcome::Terminated, Outcome::OtherInstance, Outcome::OtherReplica, Outcome::EarlierBoot, Outcome::Unknown],
           SESSIONED, [404; 2], [NO_SESSION; 2], Nothing, session.message();

@@ -2,7 +2,7 @@
 //!
 //! Owns [`Tool`], a row with what `tools/list` says of it and what a call does, and the sets that configuration turns on.
 //! The order of the rows is part of the interface, because clients cache lists.
-//! Trap: a tool is documented in README.md as well; a test compares the two.
+//! Trap: a tool is documented in docs/reference.md as well; a test compares the two.
 
 pub mod arguments;
 pub(crate) mod call;

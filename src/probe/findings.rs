@@ -1,7 +1,7 @@
 //! What a run means, and what to do about it: the table.
 //!
 //! Owns one row for each finding: its name, whether it is a fault or only worth knowing, what it says, what to do, and when
-//! it holds. README has the same table.
+//! it holds. docs/probe.md has the same table.
 //! Trap: where one row explains another, only the one that explains may hold.
 
 use std::fmt;
@@ -118,7 +118,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "other_replica",
         says: "another replica was asked than the one that minted the session",
-        advice: "A hash of the request's session header does this, since initialize carries no id yet: route by digits 1-2 of the id, or let the proxy learn it from the answer (deploy/README.md).",
+        advice: "A hash of the request's session header does this, since initialize carries no id yet: route by digits 1-2 of the id, or let the proxy learn it from the answer (docs/operating.md).",
         found: |tally| routes(tally, |route| route.minted_by.1 != route.served_by.1),
         ..ROW
     },

@@ -206,7 +206,7 @@ pub(super) fn nothing_at(path: &str) -> Response {
         | Path::Admin
         | Path::WellKnown
         | Path::Other => {
-            "there is nothing at this path; the MCP endpoint is /mcp, and the front door has those of the ten instances at /echo-stateful0/mcp to /echo-stateful9/mcp as well"
+            "there is nothing at this path; the MCP endpoint is /mcp, by Streamable HTTP alone (HTTP+SSE is not offered), and the front door has those of the ten instances at /echo-stateful0/mcp to /echo-stateful9/mcp as well"
         }
     };
     problem(StatusCode::NOT_FOUND, text)

@@ -119,7 +119,7 @@ const LAST_SESSIONED: Option<ProtocolVersion> = Some(ProtocolVersion::V2025_11_2
 
 macro_rules! features {
     ($($(#[$doc:meta])* $variant:ident = $title:literal, $first:ident to $last:expr;)+) => {
-        /// What only some revisions have, apart from methods; in the order of the table in the README.
+        /// What only some revisions have, apart from methods; in the order of the table in docs/reference.md.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Feature { $($(#[$doc])* $variant,)+ }
 
@@ -132,7 +132,7 @@ macro_rules! features {
                 match self { $(Self::$variant => (ProtocolVersion::$first, $last),)+ }
             }
 
-            /// What the README calls it.
+            /// What that table calls it.
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$variant => $title,)+ }
             }

@@ -1,4 +1,4 @@
-//! README's table of limits, walked: each row is driven to its limit over a real port, the refusal seen, and its metric.
+//! The reference's table of limits, walked: each row is driven to its limit over a real port, the refusal seen, and its metric.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
 
 macro_rules! rows {
     ($($what:literal => $name:ident,)+) => {
-        /// What the rows that are driven here are called in README.
+        /// What the rows that are driven here are called in docs/reference.md.
         const ROWS: &[&str] = &[$($what),+];
 
         $(#[tokio::test]
@@ -53,7 +53,7 @@ rows! {
 
 #[tokio::test]
 async fn every_row_is_driven_and_every_metric_told() {
-    let rows = table("### Limits", &["what", "at most", "beyond", "metric"]);
+    let rows = table("## Limits", &["what", "at most", "beyond", "metric"]);
     let written: Vec<_> = rows.iter().map(|row| row[0]).collect();
     assert_eq!(written, ROWS);
     let page = TestServer::start(&[]).await.operate("GET", "/metrics").send().await.text();
@@ -64,9 +64,9 @@ async fn every_row_is_driven_and_every_metric_told() {
     }
 }
 
-/// What all clients together can take with the defaults, as README says it.
+/// What all clients together can take with the defaults, as docs/reference.md says it.
 #[test]
-fn the_worst_case_is_what_the_readme_says() {
+fn the_worst_case_is_what_the_reference_says() {
     let config = Layers::merge(&Flags::default(), &[]).and_then(|layers| layers.check());
     let config = config.expect("the defaults fit");
     let instances = config.instances.len();
@@ -78,8 +78,8 @@ fn the_worst_case_is_what_the_readme_says() {
         + 2 * 8 * 1024 * 1024
         + 64 * 64 * 1024;
     let worst = config.memory.max_bytes + beside;
-    let text = include_str!("../../README.md");
-    let said = text.split("cannot take more than about ").nth(1).expect("README says it");
+    let text = include_str!("../../docs/reference.md");
+    let said = text.split("cannot take more than about ").nth(1).expect("it is said");
     let mib: usize = said.split(" MiB").next().and_then(|n| n.parse().ok()).expect("a number");
     assert!(worst <= mib << 20 && worst + (32 << 20) > mib << 20, "{} MiB", worst >> 20);
     assert!(mib <= 1024, "one anonymous client must not take more than 1 GiB");

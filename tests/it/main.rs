@@ -50,6 +50,7 @@ mod schema;
 mod server_requests;
 mod sessions;
 mod slow_readers;
+mod snippets;
 mod stateless;
 mod stopping;
 mod store;

@@ -64,6 +64,18 @@ async fn the_version_header_is_checked_but_the_handshake_decides() {
 }
 
 #[tokio::test]
+async fn who_asks_for_http_with_sse_is_told_that_it_is_not_offered() {
+    let server = TestServer::start(&[]).await;
+    for (path, status) in [("/sse", 404), ("/messages", 404), ("/mcp", 400)] {
+        let asked = server.request("GET", path).header("Accept", "text/event-stream");
+        let answer = asked.send().await;
+        answer.expect_status(status);
+        assert!(answer.text().contains("(HTTP+SSE is not offered)"), "{path}: {}", answer.text());
+        assert!(answer.text().contains(if status == 404 { "/mcp" } else { "initialize" }));
+    }
+}
+
+#[tokio::test]
 async fn where_it_is_not_served_the_stateless_era_is_refused_with_what_is() {
     let versions = "2025-11-25,2025-06-18,2025-03-26,2024-11-05";
     let server = TestServer::start(&[("MCP_PROTOCOL_VERSIONS_SUPPORTED", versions)]).await;

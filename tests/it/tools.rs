@@ -121,7 +121,7 @@ async fn every_listed_tool_can_be_called_and_keeps_its_promise() {
         assert!(!text.is_empty(), "{name}");
         let schema = jsonschema::draft202012::new(&tool["outputSchema"]).expect("a schema");
         let structured = &result["structuredContent"];
-        // The README says what the texts of these are.
+        // docs/reference.md says what the texts of these are.
         if !["echo", "replayLastEcho", "big_response"].contains(&name) {
             let as_text: Value = serde_json::from_str(text).expect("the structure");
             assert_eq!(as_text, *structured, "{name}");
