@@ -18,13 +18,13 @@ use http::{HeaderValue, StatusCode, header};
 use crate::{
     admin::Admin,
     config::Config,
-    http::{document::Document, external_base, problem},
+    http::{body::wants_html, document::Document, external_base, problem},
     id::InstanceId,
     observe::RequestRecord,
     paths::{DEBUG, HOME, ICON, MCP, endpoint_of},
     process::Process,
     tenant::{AuthMode, HostTable, Instance, hosts::without_port},
-    wire::{Head, ProtocolVersion},
+    wire::ProtocolVersion,
 };
 
 const DOCUMENT: &str = include_str!("home/home.html");
@@ -42,7 +42,7 @@ struct Home {
     page: Document,
     text: String,
     /// Of the front door alone: where the hosts of the instances are.
-    hosts: Option<HostTable>,
+    hosts: Option<Arc<HostTable>>,
     /// For what all ten share: which peers are trusted.
     instance: Arc<Instance>,
 }
@@ -65,7 +65,12 @@ struct Shown<'a> {
 }
 
 /// What the front door shows: all ten.
-pub(crate) fn of_process(config: &Config, instances: &[Arc<Instance>], admin: &Admin) -> Router {
+pub(crate) fn of_process(
+    config: &Config,
+    hosts: Arc<HostTable>,
+    instances: &[Arc<Instance>],
+    admin: &Admin,
+) -> Router {
     let Some(first) = instances.first() else { return Router::new() };
     let mut places = vec![Place {
         name: "Front door".to_owned(),
@@ -84,7 +89,6 @@ pub(crate) fn of_process(config: &Config, instances: &[Arc<Instance>], admin: &A
         facts: facts(instances),
         has_debug: matches!(admin, Admin::Token(_)),
     };
-    let hosts = HostTable::build(&config.hosts, &first.process.own_names);
     shown.router(first, Some(hosts))
 }
 
@@ -105,7 +109,7 @@ pub(crate) fn of_instance(instance: &Arc<Instance>, admin: &Admin) -> Router {
 }
 
 impl Shown<'_> {
-    fn router(&self, instance: &Arc<Instance>, hosts: Option<HostTable>) -> Router {
+    fn router(&self, instance: &Arc<Instance>, hosts: Option<Arc<HostTable>>) -> Router {
         let (page, text) = (self.page(), self.text());
         let home = Home { page, text, hosts, instance: Arc::clone(instance) };
         Router::new().route(HOME, get(show)).with_state(Arc::new(home)).route(ICON, get(icon))
@@ -285,18 +289,6 @@ async fn show(
     };
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     response
-}
-
-/// Whether the client names HTML, as browsers do: curl takes anything, and people read text there.
-fn wants_html(head: Head<'_>) -> bool {
-    let lines = head.headers.get_all(header::ACCEPT).iter();
-    let mut ranges = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    ranges.any(|range| {
-        let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-        let html = parts.next().is_some_and(|media| media.eq_ignore_ascii_case(b"text/html"));
-        let weight = |part: &[u8]| Some(str::from_utf8(part).ok()?.split_once("q=")?.1.parse());
-        html && !parts.any(|part| weight(part) == Some(Ok(0.0f32)))
-    })
 }
 
 /// `GET /favicon.ico`

@@ -1,6 +1,7 @@
 //! `/debug/sessions`: listing and ending them.
 //!
-//! Owns the list of sessions, one session in detail, what is remembered of those that have ended, and the end of one or of all of one instance by an operator.
+//! Owns the list of sessions, one session in detail, what is remembered of those that have ended, and the end of one, or
+//! of all of one instance, by an operator.
 //! Refuses to end the sessions of all ten at once, and shows neither whole session ids nor stored values.
 //! Trap: looking must not extend a session's life, so it iterates and never looks one up.
 

@@ -73,12 +73,7 @@ struct Found {
 
 impl Found {
     fn add(&mut self, range: &str) {
-        let mut parts = range.split(';').map(str::trim);
-        let media = parts.next().unwrap_or_default();
-        let refused = parts.any(|parameter| {
-            let weight = parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q="));
-            weight.is_some_and(|weight| weight.parse() == Ok(0.0f32))
-        });
+        let (media, refused) = read_range(range);
         let closeness = |exact: &str, family: &str| match media {
             media if media.eq_ignore_ascii_case(exact) => Some(3),
             media if media.eq_ignore_ascii_case(family) => Some(2),
@@ -90,6 +85,26 @@ impl Found {
         self.events =
             self.events.max(closeness("text/event-stream", "text/*").map(|c| (c, !refused)));
     }
+}
+
+/// A media range without its parameters, and whether they refuse it.
+fn read_range(range: &str) -> (&str, bool) {
+    let mut parts = range.split(';').map(str::trim);
+    let media = parts.next().unwrap_or_default();
+    let refused = parts.any(|parameter| {
+        let weight = parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q="));
+        weight.is_some_and(|weight| weight.parse() == Ok(0.0f32))
+    });
+    (media, refused)
+}
+
+/// Whether the client names HTML, as browsers do: curl takes anything, and people read text there.
+pub(crate) fn wants_html(head: Head<'_>) -> bool {
+    head.headers.get_all(header::ACCEPT).iter().any(|value| {
+        let text = String::from_utf8_lossy(value.as_bytes());
+        let mut ranges = text.split(',').map(read_range);
+        ranges.any(|(media, refused)| media.eq_ignore_ascii_case("text/html") && !refused)
+    })
 }
 
 /// Only `application/json`, in UTF-8 if it names a charset.

@@ -1,7 +1,7 @@
 //! How a request went, in one word, and in a few more.
 //!
-//! Owns [`RequestOutcome`], the closed set of words that the log and the metrics use, and what each means to an operator. Nothing that a client says can
-//! become a label, because whoever notes an outcome names a variant.
+//! Owns [`RequestOutcome`], the closed set of words that the log and the metrics use, and what each means to an operator.
+//! Nothing that a client says can become a label, because whoever notes an outcome names a variant.
 //! Trap: whether the client left is known only at the end, whatever was noted before.
 
 macro_rules! outcomes {

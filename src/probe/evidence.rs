@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde::Serialize;
+
 use super::ticks::Ticks;
 use crate::wire::ProtocolVersion;
 
@@ -50,7 +52,7 @@ pub(super) struct Ended {
 }
 
 /// What is left of those.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Leftovers {
     pub(super) looked_for: u32,
     pub(super) left: u32,

@@ -40,7 +40,7 @@ pub struct Report {
     pub(super) broken: Vec<Broken>,
     pub(super) revisions: BTreeMap<&'static str, u32>,
     pub(super) progress: Vec<Progress>,
-    pub(super) left_behind: Option<LeftBehind>,
+    pub(super) left_behind: Option<Leftovers>,
     pub(super) findings: Vec<Finding>,
     #[serde(skip)]
     pub(super) turns: &'static [Era],
@@ -116,13 +116,6 @@ pub(super) struct Progress {
     pub(super) arrival: &'static str,
 }
 
-/// Upstream sessions after their clients had ended theirs.
-#[derive(Serialize)]
-pub(super) struct LeftBehind {
-    pub(super) looked_for: u32,
-    pub(super) left: u32,
-}
-
 pub(super) const fn era_name(era: Era) -> &'static str {
     match era {
         Era::Sessioned => "sessioned",
@@ -190,7 +183,6 @@ impl Report {
             sessions: *sessions,
         };
         let revisions = tally.evidence.revisions.iter();
-        let left_behind = |Leftovers { looked_for, left }| LeftBehind { looked_for, left };
         let url = &plan.asked.url;
         Self {
             url: url.clone(),
@@ -213,7 +205,7 @@ impl Report {
             broken: broken.collect(),
             revisions: revisions.map(|(revision, count)| (revision.as_str(), *count)).collect(),
             progress: tally.evidence.progress.iter().map(Progress::of).collect(),
-            left_behind: tally.evidence.leftovers.map(left_behind),
+            left_behind: tally.evidence.leftovers,
             findings: findings::of(tally),
             turns: plan.turns,
             unreachable: tally.unreachable().map(|why| format!("{url} cannot be reached: {why}")),

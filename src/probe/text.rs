@@ -8,8 +8,9 @@ use std::{
     fmt::{self, Display},
 };
 
-use super::report::{
-    Broken, Eras, ErrorCount, Latency, LeftBehind, Misroute, Progress, Report, Sessions,
+use super::{
+    evidence::Leftovers,
+    report::{Broken, Eras, ErrorCount, Latency, Misroute, Progress, Report, Sessions},
 };
 
 /// Writes a title, and a row for each count; nothing, if there is none.
@@ -79,7 +80,7 @@ impl Report {
         let row =
             |((era, arrival), (arrived, sent))| (arrived, format!("of {sent} ({era}), {arrival}"));
         list(f, "progress events that arrived", progress.into_iter().map(row))?;
-        if let Some(LeftBehind { looked_for, left }) = &self.left_behind {
+        if let Some(Leftovers { looked_for, left }) = &self.left_behind {
             let row = format!("of {looked_for} that were looked for");
             list(f, "upstream sessions left behind", [(left, row)])?;
         }

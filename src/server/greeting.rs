@@ -2,8 +2,8 @@
 //!
 //! Owns [`Greeting`]. It goes to standard error, so that standard output holds only the log; where that is JSON, the
 //! greeting is one line of JSON.
-//! Traps: it shows a token that was made up at the start, so it is no part of the log. And few programs know the names below
-//! `localhost`, so the URLs are by address and path.
+//! Traps: it may show a token, which must not reach the log. And few programs can resolve names below `localhost`, so the
+//! URLs are by address and path.
 
 use std::{
     fmt::Write as _,

@@ -85,6 +85,23 @@ fn host(request: &Request<Recorded>) -> Result<Option<&str>, BadHost> {
     Ok(Some(target))
 }
 
+/// What the host of a request selects.
+enum Selected<'a> {
+    Target(Target),
+    /// It is not ours.
+    Foreign(&'a str),
+    /// It need not name one, and does not.
+    Nothing,
+}
+
+fn select<'a>(request: &'a Request<Recorded>, table: &HostTable) -> Result<Selected<'a>, BadHost> {
+    if let Some(instance) = at_once(request, table) {
+        return Ok(Selected::Target(Target::Instance(instance)));
+    }
+    let Some(host) = host(request)? else { return Ok(Selected::Nothing) };
+    Ok(table.select(host).map_or(Selected::Foreign(host), Selected::Target))
+}
+
 /// The instance of a request that names it in its one Host header, in the usual spelling.
 fn at_once(request: &Request<Recorded>, table: &HostTable) -> Option<InstanceId> {
     match (request.uri().authority(), head(request).single(Known::Host)) {
@@ -97,7 +114,7 @@ fn at_once(request: &Request<Recorded>, table: &HostTable) -> Option<InstanceId>
 #[derive(Debug)]
 pub struct Hosts {
     /// Their names.
-    pub table: HostTable,
+    pub table: Arc<HostTable>,
     /// How the front door picks.
     pub front_door: FrontDoor,
     /// The ten instances in order.
@@ -245,24 +262,18 @@ impl Service<Request<Recorded>> for VirtualHosts {
             return answer(response);
         }
         let hosts = hosts.load();
-        let target = match at_once(&request, &hosts.table) {
-            Some(instance) => Some(Some(Target::Instance(instance))),
-            None => match host(&request) {
-                Ok(host) => host.map(|host| hosts.table.select(host)),
-                Err(bad) => return answer(problem(StatusCode::BAD_REQUEST, bad.text())),
-            },
+        let selected = match select(&request, &hosts.table) {
+            Ok(selected) => selected,
+            Err(bad) => return answer(problem(StatusCode::BAD_REQUEST, bad.text())),
         };
         match self.port {
             Port::Main => {}
             Port::Admin => return through(&hosts.operators, request),
             Port::Full => return answer(no_place()),
         }
-        let Some(target) = target else {
-            return answer(problem(StatusCode::BAD_REQUEST, BadHost::Missing.text()));
-        };
-        let (tenants, instance) = match target {
-            Some(Target::Instance(instance)) => (&hosts.tenants, instance),
-            Some(Target::FrontDoor) => match path {
+        let (tenants, instance) = match selected {
+            Selected::Target(Target::Instance(instance)) => (&hosts.tenants, instance),
+            Selected::Target(Target::FrontDoor) => match path {
                 Path::Mcp | Path::Health | Path::WellKnown | Path::Other => {
                     (&hosts.tenants, self.shared.pick(hosts.front_door, head(&request)))
                 }
@@ -274,9 +285,9 @@ impl Service<Request<Recorded>> for VirtualHosts {
                     return through(&hosts.overview, request);
                 }
             },
-            None => {
-                let host = host(&request).ok().flatten().unwrap_or_default();
-                return answer(not_served(host));
+            Selected::Foreign(host) => return answer(not_served(host)),
+            Selected::Nothing => {
+                return answer(problem(StatusCode::BAD_REQUEST, BadHost::Missing.text()));
             }
         };
         request.body().record.set_instance(instance);

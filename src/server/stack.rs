@@ -81,14 +81,16 @@ pub fn hosts(
     let instances: Vec<_> =
         endpoints.iter().map(|endpoint| Arc::clone(&endpoint.instance)).collect();
     let own_names = instances.first().map_or(&[][..], |first| &first.process.own_names);
+    let table = Arc::new(HostTable::build(&config.hosts, own_names));
     Hosts {
-        table: HostTable::build(&config.hosts, own_names),
+        table: Arc::clone(&table),
         front_door: config.hosts.front_door,
         tenants: endpoints.iter().map(|endpoint| tenant(endpoint, on_main_port)).collect(),
         tenants_by_path: endpoints.iter().map(tenant_by_path).collect(),
         overview: with_fallbacks(
             admin::of_process(on_main_port, &instances, reloads).merge(home::of_process(
                 config,
+                table,
                 &instances,
                 on_main_port,
             )),
