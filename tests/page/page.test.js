@@ -1,42 +1,26 @@
 /** The page at /debug in a real browser. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
 import { after, before, beforeEach, afterEach, test } from 'node:test';
 
-import { chromium } from 'playwright-core';
-
+import { launch, openPage } from './browser.js';
 import { Server, TOKEN, freePort } from './server.js';
 
-let profile, browser, server, page, complaints;
+let close, browser, server, page, complaints;
 
 before(async () => {
-  profile = await mkdtemp(path.join(tmpdir(), 'page-'));
-  browser = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM, headless: true, viewport: { width: 1280, height: 900 },
-    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-      '--disable-component-update', '--disable-sync', '--no-proxy-server', '--host-resolver-rules=MAP *.example.test 127.0.0.1'],
-  });
+  ({ browser, close } = await launch());
 });
 
 after(async () => {
-  await browser?.close();
-  await rm(profile, { recursive: true, force: true });
+  await close?.();
 });
 
 beforeEach(async () => {
   server = await Server.start();
-  page = await browser.newPage();
-  page.setDefaultTimeout(10000);
   complaints = [];
-  page.on('pageerror', (error) => complaints.push(String(error)));
-  page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
+  page = await openPage(browser, complaints);
   page.on('dialog', (dialog) => complaints.push(`a dialog: ${dialog.message()}`));
-  await page.exposeFunction('complain', (text) => complaints.push(text));
-  await page.addInitScript(() => addEventListener('securitypolicyviolation',
-    (event) => window.complain(`policy violated: ${event.violatedDirective} ${event.blockedURI}`)));
 });
 
 /** What a test provokes stands in the console as errors. */

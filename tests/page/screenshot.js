@@ -1,22 +1,14 @@
 /** Takes the pictures of the page for the documents: a server with some life in it, for two minutes. */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
 
-import { chromium } from 'playwright-core';
-
+import { launch } from './browser.js';
 import { Server, TOKEN } from './server.js';
 
 const [directory, seconds = '124'] = process.argv.slice(2);
 const CLIENTS = [['mcp-inspector', '0.21.0'], ['python-sdk', '1.28.1'], ['gateway-smoke-test', '3'], ['typescript-sdk', '2.4.0'], ['curl', '8.14']];
 
 const server = await Server.start({ HOSTNAME: 'echo-a', MCP_ECHO_REPLICA__TAG: 'a1', MCP_ECHO_SESSION__CAPACITY: '500', MCP_SESSION_TIMEOUT: '30' });
-const profile = await mkdtemp(path.join(tmpdir(), 'page-'));
-const browser = await chromium.launchPersistentContext(profile, {
-  executablePath: process.env.CHROMIUM, headless: true, viewport: { width: 1360, height: 940 },
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync', '--no-proxy-server', '--host-resolver-rules=MAP *.example.test 127.0.0.1'],
-});
+const { browser, close } = await launch(1360, 940);
 
 let going = true;
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -82,7 +74,6 @@ if (process.env.MORE) {
 }
 
 going = false;
-await browser.close();
+await close();
 await server.stop();
 await Promise.allSettled(lives);
-await rm(profile, { recursive: true, force: true });
