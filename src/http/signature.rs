@@ -129,6 +129,8 @@ impl Heads {
                     }
                 }
             }
+            // A secret, and many share a connection of a gateway's: HTTP/2 need not remember it (RFC 7541 §7.1.3).
+            value.set_sensitive(true);
         }
         head
     }

@@ -95,12 +95,15 @@ impl RequestId {
 
     /// As `X-Request-Id` repeats it.
     pub(crate) fn to_header(&self) -> HeaderValue {
-        match self {
+        let mut value = match self {
             Self::Ours(id) => {
                 HeaderValue::from_bytes(id.as_bytes()).unwrap_or(HeaderValue::from_static("-"))
             }
             Self::Callers(value) => value.clone(),
-        }
+        };
+        // Or HTTP/2 remembers each, and searches all that it remembers of one name for each new one.
+        value.set_sensitive(true);
+        value
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    http2::{Frame, Http2, PREFACE, SETTINGS},
+    http2::{Encoding, Frame, Http2, PREFACE, SETTINGS, encodings},
     process::Program,
     support::{Connection, TestServer},
 };
@@ -51,6 +51,24 @@ async fn http2_may_open_in_pieces() {
         client.write(&SETTINGS).await;
         client.get(1, "/livez").await;
         assert!(client.reads(&Frame::Headers(1, 200)).await, "pieces of {pieces}");
+    }
+}
+
+/// What both sides remember of heads is a list that is searched for each header, and a session's id is a secret.
+#[tokio::test]
+async fn ids_take_no_place_among_the_headers_that_http2_remembers() {
+    let server = TestServer::start(&[]).await;
+    let session = server.session(0).await;
+    let mut client = Http2::opened(server.address).await;
+    for (stream, remembered) in [(1, true), (3, false), (5, false)] {
+        client.call(stream, Some(&session.id), "echo", json!({"message": "x"})).await;
+        assert_eq!(client.status(stream).await, 200);
+        let found = encodings(&client.head);
+        let count = |encoding| found.iter().filter(|other| **other == encoding).count();
+        // The request's and the session's.
+        assert_eq!(count(Encoding::NeverIndexed), 2, "{found:?}");
+        // At most the date is another one.
+        assert_eq!(count(Encoding::Remembered) > 1, remembered, "{found:?}");
     }
 }
 

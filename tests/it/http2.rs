@@ -44,13 +44,15 @@ pub struct Http2 {
     pub dismissed: bool,
     /// Whether it answers pings.
     pub answers_pings: bool,
+    /// The last head that came, as it was encoded (RFC 7541).
+    pub head: Vec<u8>,
 }
 
 impl Http2 {
     pub async fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("connects");
         stream.set_nodelay(true).expect("has the option");
-        Self { stream, dismissed: false, answers_pings: true }
+        Self { stream, dismissed: false, answers_pings: true, head: Vec::new() }
     }
 
     /// A connection that has opened and asked nothing.
@@ -187,7 +189,11 @@ impl Http2 {
         Some(match (kind, flags) {
             (0, 0x1) => Frame::EndOfData(stream),
             (0, _) => Frame::Data(stream, payload.len()),
-            (1, _) => Frame::Headers(stream, status(&payload)),
+            (1, _) => {
+                let status = status(&payload);
+                self.head = payload;
+                Frame::Headers(stream, status)
+            }
             (3, _) => Frame::Reset(stream, payload[3]),
             (4, 0) => {
                 self.write_frame(4, ACKNOWLEDGED, 0, b"").await;
@@ -244,6 +250,67 @@ impl Http2 {
         assert_eq!(self.next(|_| false).await, None);
         self.dismissed
     }
+}
+
+/// How a header was encoded (RFC 7541, section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// As one that both sides remember.
+    Indexed,
+    /// To be remembered from now on.
+    Remembered,
+    /// Not to be remembered.
+    Literal,
+    /// Not to be remembered, here or further on.
+    NeverIndexed,
+}
+
+/// How each header of a block was encoded.
+pub fn encodings(mut block: &[u8]) -> Vec<Encoding> {
+    let mut found = Vec::new();
+    while let Some(&first) = block.first() {
+        let (encoding, prefix) = match first {
+            0x80.. => (Encoding::Indexed, 7),
+            0x40.. => (Encoding::Remembered, 6),
+            0x20.. => panic!("a change of the table's size is not expected"),
+            0x10.. => (Encoding::NeverIndexed, 4),
+            _ => (Encoding::Literal, 4),
+        };
+        let name = integer(&mut block, prefix);
+        let strings = match encoding {
+            Encoding::Indexed => 0,
+            _ if name == 0 => 2,
+            _ => 1,
+        };
+        for _ in 0..strings {
+            let length = integer(&mut block, 7);
+            block = &block[length..];
+        }
+        found.push(encoding);
+    }
+    found
+}
+
+/// An integer that begins in so many bits (RFC 7541, section 5.1).
+fn integer(block: &mut &[u8], prefix: u32) -> usize {
+    let most = (1 << prefix) - 1;
+    let mut next = || {
+        let (first, rest) = block.split_first().expect("goes on");
+        *block = rest;
+        usize::from(*first)
+    };
+    let (mut number, mut shift) = (next() & most, 0);
+    if number == most {
+        loop {
+            let byte = next();
+            number += (byte & 0x7f) << shift;
+            shift += 7;
+            if byte < 0x80 {
+                break;
+            }
+        }
+    }
+    number
 }
 
 /// The status at the beginning of a header block (RFC 7541, appendices A and B); 0 if it is a reference to an earlier one.
