@@ -23,6 +23,7 @@
 //! | [`wire`] | MCP as bytes: messages, headers, events, revisions; knows nothing of ours |
 //! | [`paths`] | the paths that are served |
 //! | [`id`] | instance, replica, boot, session id, caller |
+//! | [`ruler`] | the text of a large answer, which is digested once |
 //! | [`reclaim`] | memory that one thread has freed and another still keeps |
 //! | [`budget`] | how many bytes clients can make the process hold |
 //! | [`lifecycle`] | no task is forgotten; stopping in stages |
@@ -76,6 +77,7 @@ pub mod probe;
 pub mod process;
 pub mod reclaim;
 pub mod reload;
+pub mod ruler;
 pub mod server;
 pub mod session;
 pub mod tenant;

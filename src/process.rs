@@ -12,6 +12,7 @@ use crate::{
     id::{Boot, InstanceId, MintedBy, ReplicaTag},
     lifecycle::Lifecycle,
     observe::{AccessLog, Events, FailureLog, ProcessCounters},
+    ruler::Ruler,
     wire::Sealer,
 };
 
@@ -32,6 +33,7 @@ pub struct Process {
     pub boot: Boot,
     pub(crate) clock: Clock,
     pub(crate) sealer: Sealer,
+    pub(crate) ruler: Ruler,
     /// What clients can make it hold.
     pub budget: Arc<Budget>,
     /// Draining, closing, spawned tasks.
@@ -80,6 +82,7 @@ impl Process {
             boot: Boot(u16::from_be_bytes([high, low]) & 0xfff),
             clock,
             sealer: Sealer::new(clock)?,
+            ruler: Ruler::default(),
             budget: Budget::of(config.memory.max_bytes),
             lifecycle: Lifecycle::default(),
             events: Events::new(clock),

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     clock::millis,
+    ruler,
     wire::{Json, LogLevel, Raw, ToolResult},
 };
 
@@ -131,18 +132,12 @@ fn big_response(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments>
     let Some(bytes) = bytes else {
         return Err(arguments.bad("the argument \"bytes\" is required".to_owned()));
     };
-    Ok(Prepared::later(move |_| async move {
+    Ok(Prepared::later(move |context| async move {
         let length = usize::try_from(bytes).unwrap_or(usize::MAX);
-        let mut text = Vec::with_capacity(length);
-        let (mut digest, mut position) = (Sha256::new(), Position::START);
-        while text.len() < length {
-            let start = text.len();
-            // Each word is its own position, so that a missing piece shows.
-            for at in (start..length.min(start + PIECE)).step_by(Position::WORD) {
-                text.extend_from_slice(&position.0[..(length - at).min(Position::WORD)]);
-                position.advance();
-            }
-            digest.update(&text[start..]);
+        let (mut text, mut digest) = (Vec::with_capacity(length), Sha256::new());
+        for (number, start) in (0..length).step_by(ruler::STRETCH).enumerate() {
+            ruler::write(&mut text, start, length.min(start.saturating_add(ruler::STRETCH)));
+            digest = context.instance.process.ruler.digest(number, digest, &text[start..]);
             // Let other requests run, however large the answer is.
             tokio::task::yield_now().await;
         }
@@ -152,30 +147,6 @@ fn big_response(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments>
         ToolResult::new(text, Json::composed(structured.to_string()))
     }))
 }
-
-/// A position as a word. Counted up in place: a large answer has a million of them.
-struct Position([u8; Self::WORD]);
-
-impl Position {
-    const WORD: usize = 16;
-    const START: Self = Self(*b"000000000000000 ");
-
-    /// The position of the word behind this one.
-    fn advance(&mut self) {
-        let (digits, mut more) = (&mut self.0[..Self::WORD - 1], Self::WORD as u8);
-        for digit in digits.iter_mut().rev() {
-            if more == 0 {
-                break;
-            }
-            let sum = *digit - b'0' + more % 10;
-            *digit = b'0' + sum % 10;
-            more = more / 10 + sum / 10;
-        }
-    }
-}
-
-/// Bytes that `big_response` writes before it yields: well below a millisecond's work.
-const PIECE: usize = 64 * 1024;
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -214,18 +185,4 @@ fn request_echo(context: &CallContext) -> ToolResult {
         trace: ["traceparent", "tracestate", "baggage"].map(trace).into(),
         received_at: context.instance.process.clock.time_of_day().time(context.received()),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_word_is_its_own_position() {
-        let mut position = Position::START;
-        for at in (0..30_000).step_by(Position::WORD) {
-            assert_eq!(position.0, *format!("{at:015} ").as_bytes());
-            position.advance();
-        }
-    }
 }
