@@ -63,6 +63,8 @@ pub(super) struct Socket {
     opening: Vec<u8>,
     /// Told of what comes, in HTTP/1.
     watch: Option<Arc<IdleWatch>>,
+    /// Whether it says that it cannot gather: see [`Socket::widen`].
+    plain: bool,
     /// Runs while a write waits.
     deadline: Option<Pin<Box<Sleep>>>,
     discarding: Option<Box<Discarding>>,
@@ -94,9 +96,9 @@ impl Socket {
             // Later than the deadline: the kernel gives up without telling the peer.
             let _ = options.set_tcp_user_timeout(Some(patience.write.saturating_mul(2)));
         }
-        let (opening, watch) = (Vec::new(), None);
+        let (opening, watch, plain) = (Vec::new(), None, false);
         let (long_head, deadline, discarding) = (false, None, None);
-        Self { stream, patience, held, long_head, opening, watch, deadline, discarding }
+        Self { stream, patience, held, long_head, opening, watch, plain, deadline, discarding }
     }
 
     /// Whether `preface` is the first that comes; `false` as soon as it cannot be. What comes is looked at, and read only
@@ -130,7 +132,11 @@ impl Socket {
     }
 
     /// Books what it takes more in HTTP/2.
+    ///
+    /// Until the first write it says that it cannot gather: h2 asks once, and then copies answers of up to a KiB, so that
+    /// many leave in one write. Otherwise each of a quarter of that is a write of its own. Large ones are gathered still.
     pub(super) fn widen(&mut self) -> Result<(), NoRoom> {
+        self.plain = true;
         self.held.grow(HTTP2_BYTES)
     }
 
@@ -189,6 +195,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.plain = false;
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.note(written, cx)
     }
@@ -203,7 +210,7 @@ impl AsyncWrite for Socket {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        !self.plain && self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -267,4 +274,26 @@ fn poll_discard(
         }
     }
     Poll::Ready(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn http2_is_told_to_copy_what_is_small_and_gathers_all_the_same() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let address = listener.local_addr().expect("is bound");
+        let stream = TcpStream::connect(address).await.expect("connects");
+        let patience = Patience { write: Duration::from_secs(1), discard: Duration::from_secs(1) };
+        let budget = Budget::of(1 << 20);
+        let mut socket = Socket::new(stream, patience, budget.held());
+        assert!(socket.is_write_vectored(), "HTTP/1 gathers from the first");
+        socket.widen().expect("there is room");
+        assert!(!socket.is_write_vectored());
+        socket.write_all(b"settings").await.expect("writes");
+        assert!(socket.is_write_vectored());
+    }
 }
