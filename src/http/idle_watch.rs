@@ -93,7 +93,12 @@ impl IdleWatch {
 
     /// Whether no request is in flight.
     pub fn is_idle(&self) -> bool {
-        self.ended.load(Ordering::Acquire) == self.begun()
+        self.under_way() == 0
+    }
+
+    /// How many requests are in flight.
+    pub fn under_way(&self) -> u64 {
+        self.begun().saturating_sub(self.ended.load(Ordering::Acquire))
     }
 
     /// Whether a request has ever come.

@@ -100,7 +100,12 @@ pin_project! {
         Opening { parts: Option<Parts> },
         Http1 { #[pin] connection: http1::Connection<TokioIo<Socket>, Requests> },
         /// In a box: HTTP/2 has twice the state of HTTP/1, and most connections do without.
-        Http2 { connection: Pin<Box<http2::Connection<TokioIo<Socket>, Requests, Tracked>>> },
+        Http2 {
+            connection: Pin<Box<http2::Connection<TokioIo<Socket>, Requests, Tracked>>>,
+            watch: Arc<IdleWatch>,
+            // Whether the streams that were ready have had their turn.
+            waited: bool,
+        },
     }
 }
 
@@ -114,7 +119,7 @@ impl Served {
         match self.project() {
             ServedProjection::Opening { parts } => *parts = None,
             ServedProjection::Http1 { connection } => connection.graceful_shutdown(),
-            ServedProjection::Http2 { connection } => connection.as_mut().graceful_shutdown(),
+            ServedProjection::Http2 { connection, .. } => connection.as_mut().graceful_shutdown(),
         }
     }
 }
@@ -126,7 +131,16 @@ impl Future for Served {
         loop {
             let next = match self.as_mut().project() {
                 ServedProjection::Http1 { connection } => return connection.poll(cx),
-                ServedProjection::Http2 { connection } => return connection.as_mut().poll(cx),
+                ServedProjection::Http2 { connection, watch, waited } => {
+                    // The first stream that answers wakes this task, which would run next and send that answer alone. So
+                    // it goes to the end of the queue once, behind all other streams that are ready.
+                    *waited = !*waited && watch.under_way() > 1;
+                    if *waited {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    return connection.as_mut().poll(cx);
+                }
                 ServedProjection::Opening { parts } => {
                     let Some(Parts { socket, .. }) = parts else { return Poll::Ready(Ok(())) };
                     let opening = ready!(socket.poll_opens_with(HTTP2_PREFACE, cx));
@@ -142,7 +156,7 @@ impl Future for Served {
                         }
                         let socket = TokioIo::new(socket);
                         let connection = protocols.http2.serve_connection(socket, requests);
-                        Self::Http2 { connection: Box::pin(connection) }
+                        Self::Http2 { connection: Box::pin(connection), watch, waited: false }
                     } else {
                         let socket = TokioIo::new(socket.watched(watch));
                         let connection = protocols.http1.serve_connection(socket, requests);
