@@ -1,7 +1,7 @@
 //! The clock behind all times that a client or an operator reads.
 //!
 //! Owns [`Clock`] and [`Moment`], milliseconds since the process started, which never jump; and [`TimeOfDay`], by which
-//! moments are told as times of day, as values or as text ([`Rfc3339`]). The time of day is read when it is told, so it is
+//! moments are told as times of day, as values or as text ([`Rfc3339`], [`Ticker`]). The time of day is read when it is told, so it is
 //! right again as soon as the machine's clock has been set; what is told in one answer is told by one reading.
 //! Trap: the time of day may jump, so nothing is calculated with it. It has four digits for the year.
 
@@ -173,50 +173,78 @@ pub(crate) struct Rfc3339 {
     length: usize,
 }
 
-impl Rfc3339 {
-    /// Now, to the microsecond.
-    pub(crate) fn now() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self::compose(since.as_secs(), since.subsec_micros(), 6)
+/// Tells what time it is, to the microsecond; keeps the text for as long as a second lasts.
+#[derive(Debug)]
+pub(crate) struct Ticker {
+    second: u64,
+    text: Rfc3339,
+}
+
+impl Default for Ticker {
+    fn default() -> Self {
+        Self { second: 0, text: Rfc3339::compose(0, 0, 6) }
+    }
+}
+
+impl Ticker {
+    pub(crate) fn now(&mut self) -> &Rfc3339 {
+        self.at(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
     }
 
+    fn at(&mut self, since: Duration) -> &Rfc3339 {
+        let (second, micros) = (since.as_secs(), since.subsec_micros());
+        if second != self.second {
+            *self = Self { second, text: Rfc3339::compose(second, micros, 6) };
+        }
+        self.text.set_fraction(micros, 6);
+        &self.text
+    }
+}
+
+impl Rfc3339 {
     fn of_millis(millis: u64) -> Self {
         Self::compose(millis / 1000, (millis % 1000) as u32, 3)
     }
 
     fn compose(seconds: u64, fraction: u32, places: usize) -> Self {
-        let (days, second) = ((seconds / 86_400) as u32, (seconds % 86_400) as u32);
-        // The calendar repeats every 400 years; years begin in March, so that a leap day is the last one.
-        let shifted = days + 719_468;
-        let (era, day) = (shifted / 146_097, shifted % 146_097);
-        let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-        let day = day - (365 * year + year / 4 - year / 100);
-        let march = (5 * day + 2) / 153;
-        let date = day - (153 * march + 2) / 5 + 1;
-        let month = if march < 10 { march + 3 } else { march - 9 };
-        let year = year + era * 400 + u32::from(month <= 2);
+        let (days, second) = (seconds / 86_400, seconds % 86_400);
+        // By Neri and Schneider, "Euclidean affine functions and their application to calendar algorithms" (2023): years
+        // begin in March, so that a leap day is the last one, and what remains of one division is where the next begins.
+        let day = 4 * (days + 719_468) + 3;
+        let (century, of_century) = (day / 146_097, (day % 146_097) | 3);
+        let years = 2_939_745 * of_century;
+        let (year, of_year) = (years >> 32, u64::from(years as u32) / 2_939_745 / 4);
+        let months = 2141 * of_year + 197_913;
+        let (march, date) = (months >> 16, (months & 0xffff) / 2141 + 1);
+        let month = if march > 12 { march - 12 } else { march };
+        let year = 100 * century + year + u64::from(march > 12);
 
-        let mut text = *b"0000-00-00T00:00:00.000000Z";
-        let mut pair = |at: usize, number: u32| {
-            if let (Some(place), Some(digits)) =
-                (text[at..].first_chunk_mut(), PAIRS.get(number as usize))
-            {
-                *place = *digits;
-            }
-        };
-        pair(0, year / 100);
-        pair(2, year % 100);
-        pair(5, month);
-        pair(8, date);
-        pair(11, second / 3600);
-        pair(14, second / 60 % 60);
-        pair(17, second % 60);
-        let micros = if places == 3 { fraction * 1000 } else { fraction };
-        pair(20, micros / 10_000);
-        pair(22, micros / 100 % 100);
-        pair(24, micros % 100);
-        text[20 + places] = b'Z';
-        Self { text, length: 21 + places }
+        let mut text = Self { text: *b"0000-00-00T00:00:00.000000Z", length: 21 + places };
+        text.set_pair(0, year / 100);
+        text.set_pair(2, year % 100);
+        text.set_pair(5, month);
+        text.set_pair(8, date);
+        text.set_pair(11, second / 3600);
+        text.set_pair(14, second / 60 % 60);
+        text.set_pair(17, second % 60);
+        text.set_fraction(fraction, places);
+        text
+    }
+
+    fn set_fraction(&mut self, fraction: u32, places: usize) {
+        let micros = u64::from(if places == 3 { fraction * 1000 } else { fraction });
+        self.set_pair(20, micros / 10_000);
+        self.set_pair(22, micros / 100 % 100);
+        self.set_pair(24, micros % 100);
+        self.text[20 + places] = b'Z';
+    }
+
+    fn set_pair(&mut self, at: usize, number: u64) {
+        if let (Some(place), Some(digits)) =
+            (self.text[at..].first_chunk_mut(), PAIRS.get(number as usize))
+        {
+            *place = *digits;
+        }
     }
 
     /// As text, all of it ASCII.
@@ -270,14 +298,19 @@ mod tests {
     proptest! {
         /// From 1970 to 9999, as a library writes it.
         #[test]
-        fn text_is_what_a_library_writes(millis in 0u64..253_402_300_799_999, micros in 0u32..1_000_000) {
+        fn text_is_what_a_library_writes(millis in 0u64..253_402_300_799_999, micros in 0u32..1_000_000, ahead in 0u64..2) {
             let time = Timestamp::from_millisecond(millis as i64).expect("is a time");
             let text = Rfc3339::of_millis(millis);
             prop_assert_eq!(text.as_str(), format!("{time:.3}"));
             let seconds = millis / 1000;
             let time = Timestamp::from_microsecond(seconds as i64 * 1_000_000 + i64::from(micros));
             let text = Rfc3339::compose(seconds, micros, 6);
-            prop_assert_eq!(text.as_str(), format!("{:.6}", time.expect("is a time")));
+            let shown = format!("{:.6}", time.expect("is a time"));
+            prop_assert_eq!(text.as_str(), &shown);
+            // Whatever it told before, of that second or another.
+            let mut ticker = Ticker::default();
+            ticker.at(Duration::from_secs(seconds + ahead));
+            prop_assert_eq!(ticker.at(Duration::new(seconds, micros * 1000)).as_str(), &shown);
         }
     }
 }

@@ -7,6 +7,7 @@
 
 use std::{fmt, str::FromStr};
 
+use http::HeaderValue;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -172,8 +173,10 @@ impl SessionId {
     pub fn parse(text: &str) -> Option<Self> {
         let uuid = Uuid::try_parse(text).ok()?;
         // `Uuid` reads other forms as well, which have other lengths.
-        let canonical = text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase());
-        let ours = canonical && uuid.get_version_num() == 8;
+        let text: &[u8; 36] = text.as_bytes().try_into().ok()?;
+        // All bytes at a time: a search that ends at the first would go one by one.
+        let upper = text.iter().fold(false, |upper, byte| upper | byte.is_ascii_uppercase());
+        let ours = !upper && uuid.get_version_num() == 8;
         ours.then_some(Self(uuid))
     }
 
@@ -189,6 +192,11 @@ impl SessionId {
 
     pub(crate) fn reference(self) -> SessionRef {
         SessionRef::of(self.encode(&mut [0; 36]))
+    }
+
+    /// As `Mcp-Session-Id` tells it.
+    pub(crate) fn to_header(self) -> HeaderValue {
+        HeaderValue::from_str(self.encode(&mut [0; 36])).unwrap_or(HeaderValue::from_static("-"))
     }
 
     /// Writes it as text.

@@ -94,7 +94,10 @@ impl Endpoint {
         let Called { caller, trusted_peer, request } = called;
         let (parts, Recorded { record, body }) = request.into_parts();
         let inbound = Inbound { parts, trusted_peer, caller, body: Bytes::new(), record };
-        Box::pin(self.answer_to(Arc::new(inbound), body))
+        let inbound = Arc::new(inbound);
+        // `Box::pin` would compose the future on the stack and then move all of it, 2 kB.
+        let future = Box::write(Box::new_uninit(), self.answer_to(inbound, body));
+        Box::into_pin(future)
     }
 
     async fn answer_to(

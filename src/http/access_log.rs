@@ -122,7 +122,7 @@ where
         {
             record.set_trace(trace);
         }
-        let line = Line {
+        let line = Arc::new(Line {
             identity: Arc::clone(&self.identity),
             record: Arc::clone(&record),
             method: request.method().clone(),
@@ -135,7 +135,7 @@ where
             whole: AtomicU64::new(u64::MAX),
             written: AtomicBool::new(false),
             ended: AtomicU64::new(0),
-        };
+        });
         let request = request.map(|body| {
             let body = Incoming::new(body.into(), &record, self.idle_watch.as_ref());
             Recorded { record, body }
@@ -234,7 +234,7 @@ pin_project! {
     pub struct Answering<S> where S: Service<Request<Recorded>> {
         #[pin]
         stage: Stage<S, S::Future>,
-        line: Option<Line>,
+        line: Option<Arc<Line>>,
     }
 }
 
@@ -266,7 +266,8 @@ where
             };
             this.stage.set(Stage::Under { way });
         };
-        if let Some(line) = this.line {
+        // Nobody else has it before the answer does.
+        if let Some(line) = this.line.as_mut().and_then(Arc::get_mut) {
             line.status = response.status().as_u16();
             // A host is shown of what was refused, and keeps the read buffer of the connection alive until then.
             if line.status < 400 {

@@ -78,8 +78,8 @@ pin_project! {
 }
 
 impl<B: Body> Outgoing<B> {
-    pub(super) fn new(inner: B, line: Option<Line>) -> Self {
-        let (line, pace) = (line.map(Arc::new), Pace::of_this_task());
+    pub(super) fn new(inner: B, line: Option<Arc<Line>>) -> Self {
+        let pace = Pace::of_this_task();
         Self { inner, rest: Bytes::new(), ended: false, handed: 0, line, pace }
     }
 }

@@ -9,12 +9,12 @@
 use http::{HeaderMap, HeaderValue, header};
 
 use crate::{
-    id::{InstanceId, SessionId},
+    id::InstanceId,
     observe::{RequestId, RequestRecord},
     process::Process,
     wire::{
-        ACCEL_BUFFERING_HEADER, BOOT_HEADER, Head, INSTANCE_HEADER, Known, REPLICA_HEADER,
-        REQUEST_ID_HEADER, SESSION_HEADER, Single,
+        ACCEL_BUFFERING_HEADER, BOOT_HEADER, INSTANCE_HEADER, REPLICA_HEADER, REQUEST_ID_HEADER,
+        SESSION_HEADER,
     },
 };
 
@@ -105,32 +105,22 @@ impl Heads {
         Self { composed }
     }
 
-    /// The head of an answer to a request with such an id and head, with the id of the session that it belongs to.
+    /// The head of an answer to a request with such an id, with the id of the session that it belongs to.
     pub(crate) fn head(
         &self,
         form: Form,
         request: &RequestId,
-        sent: Head<'_>,
-        session: Option<SessionId>,
+        session: Option<HeaderValue>,
     ) -> HeaderMap {
         let mut head = self.composed[form as usize][usize::from(session.is_some())].clone();
         let mut values = head.values_mut();
         if let Some(value) = values.next() {
             *value = request.to_header();
         }
-        if let (Some(id), Some(value)) = (session, values.next()) {
-            let mut buffer = [0; 36];
-            let id = id.encode(&mut buffer);
-            match sent.single(Known::Session) {
-                Single::Value(sent) if sent.as_bytes() == id.as_bytes() => *value = sent.clone(),
-                Single::Value(_) | Single::Missing | Single::Several => {
-                    if let Ok(id) = HeaderValue::from_str(id) {
-                        *value = id;
-                    }
-                }
-            }
+        if let (Some(mut id), Some(value)) = (session, values.next()) {
             // A secret, and many share a connection of a gateway's: HTTP/2 need not remember it (RFC 7541 §7.1.3).
-            value.set_sensitive(true);
+            id.set_sensitive(true);
+            *value = id;
         }
         head
     }

@@ -4,7 +4,7 @@
 //! prompts by name. All of it is built when the instance is built.
 //! Trap: a page must not change between two requests, or a cursor would skip or repeat entries.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -56,8 +56,8 @@ pub(super) struct Catalogue {
     result_start: String,
     /// `name` and `version` of the server.
     server: Value,
-    tools: HashMap<&'static str, &'static Tool>,
-    prompts: HashMap<&'static str, &'static Prompt>,
+    tools: Vec<&'static Tool>,
+    prompts: Vec<&'static Prompt>,
 }
 
 impl Catalogue {
@@ -110,8 +110,8 @@ impl Catalogue {
             lists: lists.into(),
             result_start,
             server,
-            tools: tools.iter().map(|tool| (tool.name, *tool)).collect(),
-            prompts: prompts.iter().map(|prompt| (prompt.name, *prompt)).collect(),
+            tools,
+            prompts,
         }
     }
 
@@ -168,11 +168,12 @@ impl Catalogue {
     }
 
     pub(super) fn tool(&self, name: &str) -> Option<&'static Tool> {
-        self.tools.get(name).copied()
+        // There are a few dozen, and to hash the name takes longer than to go through them.
+        self.tools.iter().find(|tool| tool.name == name).copied()
     }
 
     pub(super) fn prompt(&self, name: &str) -> Option<&'static Prompt> {
-        self.prompts.get(name).copied()
+        self.prompts.iter().find(|prompt| prompt.name == name).copied()
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
 
 use super::{Endpoint, catalogue::Catalogue};
@@ -23,7 +23,6 @@ use crate::{
         body::AnswerForms,
         signature::Form,
     },
-    id::SessionId,
     observe::{Open, RequestRecord, StreamKind},
     session::{EventLog, EventStream, SessionStore},
     tenant::{Inbound, Instance},
@@ -138,7 +137,7 @@ impl Reply {
     pub(super) fn into_response(
         self,
         exchange: &Exchange<'_>,
-        session: Option<SessionId>,
+        session: Option<HeaderValue>,
     ) -> Answer {
         let (status, body, form) = match self {
             Self::Accepted => (StatusCode::ACCEPTED, Whole(Bytes::new()), Form::Empty),
@@ -149,8 +148,8 @@ impl Reply {
         };
         let mut response = Answer::new(body);
         *response.status_mut() = status;
-        let (id, sent) = (&exchange.record().id, exchange.inbound.head());
-        *response.headers_mut() = exchange.endpoint.heads.head(form, id, sent, session);
+        let id = &exchange.record().id;
+        *response.headers_mut() = exchange.endpoint.heads.head(form, id, session);
         response
     }
 }

@@ -14,7 +14,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
 pub(super) use self::{listen::listen, session::terminate};
@@ -46,6 +46,8 @@ pub(super) struct Sessioned<'a> {
     /// Whether a request is the whole POST: the requests of a batch cannot each have a stream.
     alone: bool,
     session: Option<Record>,
+    /// The header that the session was found by, if one named it.
+    named: Option<&'a HeaderValue>,
     version: ProtocolVersion,
 }
 
@@ -59,7 +61,8 @@ enum Started {
 impl<'a> Sessioned<'a> {
     pub(super) fn new(exchange: Exchange<'a>) -> Self {
         exchange.record().set_era(ERA);
-        Self { exchange, alone: true, session: None, version: ProtocolVersion::UNNAMED }
+        let version = ProtocolVersion::UNNAMED;
+        Self { exchange, alone: true, session: None, named: None, version }
     }
 
     /// Answers a POST of one message.
@@ -81,7 +84,11 @@ impl<'a> Sessioned<'a> {
     fn respond(&self, result: Result<Reply, Failure>, id: Option<Id<'_>>) -> Answer {
         match result {
             Ok(reply) => {
-                let id = self.session.as_ref().map(|session| session.head.id);
+                // What came needs neither to be written again nor an allocation.
+                let id = self.session.as_ref().map(|session| match self.named {
+                    Some(sent) => sent.clone(),
+                    None => session.head.id.to_header(),
+                });
                 reply.into_response(&self.exchange, id)
             }
             Err(failure) => refuse(self.exchange.record(), failure, id, ERA),

@@ -25,7 +25,12 @@ use super::{
     record::{Facts, Missing, RequestId, RequestRecord, RpcMethod},
     shown,
 };
-use crate::{clock::Rfc3339, config::LogFormat, id::MintedBy};
+use crate::{
+    clock::Ticker,
+    config::LogFormat,
+    id::{InstanceId, MintedBy},
+    paths,
+};
 
 /// Longest host that is shown. Characters.
 pub(crate) const MAX_HOST: usize = 128;
@@ -54,7 +59,13 @@ struct Written {
     /// Whether lines of each [`Weight`] are logged.
     on: [AtomicBool; 2],
     /// What a line is composed in, if nobody else is at it: nobody waits for it.
-    spare: Mutex<Vec<u8>>,
+    spare: Mutex<Spare>,
+}
+
+#[derive(Default)]
+struct Spare {
+    text: Vec<u8>,
+    ticker: Ticker,
 }
 
 /// How much a line matters.
@@ -93,13 +104,27 @@ struct Style {
     names: [String; FIELDS.len()],
     /// With the quotation mark that a text begins with.
     quoted: [String; FIELDS.len()],
-    /// Around hexadecimal digits.
-    quote: &'static str,
+    /// What all calls of an instance have in common: itself, POST and `/mcp`.
+    calls: [Vec<u8>; InstanceId::COUNT],
+    /// Whether hexadecimal digits stand in quotes.
+    quote: bool,
     end: String,
 }
 
 impl Style {
     fn new(format: LogFormat, ansi: bool) -> Self {
+        let mut style = Self::without_calls(format, ansi);
+        for instance in InstanceId::all() {
+            let mut text = Vec::new();
+            let mut line = Line { text: &mut text, style: &style };
+            line.http(Some(instance), &Method::POST);
+            line.word(Field::Path, paths::MCP.as_bytes());
+            style.calls[instance.index()] = text;
+        }
+        style
+    }
+
+    fn without_calls(format: LogFormat, ansi: bool) -> Self {
         let styled = |code: u8, text: &str| match ansi {
             true => format!("\x1b[{code}m{text}\x1b[0m"),
             false => text.to_owned(),
@@ -121,6 +146,7 @@ impl Style {
             LogFormat::Pretty => people(", ", ": "),
         };
         let quoted = names.each_ref().map(|name| format!("{name}\""));
+        let calls = Default::default();
         match format {
             LogFormat::Json => Self {
                 time: "{\"timestamp\":\"",
@@ -129,7 +155,8 @@ impl Style {
                 }),
                 names,
                 quoted,
-                quote: "\"",
+                calls,
+                quote: true,
                 end: format!(",\"target\":\"{TARGET}\"}}\n"),
             },
             LogFormat::Compact => Self {
@@ -137,7 +164,8 @@ impl Style {
                 heads,
                 names,
                 quoted,
-                quote: "",
+                calls,
+                quote: false,
                 end: "\n".to_owned(),
             },
             LogFormat::Pretty => Self {
@@ -145,7 +173,8 @@ impl Style {
                 heads,
                 names,
                 quoted,
-                quote: "",
+                calls,
+                quote: false,
                 end: "\n\n".to_owned(),
             },
         }
@@ -203,11 +232,11 @@ impl AccessLog {
     pub(crate) fn write(&self, record: &RequestRecord, facts: &Facts, ending: &Ending<'_>) {
         match &self.written {
             Some(written) if written.on[ending.weight as usize].load(Ordering::Relaxed) => {
-                let mut own = Vec::new();
+                let mut own = Spare::default();
                 let mut spare = written.spare.try_lock();
-                let text = spare.as_deref_mut().unwrap_or(&mut own);
+                let Spare { text, ticker } = spare.as_deref_mut().unwrap_or(&mut own);
                 text.clear();
-                Line { text, style: &written.style }.compose(record, facts, ending);
+                Line { text, style: &written.style }.compose(ticker, record, facts, ending);
                 (written.out)(text);
             }
             Some(_) | None => {}
@@ -221,21 +250,30 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
-    fn compose(mut self, record: &RequestRecord, facts: &Facts, ending: &Ending<'_>) {
+    fn compose(
+        mut self,
+        ticker: &mut Ticker,
+        record: &RequestRecord,
+        facts: &Facts,
+        ending: &Ending<'_>,
+    ) {
         let Facts { instance, era: _, method, tool, session, minted_by, outcome: _, trace } =
             *facts;
         let micros = u64::try_from(ending.duration.as_micros()).unwrap_or(u64::MAX);
         self.add(self.style.time);
-        self.text.extend_from_slice(Rfc3339::now().as_bytes());
+        self.text.extend_from_slice(ticker.now().as_bytes());
         self.add(&self.style.heads[ending.weight as usize]);
-        if let Some(instance) = instance {
-            self.number(Field::Instance, instance.digit().into());
-        }
-        // An HTTP method has neither quotes nor backslashes.
-        self.word(Field::HttpMethod, ending.method.as_str().as_bytes());
-        match ending.path {
-            Cow::Borrowed(known) => self.word(Field::Path, known.as_bytes()),
-            Cow::Owned(path) => self.escaped(Field::Path, path),
+        match (instance, ending.method, ending.path) {
+            (Some(instance), &Method::POST, Cow::Borrowed(paths::MCP)) => {
+                self.text.extend_from_slice(&self.style.calls[instance.index()]);
+            }
+            (_, method, path) => {
+                self.http(instance, method);
+                match path {
+                    Cow::Borrowed(known) => self.word(Field::Path, known.as_bytes()),
+                    Cow::Owned(path) => self.escaped(Field::Path, path),
+                }
+            }
         }
         self.what(method, tool, record.missing());
         if let Some(session) = session {
@@ -266,6 +304,14 @@ impl Line<'_> {
             self.digits(Field::TraceId, trace.to_string().as_bytes());
         }
         self.add(&self.style.end);
+    }
+
+    fn http(&mut self, instance: Option<InstanceId>, method: &Method) {
+        if let Some(instance) = instance {
+            self.number(Field::Instance, instance.digit().into());
+        }
+        // An HTTP method has neither quotes nor backslashes.
+        self.word(Field::HttpMethod, method.as_str().as_bytes());
     }
 
     /// What was asked for. A name that does not exist stands in the place of the one that would.
@@ -313,9 +359,10 @@ impl Line<'_> {
     }
 
     fn digits(&mut self, field: Field, digits: &[u8]) {
+        if self.style.quote {
+            return self.word(field, digits);
+        }
         self.name(field);
-        self.add(self.style.quote);
         self.text.extend_from_slice(digits);
-        self.add(self.style.quote);
     }
 }

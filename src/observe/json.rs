@@ -16,7 +16,7 @@ use tracing_subscriber::{
 };
 
 use super::fields::in_json;
-use crate::{clock::Rfc3339, wire::model::write_string};
+use crate::{clock::Ticker, wire::model::write_string};
 
 /// The name of the library, which begins the target of every event of ours.
 const OURS: &str = "mcp_echo_stateful";
@@ -62,7 +62,7 @@ impl Line {
     fn new(level: Level, target: &str) -> Self {
         let mut line = Self { text: Vec::with_capacity(256), ours: target.starts_with(OURS) };
         line.text.extend_from_slice(b"{\"timestamp\":\"");
-        line.text.extend_from_slice(Rfc3339::now().as_bytes());
+        line.text.extend_from_slice(Ticker::default().now().as_bytes());
         line.text.extend_from_slice(b"\",\"level\":");
         write_string(&mut line.text, level.as_str());
         line

@@ -164,8 +164,6 @@ fn tracking(
     let mut out = Vec::with_capacity(message.len() + 240);
     out.extend_from_slice(b"{\"message\":");
     write_string(&mut out, message);
-    out.extend_from_slice(b",\"format\":");
-    write_string(&mut out, format.as_str());
     // `name` ends with the quotation mark that a text begins with, if the value is one.
     let mut member = |name: &str, value: Option<&[u8]>, after: &str| match value {
         Some(value) => {
@@ -178,6 +176,7 @@ fn tracking(
             out.extend_from_slice(b"null");
         }
     };
+    member(",\"format\":\"", Some(format.as_str().as_bytes()), "\"");
     let mut buffer = [0; 36];
     let id = session.map(|session| session.head.id.encode(&mut buffer).as_bytes());
     member(",\"session_id\":\"", id, "\"");

@@ -146,6 +146,11 @@ impl Known {
         }
     }
 
+    /// A value of it that is to be visible ASCII.
+    pub(crate) fn text(self, value: &HeaderValue) -> Result<&str, BadHeader> {
+        value.to_str().map_err(|_| BadHeader::NotAscii(self.shown()))
+    }
+
     /// Whether it decides before MCP does. `Host` and `Origin` have answers of their own, and MCP's headers are for the
     /// revision that reads them.
     const fn decides_early(self) -> bool {
@@ -243,8 +248,7 @@ impl<'a> Head<'a> {
 
     /// The same for a header whose values are visible ASCII.
     pub(crate) fn text(self, known: Known) -> Result<Option<&'a str>, BadHeader> {
-        let text = self.value(known)?.map(|value| value.to_str());
-        text.transpose().map_err(|_| BadHeader::NotAscii(known.shown()))
+        self.value(known)?.map(|value| known.text(value)).transpose()
     }
 
     /// The revision that the header names. One that cannot be read names none here; the era that answers refuses it.

@@ -123,36 +123,51 @@ impl<'a, F: FnMut(&'a str, Raw<'a>) -> bool> Visitor<'a> for Flat<F> {
 /// Where it stops does not matter, so blocks are looked at as a whole, which compilers turn into vector instructions.
 pub(crate) fn is_plain(text: &str) -> bool {
     let (blocks, rest) = text.as_bytes().as_chunks::<64>();
-    let is_plain = |block: &[u8; 64]| !block.iter().fold(false, |any, byte| any | ends(*byte));
-    blocks.iter().all(is_plain) && stop(rest).is_none()
+    let is_plain = |block: &[u8; 64]| !block.iter().fold(false, |any, byte| any | is_stop(byte));
+    let rest_is_plain = || match rest.last_chunk() {
+        // The last eight bytes may overlap the word before.
+        Some(last) => stops(*last) == 0 && rest.as_chunks().0.iter().all(|word| stops(*word) == 0),
+        None => !rest.iter().any(is_stop),
+    };
+    blocks.iter().all(is_plain) && rest_is_plain()
 }
 
-/// Whether a JSON string ends at this byte, or holds it as an escape.
-const fn ends(byte: u8) -> bool {
+/// Finds the first quote, backslash or control character. Eight bytes at a time, since most of a message is strings.
+///
+/// A function of its own, as is the rest: within a larger one, what the compiler keeps at hand for it is put aside and
+/// fetched again around each string.
+#[inline(never)]
+fn stop(text: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while let Some(word) = text.get(at..)?.first_chunk() {
+        let stops = stops(*word);
+        if stops != 0 {
+            return Some(at + stops.trailing_zeros() as usize / 8);
+        }
+        at += word.len();
+    }
+    stop_in_rest(text, at)
+}
+
+#[cold]
+#[inline(never)]
+fn stop_in_rest(text: &[u8], at: usize) -> Option<usize> {
+    text.get(at..)?.iter().position(is_stop).map(|within| at + within)
+}
+
+fn is_stop(byte: &u8) -> bool {
     matches!(byte, 0..b' ' | b'"' | b'\\')
 }
 
-/// Finds the first quote, backslash or control character.
-///
-/// Reads eight bytes at a time, since most of a message is strings. The highest bit is set in each byte that
-/// matches; a borrow may set it in higher bytes too, so only the lowest one counts.
-fn stop(text: &[u8]) -> Option<usize> {
+/// The highest bit is set in each byte that is one; a borrow may set it in higher bytes too, so only the lowest one counts.
+fn stops(word: [u8; 8]) -> u64 {
     const ONES: u64 = u64::MAX / 0xff;
     const HIGHEST: u64 = ONES << 7;
-    const WORD: usize = size_of::<u64>();
 
+    let word = u64::from_le_bytes(word);
     let below = |word: u64, least: u8| word.wrapping_sub(ONES * u64::from(least)) & !word;
     let equal = |word: u64, byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
-    let (words, rest) = text.as_chunks::<WORD>();
-    for (number, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let stops = (below(word, b' ') | equal(word, b'"') | equal(word, b'\\')) & HIGHEST;
-        if stops != 0 {
-            return Some(number * WORD + stops.trailing_zeros() as usize / 8);
-        }
-    }
-    let within = rest.iter().position(|byte| ends(*byte))?;
-    Some(words.len() * WORD + within)
+    (below(word, b' ') | equal(word, b'"') | equal(word, b'\\')) & HIGHEST
 }
 
 /// Reads a member that is present, even as `null`; a missing one is `None`.
@@ -182,6 +197,14 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// The next byte that is no space, taken.
+    fn token(&mut self) -> Option<u8> {
+        self.space();
+        let token = self.next()?;
+        self.at += 1;
+        Some(token)
+    }
+
     fn object<V: Visitor<'a>>(
         &mut self,
         depth: usize,
@@ -195,23 +218,27 @@ impl<'a> Scanner<'a> {
         }
         loop {
             let name = self.string()?;
-            self.space();
-            self.eat(b':')?;
+            if self.token()? != b':' {
+                return None;
+            }
             self.space();
             let start = self.at;
-            match visitor.enter(place, name).filter(|_| self.next() == Some(b'{')) {
+            let within = match self.next() {
+                Some(b'{') => visitor.enter(place, name),
+                Some(_) | None => None,
+            };
+            match within {
                 Some(within) => self.object(depth + 1, within, visitor)?,
                 None => self.value(depth + 1)?,
             }
             if !visitor.take(place, name, Raw(self.text.get(start..self.at)?)) {
                 return None;
             }
-            self.space();
-            if self.eat(b'}').is_some() {
-                return Some(());
+            match self.token()? {
+                b',' => self.space(),
+                b'}' => return Some(()),
+                _ => return None,
             }
-            self.eat(b',')?;
-            self.space();
         }
     }
 
@@ -223,12 +250,11 @@ impl<'a> Scanner<'a> {
         }
         loop {
             self.value(depth + 1)?;
-            self.space();
-            if self.eat(b']').is_some() {
-                return Some(());
+            match self.token()? {
+                b',' => self.space(),
+                b']' => return Some(()),
+                _ => return None,
             }
-            self.eat(b',')?;
-            self.space();
         }
     }
 
@@ -248,12 +274,11 @@ impl<'a> Scanner<'a> {
     /// A string without escapes.
     fn string(&mut self) -> Option<&'a str> {
         self.eat(b'"')?;
-        let start = self.at;
-        self.at += stop(self.text.as_bytes().get(start..)?)?;
-        let string = self.text.get(start..self.at);
+        let rest = self.text.get(self.at..)?;
+        let string = rest.get(..stop(rest.as_bytes())?)?;
+        self.at += string.len();
         // Anything but the closing quote is left to serde.
-        self.eat(b'"')?;
-        string
+        self.eat(b'"').map(|()| string)
     }
 
     fn integer(&mut self) -> Option<()> {
@@ -345,6 +370,7 @@ mod tests {
             text.insert(at.min(text.len()), byte);
             let first = text.iter().position(|byte| *byte < b' ' || b"\"\\".contains(byte));
             prop_assert_eq!(stop(&text), first);
+            prop_assert_eq!(is_plain(&String::from_utf8_lossy(&text)), first.is_none());
         }
 
         #[test]

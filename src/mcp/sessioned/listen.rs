@@ -57,7 +57,7 @@ pub(in crate::mcp) async fn listen(exchange: Exchange<'_>) -> Result<Answer, Fai
     };
     let keep_alive = policy.stream.keep_alive_seconds.get();
     let stream = EventStream::new(log, after, keep_alive, closed, following);
-    Ok(Reply::Stream(stream).into_response(&exchange, Some(head.id)))
+    Ok(Reply::Stream(stream).into_response(&exchange, Some(head.id.to_header())))
 }
 
 impl Sessioned<'_> {

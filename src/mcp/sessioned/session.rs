@@ -45,13 +45,14 @@ impl<'a> Sessioned<'a> {
                 || Failure::UnsupportedVersion { served: version::newest_first(served) };
             self.version = named.ok_or_else(unsupported)?;
         }
-        let Some(id) = self.header(Known::Session)? else { return Ok(()) };
+        let Some(sent) = self.exchange.inbound.head().value(Known::Session)? else { return Ok(()) };
+        let id = Known::Session.text(sent)?;
         let (sessions, caller) = (self.exchange.sessions(), self.exchange.inbound.caller);
         let problem = match sessions.load(id, caller, Want::Nothing).await {
             Ok(session) => {
                 self.version = session.head.handshake.version.unwrap_or(self.version);
                 self.exchange.record().set_session(session.head.reference);
-                self.session = Some(session);
+                (self.session, self.named) = (Some(session), Some(sent));
                 return Ok(());
             }
             Err(NotLoaded::Gone(gone)) => {
@@ -97,7 +98,7 @@ impl<'a> Sessioned<'a> {
         let caller = self.exchange.inbound.caller;
         let session = self.exchange.sessions().create(handshake, caller).await?;
         self.exchange.record().set_session(session.head.reference);
-        self.session = Some(session);
+        (self.session, self.named) = (Some(session), None);
         Ok(())
     }
 
