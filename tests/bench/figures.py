@@ -181,7 +181,12 @@ def million(bench: Bench) -> None:
     """A million live sessions over the ten hosts, and the echo rate beside a server with a thousand."""
     count = bench.few(1_000_000, 20_000)
     with contextlib.ExitStack() as stack:
-        settings = {"MCP_ECHO_SESSION__CAPACITY": str(count), "MCP_SESSION_TIMEOUT": "7200"}
+        settings = {
+            "MCP_ECHO_SESSION__CAPACITY": str(count),
+            "MCP_SESSION_TIMEOUT": "7200",
+            # More is booked for each than it takes, and so many do not fit as configured.
+            "MCP_ECHO_MEMORY__MAX_BYTES": str(2 << 30),
+        }
         many = bench.start(stack, bench.own(hosts=TEN, **settings))
         few = bench.start(stack, bench.own(hosts=TEN, **settings))
         took = many.sessions(count)
