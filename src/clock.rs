@@ -1,8 +1,8 @@
 //! The clock behind all times that a client or an operator reads.
 //!
-//! Owns [`Clock`] and [`Moment`], milliseconds since the process started, which never jump; and [`TimeOfDay`], by which
-//! moments are told as times of day, as values or as text ([`Rfc3339`], [`Ticker`]). The time of day is read when it is told, so it is
-//! right again as soon as the machine's clock has been set; what is told in one answer is told by one reading.
+//! Owns [`Clock`] and [`Moment`], milliseconds since the process started, which never jump; [`TimeOfDay`], by which
+//! moments are told as times of day; and their text ([`Rfc3339`], and [`Ticker`] for the log). The time of day is read when
+//! it is told, so a clock that has been set is right at once; what is told in one answer is told by one reading.
 //! Trap: the time of day may jump, so nothing is calculated with it. It has four digits for the year.
 
 use std::{
@@ -43,7 +43,7 @@ impl Clock {
     /// A clock that starts now.
     pub fn start() -> Self {
         Self::beside(|| {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let since = since_1970();
             since.as_secs() as i64 * 1000 + i64::from(since.subsec_millis())
         })
     }
@@ -173,6 +173,11 @@ pub(crate) struct Rfc3339 {
     length: usize,
 }
 
+/// What the machine's clock says.
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 /// Tells what time it is, to the microsecond; keeps the text for as long as a second lasts.
 #[derive(Debug)]
 pub(crate) struct Ticker {
@@ -181,14 +186,16 @@ pub(crate) struct Ticker {
 }
 
 impl Default for Ticker {
+    /// Costs nothing, since one is made beside each line.
     fn default() -> Self {
-        Self { second: 0, text: Rfc3339::compose(0, 0, 6) }
+        let text = *b"1970-01-01T00:00:00.000000Z";
+        Self { second: 0, text: Rfc3339 { text, length: text.len() } }
     }
 }
 
 impl Ticker {
     pub(crate) fn now(&mut self) -> &Rfc3339 {
-        self.at(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+        self.at(since_1970())
     }
 
     fn at(&mut self, since: Duration) -> &Rfc3339 {

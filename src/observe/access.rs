@@ -130,13 +130,19 @@ impl Style {
             false => text.to_owned(),
         };
         let (dim, italic) = (|text| styled(2, text), |text| styled(3, text));
-        let heads = Weight::ALL.map(|weight| match weight {
-            Weight::Usual => styled(32, " INFO"),
-            Weight::Probe => styled(34, "DEBUG"),
-        });
         let after = if ansi { "\x1b[0m" } else { "" };
-        let heads =
-            heads.map(|level| format!("{after} {level} {}{} {MESSAGE}", dim(TARGET), dim(":")));
+        let heads = Weight::ALL.map(|weight| match (format, weight) {
+            (LogFormat::Json, weight) => {
+                format!("\",\"level\":\"{}\",\"message\":\"{MESSAGE}\"", weight.level())
+            }
+            (LogFormat::Compact | LogFormat::Pretty, weight) => {
+                let level = match weight {
+                    Weight::Usual => styled(32, " INFO"),
+                    Weight::Probe => styled(34, "DEBUG"),
+                };
+                format!("{after} {level} {}{} {MESSAGE}", dim(TARGET), dim(":"))
+            }
+        });
         let people = |between: &'static str, equals: &'static str| {
             FIELDS.map(|(short, _)| format!("{between}{}{}", italic(short), dim(equals)))
         };
@@ -145,39 +151,14 @@ impl Style {
             LogFormat::Compact => people(" ", "="),
             LogFormat::Pretty => people(", ", ": "),
         };
+        let (time, end) = match format {
+            LogFormat::Json => ("{\"timestamp\":\"", format!(",\"target\":\"{TARGET}\"}}\n")),
+            LogFormat::Compact => (if ansi { "\x1b[2m" } else { "" }, "\n".to_owned()),
+            LogFormat::Pretty => (if ansi { "  \x1b[2m" } else { "  " }, "\n\n".to_owned()),
+        };
         let quoted = names.each_ref().map(|name| format!("{name}\""));
-        let calls = Default::default();
-        match format {
-            LogFormat::Json => Self {
-                time: "{\"timestamp\":\"",
-                heads: Weight::ALL.map(|weight| {
-                    format!("\",\"level\":\"{}\",\"message\":\"{MESSAGE}\"", weight.level())
-                }),
-                names,
-                quoted,
-                calls,
-                quote: true,
-                end: format!(",\"target\":\"{TARGET}\"}}\n"),
-            },
-            LogFormat::Compact => Self {
-                time: if ansi { "\x1b[2m" } else { "" },
-                heads,
-                names,
-                quoted,
-                calls,
-                quote: false,
-                end: "\n".to_owned(),
-            },
-            LogFormat::Pretty => Self {
-                time: if ansi { "  \x1b[2m" } else { "  " },
-                heads,
-                names,
-                quoted,
-                calls,
-                quote: false,
-                end: "\n\n".to_owned(),
-            },
-        }
+        let quote = matches!(format, LogFormat::Json);
+        Self { time, heads, names, quoted, calls: Default::default(), quote, end }
     }
 }
 

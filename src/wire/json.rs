@@ -123,13 +123,13 @@ impl<'a, F: FnMut(&'a str, Raw<'a>) -> bool> Visitor<'a> for Flat<F> {
 /// Where it stops does not matter, so blocks are looked at as a whole, which compilers turn into vector instructions.
 pub(crate) fn is_plain(text: &str) -> bool {
     let (blocks, rest) = text.as_bytes().as_chunks::<64>();
-    let is_plain = |block: &[u8; 64]| !block.iter().fold(false, |any, byte| any | is_stop(byte));
+    let any_stop = |block: &[u8; 64]| block.iter().fold(false, |any, byte| any | is_stop(byte));
     let rest_is_plain = || match rest.last_chunk() {
         // The last eight bytes may overlap the word before.
         Some(last) => stops(*last) == 0 && rest.as_chunks().0.iter().all(|word| stops(*word) == 0),
         None => !rest.iter().any(is_stop),
     };
-    blocks.iter().all(is_plain) && rest_is_plain()
+    !blocks.iter().any(any_stop) && rest_is_plain()
 }
 
 /// Finds the first quote, backslash or control character. Eight bytes at a time, since most of a message is strings.
