@@ -1,6 +1,6 @@
 //! The clock behind all times that a client or an operator reads.
 //!
-//! Owns [`Clock`] and [`Moment`], milliseconds since the process started, which never jump; [`TimeOfDay`], by which
+//! Owns [`Clock`] and [`Moment`], milliseconds that never jump, with room for what began before the process; [`TimeOfDay`], by which
 //! moments are told as times of day; and their text ([`Rfc3339`], and [`Ticker`] for the log). The time of day is read when
 //! it is told, so a clock that has been set is right at once; what is told in one answer is told by one reading.
 //! Trap: the time of day may jump, so nothing is calculated with it. It has four digits for the year.
@@ -17,10 +17,13 @@ use serde::{Serialize, Serializer};
 /// By how many milliseconds two clocks may seem to differ only because they are not read at once.
 const UNEVENNESS: i64 = 50;
 
-/// Counts from the start of the process.
+/// How long before the start of the process moment zero is: sessions of a shared store may be older than the process.
+const ROOM: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// Counts from [`ROOM`] before the start of the process.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    epoch: Instant,
+    started: Instant,
     wall: &'static Wall,
 }
 
@@ -35,7 +38,7 @@ struct Wall {
 
 /// A point on the [`Clock`].
 ///
-/// Milliseconds and one, so that an `Option` of it takes no more room: a session has two.
+/// Milliseconds since moment zero and one, so that an `Option` of it takes no more room: a session has two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(NonZero<u64>);
 
@@ -51,8 +54,9 @@ impl Clock {
     /// A clock that starts now, on a machine with that time of day.
     fn beside(now: fn() -> i64) -> Self {
         // Never freed, so that a clock can be copied: a process has one.
-        let wall = Box::leak(Box::new(Wall { now, epoch: AtomicI64::new(now()) }));
-        Self { epoch: Instant::now(), wall }
+        let epoch = now().saturating_sub_unsigned(millis(ROOM));
+        let wall = Box::leak(Box::new(Wall { now, epoch: AtomicI64::new(epoch) }));
+        Self { started: Instant::now(), wall }
     }
 
     /// Now.
@@ -61,8 +65,13 @@ impl Clock {
     }
 
     pub(crate) fn moment(self, instant: Instant) -> Moment {
-        let since = instant.saturating_duration_since(self.epoch);
-        Moment::from_millis(millis(since))
+        let since = instant.saturating_duration_since(self.started);
+        Moment::from_millis(millis(since) + millis(ROOM))
+    }
+
+    /// When the process started.
+    pub(crate) fn started(self) -> Moment {
+        self.moment(self.started)
     }
 
     /// What to tell times by in one answer.
@@ -102,7 +111,7 @@ impl Clock {
     }
 
     pub(crate) fn uptime(self) -> Duration {
-        self.epoch.elapsed()
+        self.started.elapsed()
     }
 }
 
@@ -114,6 +123,11 @@ pub(crate) struct TimeOfDay {
 }
 
 impl TimeOfDay {
+    /// Milliseconds from 1970 to moment zero.
+    pub(crate) fn epoch(self) -> i64 {
+        self.epoch
+    }
+
     /// To the millisecond.
     pub(crate) fn time(self, moment: Moment) -> Timestamp {
         let unix = self.epoch.saturating_add_unsigned(moment.as_millis());
@@ -133,7 +147,7 @@ impl Moment {
         Self(NonZero::<u64>::MIN.saturating_add(millis))
     }
 
-    /// Milliseconds since the process started.
+    /// Milliseconds since moment zero.
     pub(crate) fn as_millis(self) -> u64 {
         self.0.get() - 1
     }

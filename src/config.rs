@@ -39,8 +39,8 @@ pub use self::{
     source::{CONFIG_VARIABLE, PLAIN_NAMES, PROFILE_VARIABLE},
     tree::{Key, Reload},
     value::{
-        AuthModeName, FrontDoor, LogFormat, LogLevel, ResponseForm, Seconds, Secret, ToolSet,
-        is_token, split_pair,
+        AuthModeName, FrontDoor, LogFormat, LogLevel, ResponseForm, Seconds, Secret, StoreName,
+        ToolSet, is_token, split_pair,
     },
 };
 use crate::{
@@ -94,6 +94,16 @@ tree! {
             listen: Listen => Restart("the port is bound"),
             recent_requests: usize => Restart("the memory for it is laid out"),
         }
+        store: StoreConfig {
+            url: Secret => Restart("sessions are kept there"),
+            url_file: PathBuf => Restart("sessions are kept there"),
+            ca_file: PathBuf => Restart("the connection is made"),
+            namespace: String => Restart("sessions are kept under it"),
+            timeout_seconds: Seconds => Restart("the connection is made"),
+            wait_aof: bool => Restart("the connection is made"),
+            allow_eviction: bool => Restart("it is looked at when the connection is made"),
+            unready_when_lost: bool => Live,
+        }
         shutdown: ShutdownConfig {
             drain_seconds: Seconds => Live,
         }
@@ -107,6 +117,7 @@ tree! {
             page_size: usize => Live,
         }
         session: SessionConfig {
+            store: StoreName => Restart("sessions are kept there"),
             timeout_seconds: Seconds => Restart("sessions have been promised theirs"),
             implicit: bool => Live,
             capacity: u64 => Pushed,

@@ -194,6 +194,10 @@ impl SessionId {
         SessionRef::of(self.encode(&mut [0; 36]))
     }
 
+    pub(crate) fn digest(self) -> SessionDigest {
+        SessionDigest::of(self.encode(&mut [0; 36]))
+    }
+
     /// As `Mcp-Session-Id` tells it.
     pub(crate) fn to_header(self) -> HeaderValue {
         HeaderValue::from_str(self.encode(&mut [0; 36])).unwrap_or(HeaderValue::from_static("-"))
@@ -248,8 +252,7 @@ impl SessionRef {
     pub(crate) fn digits(self) -> [u8; 12] {
         let mut digits = [0; 12];
         for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
-            let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
-            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
+            pair.copy_from_slice(&hex_pair(byte));
         }
         digits
     }
@@ -259,6 +262,56 @@ impl fmt::Display for SessionRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(std::str::from_utf8(&self.digits()).unwrap_or_default())
     }
+}
+
+/// The first 32 hex digits of the SHA-256 of an id's text: what a shared store knows a session by, so that who reads the
+/// store can take no session over. It begins with the [`SessionRef`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionDigest([u8; 16]);
+
+impl SessionDigest {
+    fn of(id: &str) -> Self {
+        let mut first = [0; 16];
+        first.copy_from_slice(&Sha256::digest(id.as_bytes())[..16]);
+        Self(first)
+    }
+
+    /// Reads it as [`SessionDigest::digits`] writes it.
+    pub(crate) fn parse(digits: &[u8]) -> Option<Self> {
+        let digits: &[u8; 32] = digits.try_into().ok()?;
+        let number = u128::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        Some(Self(number.to_be_bytes()))
+    }
+
+    /// What stands for the session in logs.
+    pub(crate) fn reference(self) -> SessionRef {
+        let [a, b, c, d, e, f, ..] = self.0;
+        SessionRef([a, b, c, d, e, f])
+    }
+
+    /// In lower case.
+    pub(crate) fn digits(self) -> Digits {
+        let mut digits = [0; 32];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            pair.copy_from_slice(&hex_pair(byte));
+        }
+        Digits(digits)
+    }
+}
+
+/// A [`SessionDigest`] as text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Digits([u8; 32]);
+
+impl Digits {
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+fn hex_pair(byte: u8) -> [u8; 2] {
+    let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
+    [digit(byte >> 4), digit(byte & 0xf)]
 }
 
 /// Why a session ended.

@@ -18,6 +18,7 @@
 //! | [`observe`] | the log, the record of a request, metrics, recent requests, events |
 //! | [`healthcheck`] | a probe without curl |
 //! | [`config`] | what was written: keys, layers, checks, and what a reload may change |
+//! | [`link`] | the connection to the shared store: scripts, time limits, repetition |
 //! | [`probe`] | a client that tests what lies between |
 //! | [`client`] | an HTTP/1 connection to a server |
 //! | [`wire`] | MCP as bytes: messages, headers, events, revisions; knows nothing of ours |
@@ -70,6 +71,7 @@ pub mod home;
 pub mod http;
 pub mod id;
 pub mod lifecycle;
+pub mod link;
 pub mod mcp;
 pub mod observe;
 pub mod paths;

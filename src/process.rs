@@ -11,6 +11,7 @@ use crate::{
     config::{BindAddress, Config, HostName, Listen},
     id::{Boot, InstanceId, MintedBy, ReplicaTag},
     lifecycle::Lifecycle,
+    link::Link,
     observe::{AccessLog, Events, FailureLog, ProcessCounters},
     ruler::Ruler,
     wire::Sealer,
@@ -43,6 +44,8 @@ pub struct Process {
     /// Requests that were refused before they reached an instance, such as those for another host.
     pub(crate) refused: FailureLog,
     pub(crate) log: AccessLog,
+    /// To the store that it shares with other replicas, if it does.
+    pub link: Option<Arc<Link>>,
 }
 
 impl Process {
@@ -89,6 +92,7 @@ impl Process {
             counters: ProcessCounters::default(),
             refused: FailureLog::new(config.admin.recent_requests),
             log: AccessLog::silent(),
+            link: Link::build(&config.store, clock)?,
         })
     }
 

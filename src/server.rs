@@ -36,7 +36,6 @@ use crate::{
     budget::Budget,
     config::{Config, Secret},
     http::access_log::Identity,
-    id::EndReason,
     lifecycle::Lifecycle,
     mcp::Endpoint,
     observe::{AccessLog, EventKind, Subject},
@@ -184,6 +183,9 @@ impl Server {
         for instance in self.instances() {
             tickers.spawn(tick(Arc::clone(instance)));
         }
+        if let Some(link) = self.process.link.clone() {
+            tickers.spawn(async move { link.keep().await });
+        }
 
         let Listeners { main, admin } = listeners.into();
         let when_full = self.stack_through(Port::Full);
@@ -195,7 +197,7 @@ impl Server {
         self.serve_until(shutdown, &main, &admin).await;
         let stopped = self.drain(&main, &admin).await;
         for instance in self.instances() {
-            instance.state.sessions.end_all(EndReason::Shutdown).await;
+            instance.state.sessions.shut_down().await;
         }
         let (cut_off, tasks) = self.process.lifecycle.left_undone();
         let clean = stopped == Stopped::Clean;

@@ -17,6 +17,7 @@ mod ledger;
 mod memory;
 pub mod record;
 pub(crate) mod search;
+mod shared;
 pub mod store;
 pub mod stream;
 
@@ -24,7 +25,7 @@ pub(crate) use self::{
     conversation::{Conversation, Followed, MAX_SUBSCRIPTIONS},
     event_stream::EventStream,
     ledger::{EndedSession, SESSION_BYTES},
-    record::{Change, Client, Handshake, Head, LastEcho, Record, Tally, Want},
+    record::{Change, Client, Handshake, Head, LastEcho, Listed, Record, Tally, Want},
     search::Search,
     store::{Counts, Gone, Lease, NotCommitted, NotCreated, NotLoaded, SessionStore, Unavailable},
     stream::{EventLog, ReplayBudget},

@@ -11,7 +11,6 @@ use http::header;
 
 use super::Scope;
 use crate::{
-    clock::Moment,
     id::{EndReason, InstanceId},
     observe::{
         CONTENT_TYPE, Counters, ERAS, Histogram, Page, RequestOutcome, STATUSES, Type, Usage,
@@ -75,7 +74,7 @@ fn process(page: &mut Page, process: &Process) {
     page.single("mcp_echo_process_memory_limit_bytes", Gauge, help, process.budget.limit());
     let help = "When the process started, in seconds since 1970.";
     let started =
-        process.clock.time_of_day().time(Moment::from_millis(0)).as_duration().as_secs_f64();
+        process.clock.time_of_day().time(process.clock.started()).as_duration().as_secs_f64();
     page.single("process_start_time_seconds", Gauge, help, started);
     let Usage { cpu, resident_bytes, virtual_bytes, threads, open_fds, max_fds } = Usage::read();
     if let Some(cpu) = cpu {

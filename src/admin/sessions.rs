@@ -21,7 +21,7 @@ use super::{Scope, failures, overview};
 use crate::{
     http::problem,
     id::{EndReason, InstanceId, SessionRef},
-    session::{EndedSession, Head, Record, Search, Unavailable},
+    session::{EndedSession, Listed, Search, Unavailable},
     tenant::Instance,
     wire::ProtocolVersion,
 };
@@ -87,7 +87,7 @@ async fn list(State(scope): State<Scope>, page: Result<Query<Page>, QueryRejecti
     };
     let Some(named) = named(&scope, instance) else { return no_such_instance() };
     let mut matched = 0;
-    let mut all: Vec<(&Arc<Instance>, Record)> = Vec::new();
+    let mut all: Vec<(&Arc<Instance>, Listed)> = Vec::new();
     for instance in named {
         let Ok(found) = instance.state.sessions.recent(limit, &search).await else {
             return unavailable();
@@ -97,7 +97,7 @@ async fn list(State(scope): State<Scope>, page: Result<Query<Page>, QueryRejecti
     }
     all.sort_by_key(|(_, session)| Reverse(session.touched));
     all.truncate(limit);
-    let ended = ended(named, limit, &search).await;
+    let Ok(ended) = ended(named, limit, &search).await else { return unavailable() };
     Json(json!({
         "instances": scope.iter().map(|instance| overview::counts(instance)).collect::<Vec<_>>(),
         "total": scope.iter().map(|instance| instance.state.sessions.counts().live).sum::<u64>(),
@@ -110,17 +110,21 @@ async fn list(State(scope): State<Scope>, page: Result<Query<Page>, QueryRejecti
 }
 
 /// The sessions that have ended and are searched for, the last first; at most `limit`. Only their references are kept.
-async fn ended(named: &[Arc<Instance>], limit: usize, search: &Search) -> Vec<Value> {
+async fn ended(
+    named: &[Arc<Instance>],
+    limit: usize,
+    search: &Search,
+) -> Result<Vec<Value>, Unavailable> {
     let mut all = Vec::new();
     for instance in named {
         let search = search.clone();
         let fits = move |reference| search.matches_reference(reference);
-        let found = instance.state.sessions.last_ended(limit, fits).await;
+        let found = instance.state.sessions.last_ended(limit, fits).await?;
         all.extend(found.into_iter().map(|ended| (instance, ended)));
     }
     all.sort_by_key(|(_, ended)| Reverse(ended.at));
     all.truncate(limit);
-    all.iter().map(|(instance, ended)| epitaph(instance, ended)).collect()
+    Ok(all.iter().map(|(instance, ended)| epitaph(instance, ended)).collect())
 }
 
 /// `GET /debug/sessions/{ref}`: the summary, the keys of its data and its last requests; of one that has ended, how it did
@@ -132,11 +136,10 @@ async fn show(State(scope): State<Scope>, Path(reference): Path<String>) -> Resp
         Err(Unavailable) => return unavailable(),
     };
     let mut detail = summary(&instance, &session);
-    let values = session.data().values().iter();
-    let keys = values.map(|(key, value)| json!({ "key": key, "bytes": value.get().len() }));
+    let keys = session.sizes.iter().map(|(key, bytes)| json!({ "key": key, "bytes": bytes }));
     detail["data"] = keys.collect();
     detail["initialized"] = session.initialized.into();
-    detail["requests"] = requests(&instance, session.head.reference);
+    detail["requests"] = requests(&instance, session.reference);
     Json(detail).into_response()
 }
 
@@ -144,7 +147,10 @@ async fn show_ended(scope: &Scope, text: &str) -> Response {
     let wanted = references(text);
     for instance in scope.iter() {
         let fits = move |reference| wanted.contains(&Some(reference));
-        if let [ended] = &*instance.state.sessions.last_ended(1, fits).await {
+        let Ok(found) = instance.state.sessions.last_ended(1, fits).await else {
+            return unavailable();
+        };
+        if let [ended] = &*found {
             let mut detail = epitaph(instance, ended);
             detail["requests"] = requests(instance, ended.reference);
             return Json(detail).into_response();
@@ -160,7 +166,7 @@ async fn end(State(scope): State<Scope>, Path(reference): Path<String>) -> Respo
         Ok(None) => return unknown(),
         Err(Unavailable) => return unavailable(),
     };
-    match instance.state.sessions.end(session.head.id, EndReason::Admin).await {
+    match instance.state.sessions.end_listed(&session, EndReason::Admin).await {
         Ok(true) => StatusCode::NO_CONTENT.into_response(),
         Ok(false) => unknown(),
         Err(Unavailable) => unavailable(),
@@ -178,10 +184,10 @@ async fn end_all(
     };
     match named(&scope, instance) {
         None => no_such_instance(),
-        Some([instance]) => {
-            let ended = instance.state.sessions.end_all(EndReason::Admin).await;
-            Json(json!({ "ended": ended })).into_response()
-        }
+        Some([instance]) => match instance.state.sessions.end_all(EndReason::Admin).await {
+            Ok(ended) => Json(json!({ "ended": ended })).into_response(),
+            Err(Unavailable) => unavailable(),
+        },
         Some(_) => problem(StatusCode::BAD_REQUEST, text),
     }
 }
@@ -199,7 +205,7 @@ fn references(text: &str) -> [Option<SessionRef>; 2] {
     [SessionRef::parse(text), Some(SessionRef::of(text))]
 }
 
-async fn find(scope: &Scope, text: &str) -> Result<Option<(Arc<Instance>, Record)>, Unavailable> {
+async fn find(scope: &Scope, text: &str) -> Result<Option<(Arc<Instance>, Listed)>, Unavailable> {
     let wanted = references(text);
     for instance in scope.iter() {
         if let Some(session) = instance.state.sessions.find_reference(wanted).await? {
@@ -235,11 +241,11 @@ fn requests(instance: &Instance, session: SessionRef) -> Value {
     last.iter().map(|known| failures::request(&instance.process, known)).collect()
 }
 
-fn summary(instance: &Instance, session: &Record) -> Value {
+fn summary(instance: &Instance, session: &Listed) -> Value {
     let clock = instance.process.clock;
     let now = clock.now();
-    let Head { id, reference, handshake, created, .. } = &*session.head;
-    let conversation = instance.state.sessions.conversation_of(*id);
+    let Listed { id, reference, handshake, created, .. } = session;
+    let conversation = id.and_then(|id| instance.state.sessions.conversation_of(id));
     json!({
         "ref": reference.to_string(),
         "instance": instance.id,

@@ -131,7 +131,9 @@ fn in_plain_words(expected: &str) -> &str {
 const A_TABLE: &str = "a table";
 
 fn is_secret(key: &str) -> bool {
-    key.ends_with("admin.token") || key.contains("auth.tokens") && !key.ends_with("tokens_file")
+    key.ends_with("admin.token")
+        || key.ends_with("store.url")
+        || key.contains("auth.tokens") && !key.ends_with("tokens_file")
 }
 
 /// Every key of a tree with its value.

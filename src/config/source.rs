@@ -39,6 +39,7 @@ pub const PLAIN_NAMES: &[(&str, &str)] = &[
     ("ADMIN_TOKEN", "admin.token"),
     ("ADMIN_TOKEN_FILE", "admin.token_file"),
     ("BASE_DOMAIN", "hosts.base_domains"),
+    ("MCP_STORE_URL", "store.url"),
     ("MCP_ECHO_HOST", "server.host"),
     ("MCP_ECHO_PORT", "server.port"),
     ("MCP_ECHO_DEBUG", "debug"),

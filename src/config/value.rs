@@ -158,6 +158,16 @@ pub enum AuthModeName {
     Tokens,
 }
 
+/// `session.store`: where an instance keeps its sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreName {
+    /// In the store of `store.url`, or in memory where there is none.
+    Shared,
+    /// In the memory of this process, whatever `store.url` says.
+    Memory,
+}
+
 /// A group of tools that configuration turns on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

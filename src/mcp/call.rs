@@ -21,7 +21,9 @@ use crate::{
     id::EndReason,
     lifecycle::outcome_of,
     observe::{RequestOutcome, RequestRecord},
-    session::{Change, EventLog, Handshake, NotCommitted, NotLoaded, Record, Unavailable, Want},
+    session::{
+        Change, EventLog, Gone, Handshake, NotCommitted, NotLoaded, Record, Unavailable, Want,
+    },
     tenant::{Inbound, Instance},
     tools::{
         Arguments, BadArguments, CallContext, ClientFacts, HANDLE, Operation, Outcome, Prepared,
@@ -104,8 +106,13 @@ pub(super) trait Front {
     /// Whether bad arguments are a result of the tool or a failure of the request.
     fn misfit(&self, bad: BadArguments) -> Result<ToolResult, Failure>;
 
-    /// The connection's session, in the era that has one. What it knows of the client is written to `client`.
-    async fn own_session(&mut self, client: &mut ClientFacts) -> Result<Option<Record>, Failure>;
+    /// The connection's session, in the era that has one. What it knows of the client is written to `client`. If `asked` is
+    /// not needed, the commit that follows may be the first to ask the store.
+    async fn own_session(
+        &mut self,
+        client: &mut ClientFacts,
+        asked: bool,
+    ) -> Result<Option<Record>, Failure>;
 
     /// The stream for what is sent before the answer; `None` if the answer is one document.
     fn stream(&self, tool: &Tool, prepared: &Prepared) -> Result<Option<Arc<EventLog>>, Failure>;
@@ -132,12 +139,15 @@ pub(super) async fn begin<'a>(
         Ok(ready) => ready,
         Err(bad) => (answered(front.misfit(bad)?), None),
     };
-    let mut session = front.own_session(&mut client).await?;
+    // An operation commits at once, and the commit finds out whether the session lives.
+    let asked = !matches!(prepared, Prepared::Now(Step::Operate(_)));
+    let mut session = front.own_session(&mut client, asked || handle.is_some()).await?;
+    let mut by_connection = true;
     if let Some(handle) = handle {
-        match by_handle(&front.exchange(), &handle).await? {
+        match by_handle(&front.exchange(), &handle, asked).await? {
             Ok(other) => {
                 front.exchange().record().set_session(other.head.reference);
-                session = Some(other);
+                (session, by_connection) = (Some(other), false);
             }
             Err(result) => prepared = answered(result),
         }
@@ -145,7 +155,8 @@ pub(super) async fn begin<'a>(
     let stream = front.stream(call.tool, &prepared)?;
     let exchange = front.exchange();
     let (instance, inbound) = (Arc::clone(exchange.instance()), Arc::clone(exchange.inbound));
-    Ok(Call { call, prepared, context: CallContext { instance, session, inbound, client, stream } })
+    let context = CallContext { instance, session, by_connection, inbound, client, stream };
+    Ok(Call { call, prepared, context })
 }
 
 /// A call whose result is known before it runs.
@@ -157,18 +168,26 @@ fn answered(result: ToolResult) -> Prepared {
 async fn by_handle(
     exchange: &Exchange<'_>,
     handle: &str,
+    asked: bool,
 ) -> Result<Result<Record, ToolResult>, Failure> {
-    let caller = exchange.inbound.caller;
-    match exchange.sessions().load(handle, caller, Want::Nothing).await {
+    let (sessions, caller) = (exchange.sessions(), exchange.inbound.caller);
+    let found = match asked {
+        true => sessions.load(handle, caller, Want::Nothing).await,
+        false => sessions.find(handle, caller).await,
+    };
+    match found {
         Ok(session) => Ok(Ok(session)),
         Err(NotLoaded::Gone(gone)) => {
-            let none = no_session(exchange.instance(), exchange.record(), handle, gone);
-            let happened = none.what_happened();
-            let text = format!("{happened}; create_session returns a new handle");
-            Ok(Err(ToolResult::error(text)))
+            Ok(Err(no_handle(exchange.instance(), exchange.record(), handle, gone)))
         }
         Err(NotLoaded::Unavailable) => Err(Unavailable.into()),
     }
+}
+
+/// What a call is told whose handle stands for no session.
+fn no_handle(instance: &Instance, record: &RequestRecord, handle: &str, gone: Gone) -> ToolResult {
+    let happened = no_session(instance, record, handle, gone).what_happened();
+    ToolResult::error(format!("{happened}; create_session returns a new handle"))
 }
 
 /// Lets an era turn an outcome into a result before the call is counted.
@@ -276,9 +295,18 @@ async fn operate(
         }
         Err(NotCommitted::Gone(gone)) => {
             let id = session.head.id.to_string();
-            let none = no_session(&context.instance, &context.inbound.record, &id, gone);
-            let happened = none.what_happened();
-            ToolResult::error(format!("{happened}, while the call was under way")).into()
+            let (instance, record) = (&context.instance, &context.inbound.record);
+            match (session.asked, context.by_connection) {
+                // It had ended before the call.
+                (false, true) => {
+                    Outcome::Failed(Failure::NoSession(no_session(instance, record, &id, gone)))
+                }
+                (false, false) => no_handle(instance, record, &id, gone).into(),
+                (true, _) => {
+                    let happened = no_session(instance, record, &id, gone).what_happened();
+                    ToolResult::error(format!("{happened}, while the call was under way")).into()
+                }
+            }
         }
         Err(NotCommitted::NoRoom) => Outcome::Failed(NoRoom.into()),
         Err(NotCommitted::Unavailable) => Outcome::Failed(Unavailable.into()),

@@ -157,6 +157,7 @@ impl<'a> Sessioned<'a> {
 
     async fn no_request(&mut self, message: &Message<'_>) -> Result<Reply, Failure> {
         self.open().await?;
+        self.prove().await?;
         self.require_session_or_implicit()?;
         match message {
             Message::Request { .. } => {}
@@ -173,6 +174,7 @@ impl<'a> Sessioned<'a> {
         self.exchange.record().set_method(RpcMethod::Batch);
         self.alone = false;
         self.open().await?;
+        self.prove().await?;
         if !self.version.has(Feature::Batches) {
             let problem = format!(
                 "revision {} has no JSON-RPC batches; send one message a POST",
@@ -324,6 +326,7 @@ impl<'a> Sessioned<'a> {
         method: Method,
         params: Option<Raw<'_>>,
     ) -> Result<Started, Failure> {
+        self.prove().await?;
         match method {
             Method::Ping => Ok(done(id, b"{}")),
             Method::ToolsList => self.list(id, List::Tools, params).await,

@@ -81,6 +81,12 @@ impl Conversations {
         self.questions.count()
     }
 
+    /// All sessions have ended.
+    pub(super) fn end_all(&self) {
+        let ids: Vec<_> = lock(&self.open).keys().copied().collect();
+        ids.into_iter().for_each(|id| self.end(id));
+    }
+
     /// The session has ended.
     pub(super) fn end(&self, id: SessionId) {
         let ended = lock(&self.open).remove(&id);

@@ -101,6 +101,7 @@ impl State {
             data_keys,
             data_bytes,
             replaced: false,
+            asked: true,
             more: match want {
                 Want::Nothing => More::Nothing,
                 Want::Data => More::Data(self.data.clone().unwrap_or_default()),

@@ -42,7 +42,7 @@ use super::{
     id_hasher::BuildIdHasher,
     ledger::{EndedSession, Ledger},
     lock,
-    record::{Change, Handshake, Head, Record, Want},
+    record::{Change, Handshake, Head, Listed, Record, Want},
     search::{Found, Search},
     store::{Counts, Gone, NotCommitted, NotCreated},
 };
@@ -286,8 +286,9 @@ impl MemoryStore {
         spawn_blocking(work).await.unwrap_or_default()
     }
 
-    pub(super) async fn list(self: &Arc<Self>) -> Vec<Record> {
-        self.survey(|entries| entries.map(|entry| entry.record(Want::Nothing)).collect()).await
+    pub(super) async fn list(self: &Arc<Self>) -> Vec<Listed> {
+        self.survey(|entries| entries.map(|entry| entry.record(Want::Nothing).into()).collect())
+            .await
     }
 
     pub(super) async fn recent(self: &Arc<Self>, limit: usize, search: &Search) -> Found {
@@ -297,7 +298,7 @@ impl MemoryStore {
             let count = recent.len();
             recent.sort_by_cached_key(|entry| Reverse(entry.touched()));
             recent.truncate(limit);
-            let sessions = recent.iter().map(|entry| entry.record(Want::Nothing)).collect();
+            let sessions = recent.iter().map(|entry| entry.record(Want::Nothing).into()).collect();
             Found { count, sessions }
         })
         .await
@@ -306,10 +307,10 @@ impl MemoryStore {
     pub(super) async fn find_reference(
         self: &Arc<Self>,
         wanted: [Option<SessionRef>; 2],
-    ) -> Option<Record> {
+    ) -> Option<Listed> {
         self.survey(move |entries| {
             let mut found = entries.filter(|entry| wanted.contains(&Some(entry.head.reference)));
-            Iterator::next(&mut found).map(|entry| entry.record(Want::Data))
+            Iterator::next(&mut found).map(|entry| entry.record(Want::Data).into())
         })
         .await
     }

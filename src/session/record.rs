@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use crate::{
     clock::Moment,
     config::SessionConfig,
-    id::{Caller, SessionId, SessionRef},
+    id::{Caller, SessionDigest, SessionId, SessionRef},
     wire::{Capabilities, LogLevel, ProtocolVersion},
 };
 
@@ -65,6 +65,9 @@ pub struct Record {
     pub data_bytes: usize,
     /// After a commit: whether the value that it set replaced another.
     pub replaced: bool,
+    /// Whether the store has said that the session lives. One that has not been asked yet is asked with the commit; until
+    /// then nothing is known but the head.
+    pub(crate) asked: bool,
     /// What [`Want`] asked for.
     pub(super) more: More,
     /// Where its store finds it again without a look-up. It keeps nothing alive, and only the store can read it.
@@ -113,6 +116,52 @@ pub enum LastEcho<T> {
     Kept(T),
     /// It was larger than `session.max_data_bytes`, and is not kept.
     TooLarge,
+}
+
+/// A live session as operators see it. The store need not know its id.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Stands for the id.
+    pub reference: SessionRef,
+    /// The id, where this process has seen it.
+    pub id: Option<SessionId>,
+    /// What a shared store knows it by.
+    pub(super) digest: Option<SessionDigest>,
+    pub(crate) handshake: Handshake,
+    pub(crate) created: Moment,
+    pub(crate) touched: Moment,
+    pub(crate) tally: Tally,
+    pub(crate) initialized: bool,
+    pub(crate) data_keys: usize,
+    pub(crate) data_bytes: usize,
+    /// The keys of its data and the sizes of their values, if it was looked for alone.
+    pub(crate) sizes: Vec<(Box<str>, usize)>,
+}
+
+impl Listed {
+    /// When it expires if nobody uses it until then.
+    pub(crate) fn expires(&self) -> Moment {
+        self.touched.plus(Duration::from_millis(self.handshake.timeout_millis))
+    }
+}
+
+impl From<Record> for Listed {
+    fn from(record: Record) -> Self {
+        let values = record.data().values().iter();
+        Self {
+            reference: record.head.reference,
+            id: Some(record.head.id),
+            digest: None,
+            handshake: record.head.handshake.clone(),
+            created: record.head.created,
+            touched: record.touched,
+            tally: record.tally,
+            initialized: record.initialized,
+            data_keys: record.data_keys,
+            data_bytes: record.data_bytes,
+            sizes: values.map(|(key, value)| (key.clone(), value.get().len())).collect(),
+        }
+    }
 }
 
 /// What a record is to hold beside what every record holds.
@@ -264,6 +313,12 @@ impl Data {
     /// The keys, sorted.
     pub fn keys(&self) -> Vec<Box<str>> {
         self.values.keys().cloned().collect()
+    }
+
+    /// Adds what a store has kept.
+    pub(super) fn add(&mut self, key: Box<str>, value: Arc<RawValue>) {
+        self.bytes += key.len() + value.get().len();
+        self.values.insert(key, value);
     }
 
     /// Keys and values together.

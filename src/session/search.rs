@@ -4,7 +4,7 @@
 //! text is searched for as it is, ignoring case.
 //! Trap: a whole session id is a secret, so it is turned into its reference here and not kept.
 
-use super::record::{Head, Record};
+use super::record::{Handshake, Head, Listed};
 use crate::id::{SessionId, SessionRef};
 
 /// The default matches every session.
@@ -21,7 +21,7 @@ pub(crate) struct Found {
     /// How many sessions match.
     pub(crate) count: usize,
     /// As many of them as were asked for.
-    pub(crate) sessions: Vec<Record>,
+    pub(crate) sessions: Vec<Listed>,
 }
 
 impl Search {
@@ -50,13 +50,17 @@ impl Search {
     }
 
     pub(super) fn matches(&self, session: &Head) -> bool {
-        if let Some(reference) = self.reference {
-            return session.reference == reference;
+        self.fits(session.reference, &session.handshake)
+    }
+
+    /// Whether a session of that reference and handshake matches.
+    pub(super) fn fits(&self, reference: SessionRef, handshake: &Handshake) -> bool {
+        if let Some(wanted) = self.reference {
+            return reference == wanted;
         }
         let holds = |text: &str| text.to_lowercase().contains(&*self.text);
-        let handshake = &session.handshake;
         self.text.is_empty()
-            || session.reference.digits().starts_with(self.text.as_bytes())
+            || reference.digits().starts_with(self.text.as_bytes())
             || handshake.client.as_ref().is_some_and(|client| holds(&client.name))
             || handshake.label.as_deref().is_some_and(holds)
     }

@@ -19,14 +19,16 @@ use super::{
     conversation::{Conversation, Conversations},
     ledger::EndedSession,
     memory::MemoryStore,
-    record::{Change, Handshake, QuotaExceeded, Record, Want},
+    record::{Change, Handshake, Listed, QuotaExceeded, Record, Want},
     search::{Found, Search},
+    shared::SharedStore,
     stream::ReplayBudget,
 };
 use crate::{
     budget::{NoRoom, Share},
-    config::SessionConfig,
+    config::{SessionConfig, StoreName},
     id::{Caller, EndReason, InstanceId, MintedBy, SessionId, SessionRef},
+    link::Link,
     process::Process,
 };
 
@@ -39,9 +41,10 @@ pub struct SessionStore {
     available: AtomicBool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Backend {
     Memory(Arc<MemoryStore>),
+    Shared(Arc<SharedStore>),
 }
 
 /// Why there is no such session.
@@ -143,6 +146,24 @@ pub struct Counts {
 }
 
 impl SessionStore {
+    /// The store that the configuration of an instance asks for.
+    pub fn build(
+        id: InstanceId,
+        config: &SessionConfig,
+        process: &Arc<Process>,
+        share: &Arc<Share>,
+        replay: &Arc<ReplayBudget>,
+    ) -> Self {
+        match (&process.link, config.store) {
+            (Some(link), StoreName::Shared) => {
+                Self::shared(id, config, process, link, share, replay)
+            }
+            (Some(_), StoreName::Memory) | (None, StoreName::Shared | StoreName::Memory) => {
+                Self::in_memory(id, config, process, share, replay)
+            }
+        }
+    }
+
     /// A store in the memory of this process. What its sessions hold is booked on `share`; what their streams keep to be
     /// resumed is limited by `replay`.
     pub fn in_memory(
@@ -167,6 +188,30 @@ impl SessionStore {
         }
     }
 
+    /// A store that other processes share, over that link.
+    pub fn shared(
+        id: InstanceId,
+        config: &SessionConfig,
+        process: &Arc<Process>,
+        link: &Arc<Link>,
+        share: &Arc<Share>,
+        replay: &Arc<ReplayBudget>,
+    ) -> Self {
+        let conversations =
+            Arc::new(Conversations::new(process.lifecycle.closing(), share, replay));
+        let store = SharedStore::new(id, config, process, link, &conversations);
+        Self {
+            backend: Backend::Shared(Arc::new(store)),
+            conversations,
+            available: AtomicBool::new(true),
+        }
+    }
+
+    /// Whether other processes share it.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.backend, Backend::Shared(_))
+    }
+
     /// Makes the store unreachable on purpose, or reachable again, so that tests can see what clients are told. While it
     /// is unreachable every operation that can fail returns `Unavailable`, and the sessions stay as they are.
     pub fn set_available(&self, available: bool) {
@@ -181,6 +226,7 @@ impl SessionStore {
     pub(crate) fn set_capacity(&self, capacity: u64) {
         match &self.backend {
             Backend::Memory(store) => store.set_capacity(capacity),
+            Backend::Shared(store) => store.set_capacity(capacity),
         }
     }
 
@@ -188,6 +234,29 @@ impl SessionStore {
     pub async fn create(&self, handshake: Handshake, owner: Caller) -> Result<Record, NotCreated> {
         match self.reach()? {
             Backend::Memory(store) => store.create(handshake, owner),
+            Backend::Shared(store) => Box::pin(store.create(handshake, owner)).await,
+        }
+    }
+
+    /// The session of that id, if `caller` owns it. A store that must be asked over a network may leave that to the commit
+    /// that follows, for a session that is known here: see [`Record::asked`] and [`prove`](Self::prove).
+    pub async fn find(&self, id: &str, caller: Caller) -> Result<Record, NotLoaded> {
+        match self.reach().map_err(|Unavailable| NotLoaded::Unavailable)? {
+            Backend::Memory(store) => {
+                store.load(id, caller, Want::Nothing).map_err(NotLoaded::Gone)
+            }
+            Backend::Shared(store) => Box::pin(store.find(id, caller)).await,
+        }
+    }
+
+    /// The session as the store has it, which [`find`](Self::find) may have left open.
+    pub async fn prove(&self, session: Record) -> Result<Record, NotLoaded> {
+        match session.asked {
+            true => Ok(session),
+            false => {
+                let (id, owner) = (session.head.id.to_string(), session.head.owner);
+                self.load(&id, owner, Want::Nothing).await
+            }
         }
     }
 
@@ -195,6 +264,7 @@ impl SessionStore {
     pub async fn load(&self, id: &str, caller: Caller, want: Want) -> Result<Record, NotLoaded> {
         match self.reach().map_err(|Unavailable| NotLoaded::Unavailable)? {
             Backend::Memory(store) => store.load(id, caller, want).map_err(NotLoaded::Gone),
+            Backend::Shared(store) => Box::pin(store.load(id, caller, want)).await,
         }
     }
 
@@ -207,17 +277,17 @@ impl SessionStore {
     ) -> Result<Record, NotCommitted> {
         match self.reach().map_err(|Unavailable| NotCommitted::Unavailable)? {
             Backend::Memory(store) => store.commit(session, change, quota),
+            Backend::Shared(store) => Box::pin(store.commit(session, change, quota)).await,
         }
     }
 
     /// Keeps a session from expiring while a call or a stream is under way. Dropping the lease restarts its idle clock.
     pub fn hold(&self, id: SessionId) -> Lease {
         match &self.backend {
-            Backend::Memory(store) => {
-                store.hold(id);
-                Lease { store: Arc::clone(store), id }
-            }
+            Backend::Memory(store) => store.hold(id),
+            Backend::Shared(store) => store.hold(id),
         }
+        Lease { backend: self.backend.clone(), id }
     }
 
     /// The conversation of a session, created if there was none.
@@ -225,6 +295,8 @@ impl SessionStore {
         let conversation = self.conversations.get_or_begin(id);
         let lives = match &self.backend {
             Backend::Memory(store) => store.lives(id),
+            // Its end is heard of, since the conversation is there by then.
+            Backend::Shared(_) => true,
         };
         // The session may have ended just before its conversation was there to be ended.
         if !lives {
@@ -247,20 +319,46 @@ impl SessionStore {
     pub async fn end(&self, id: SessionId, reason: EndReason) -> Result<bool, Unavailable> {
         match self.reach()? {
             Backend::Memory(store) => Ok(store.end(id, reason)),
+            Backend::Shared(store) => store.end(id, reason).await,
+        }
+    }
+
+    /// Ends a session that was listed; false if it was not live.
+    pub(crate) async fn end_listed(
+        &self,
+        session: &Listed,
+        reason: EndReason,
+    ) -> Result<bool, Unavailable> {
+        match (self.reach()?, session.id, session.digest) {
+            (_, Some(id), _) => self.end(id, reason).await,
+            (Backend::Shared(store), None, Some(digest)) => store.end_digest(digest, reason).await,
+            (Backend::Memory(_) | Backend::Shared(_), None, _) => Ok(false),
         }
     }
 
     /// Ends all sessions, and returns how many that were.
-    pub async fn end_all(&self, reason: EndReason) -> u64 {
+    pub async fn end_all(&self, reason: EndReason) -> Result<u64, Unavailable> {
+        match self.reach()? {
+            Backend::Memory(store) => Ok(store.end_all(reason).await),
+            Backend::Shared(store) => store.end_all(reason).await,
+        }
+    }
+
+    /// The process stops, and with it all sessions that nobody else has.
+    pub async fn shut_down(&self) {
         match &self.backend {
-            Backend::Memory(store) => store.end_all(reason).await,
+            Backend::Memory(store) => {
+                store.end_all(EndReason::Shutdown).await;
+            }
+            Backend::Shared(_) => {}
         }
     }
 
     /// The live sessions in no particular order. Restarts no idle clock.
-    pub async fn list(&self) -> Result<Vec<Record>, Unavailable> {
+    pub async fn list(&self) -> Result<Vec<Listed>, Unavailable> {
         match self.reach()? {
             Backend::Memory(store) => Ok(store.list().await),
+            Backend::Shared(store) => store.list().await,
         }
     }
 
@@ -268,6 +366,7 @@ impl SessionStore {
     pub(crate) async fn recent(&self, limit: usize, search: &Search) -> Result<Found, Unavailable> {
         match self.reach()? {
             Backend::Memory(store) => Ok(store.recent(limit, search).await),
+            Backend::Shared(store) => store.recent(limit, search).await,
         }
     }
 
@@ -275,9 +374,10 @@ impl SessionStore {
     pub(crate) async fn find_reference(
         &self,
         wanted: [Option<SessionRef>; 2],
-    ) -> Result<Option<Record>, Unavailable> {
+    ) -> Result<Option<Listed>, Unavailable> {
         match self.reach()? {
             Backend::Memory(store) => Ok(store.find_reference(wanted).await),
+            Backend::Shared(store) => store.find_reference(wanted).await,
         }
     }
 
@@ -286,23 +386,34 @@ impl SessionStore {
         &self,
         limit: usize,
         fits: impl Fn(SessionRef) -> bool + Send + 'static,
-    ) -> Vec<EndedSession> {
+    ) -> Result<Vec<EndedSession>, Unavailable> {
+        match self.reach()? {
+            Backend::Memory(store) => Ok(store.last_ended(limit, fits).await),
+            Backend::Shared(store) => store.last_ended(limit, fits).await,
+        }
+    }
+
+    /// The counts as of now, or, of a shared store, as of the last tick.
+    pub fn counts(&self) -> Counts {
         match &self.backend {
-            Backend::Memory(store) => store.last_ended(limit, fits).await,
+            Backend::Memory(store) => store.counts(),
+            Backend::Shared(store) => store.counts(),
         }
     }
 
     /// The counts as of now.
-    pub fn counts(&self) -> Counts {
-        match &self.backend {
-            Backend::Memory(store) => store.counts(),
+    pub async fn count(&self) -> Result<Counts, Unavailable> {
+        if let Backend::Shared(store) = self.reach()? {
+            store.tick_now().await?;
         }
+        Ok(self.counts())
     }
 
     /// How many ends are remembered, to say what became of a session.
     pub fn remembered(&self) -> usize {
         match &self.backend {
             Backend::Memory(store) => store.remembered(),
+            Backend::Shared(store) => store.remembered(),
         }
     }
 
@@ -310,6 +421,8 @@ impl SessionStore {
     pub async fn tick(&self) {
         match &self.backend {
             Backend::Memory(store) => store.tick().await,
+            // The next one does what this one could not.
+            Backend::Shared(store) => _ = store.tick().await,
         }
     }
 }
@@ -317,12 +430,15 @@ impl SessionStore {
 /// See [`SessionStore::hold`].
 #[derive(Debug)]
 pub struct Lease {
-    store: Arc<MemoryStore>,
+    backend: Backend,
     id: SessionId,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.store.release(self.id);
+        match &self.backend {
+            Backend::Memory(store) => store.release(self.id),
+            Backend::Shared(store) => store.release(self.id),
+        }
     }
 }

@@ -98,7 +98,7 @@ impl State {
         let replay = ReplayBudget::of(policy.stream.max_replay_bytes, &share);
         let subscriptions = Arc::<Subscriptions>::default();
         Self {
-            sessions: SessionStore::in_memory(id, &policy.session, process, &share, &replay),
+            sessions: SessionStore::build(id, &policy.session, process, &share, &replay),
             replay,
             tasks: Tasks::new(id, &policy.tasks, process, &share, &subscriptions),
             share,

@@ -63,6 +63,8 @@ pub(crate) struct CallContext {
     pub(crate) instance: Arc<Instance>,
     /// The session that the tool works on, as it was when the call began.
     pub(crate) session: Option<Record>,
+    /// Whether it is the connection's own, not one that a handle names.
+    pub(crate) by_connection: bool,
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) client: ClientFacts,
     /// Where notifications of this call go; `None` if the answer is one JSON document.

@@ -61,7 +61,14 @@ impl Front for Sessioned<'_> {
         }
     }
 
-    async fn own_session(&mut self, client: &mut ClientFacts) -> Result<Option<Record>, Failure> {
+    async fn own_session(
+        &mut self,
+        client: &mut ClientFacts,
+        asked: bool,
+    ) -> Result<Option<Record>, Failure> {
+        if asked {
+            self.prove().await?;
+        }
         let session = self.session().await?;
         client.capabilities = session.head.handshake.capabilities;
         client.log_level = Some(session.log_level);

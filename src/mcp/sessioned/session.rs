@@ -17,7 +17,7 @@ use crate::{
         dispatch::{invalid, no_session, require},
         exchange::{Exchange, Reply},
     },
-    session::{Change, Client, Conversation, Handshake, NotLoaded, Record, Unavailable, Want},
+    session::{Change, Client, Conversation, Handshake, NotLoaded, Record, Unavailable},
     wire::{
         Capabilities, Feature, Id, InitializeParams, Known, Nested, ProtocolVersion, Raw, version,
     },
@@ -48,26 +48,42 @@ impl<'a> Sessioned<'a> {
         let Some(sent) = self.exchange.inbound.head().value(Known::Session)? else { return Ok(()) };
         let id = Known::Session.text(sent)?;
         let (sessions, caller) = (self.exchange.sessions(), self.exchange.inbound.caller);
-        let problem = match sessions.load(id, caller, Want::Nothing).await {
+        let problem = match sessions.find(id, caller).await {
             Ok(session) => {
                 self.version = session.head.handshake.version.unwrap_or(self.version);
                 self.exchange.record().set_session(session.head.reference);
                 (self.session, self.named) = (Some(session), Some(sent));
                 return Ok(());
             }
-            Err(NotLoaded::Gone(gone)) => {
-                let (instance, record) = (self.exchange.instance(), self.exchange.record());
-                Failure::NoSession(no_session(instance, record, id, gone))
-            }
-            Err(NotLoaded::Unavailable) => Unavailable.into(),
+            Err(not) => self.not_loaded(id, not),
         };
         self.exchange.record().set_session(SessionRef::of(id));
         Err(problem)
     }
 
+    /// Asks the store for the session, where [`open`](Self::open) has left that to a commit.
+    pub(super) async fn prove(&mut self) -> Result<(), Failure> {
+        if let Some(session) = self.session.take_if(|session| !session.asked) {
+            let id = session.head.id;
+            let proved = Box::pin(self.exchange.sessions().prove(session)).await;
+            let proved = proved.map_err(|not| self.not_loaded(&id.to_string(), not))?;
+            self.session = Some(proved);
+        }
+        Ok(())
+    }
+
+    fn not_loaded(&self, id: &str, not: NotLoaded) -> Failure {
+        let (instance, record) = (self.exchange.instance(), self.exchange.record());
+        match not {
+            NotLoaded::Gone(gone) => Failure::NoSession(no_session(instance, record, id, gone)),
+            NotLoaded::Unavailable => Unavailable.into(),
+        }
+    }
+
     /// The session that GET and DELETE must name.
     pub(super) async fn existing(&mut self) -> Result<&Record, Failure> {
         self.open().await?;
+        self.prove().await?;
         self.session.as_ref().ok_or(Failure::SessionRequired)
     }
 

@@ -38,7 +38,11 @@ impl Front for Stateless<'_> {
         Ok(ToolResult::error(bad.to_string()))
     }
 
-    async fn own_session(&mut self, _: &mut ClientFacts) -> Result<Option<Record>, Failure> {
+    async fn own_session(
+        &mut self,
+        _: &mut ClientFacts,
+        _: bool,
+    ) -> Result<Option<Record>, Failure> {
         Ok(None)
     }
 

@@ -1,0 +1,440 @@
+//! Sessions in a store that several processes share.
+//!
+//! Owns the operations of the door on Redis or Valkey, each one script. What never changes of a session is kept here once it
+//! has been read, so that a call by a known session needs no script but its commit. What operators ask is in `survey`.
+//! Traps: another process may have ended a session that is known here, so a kept head says nothing of whether it lives.
+//! And a script whose answer was lost may have run: see [`Link::run`].
+
+mod codec;
+mod holds;
+mod survey;
+
+use std::{
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use moka::sync::Cache;
+
+use self::{
+    codec::{Ending, caller_text, handshake_text, read_head, read_level, read_record},
+    holds::Holds,
+};
+use super::{
+    conversation::Conversations,
+    lock,
+    record::{Change, Handshake, Head, QuotaExceeded, Record, Want},
+    store::{Counts, Gone, NotCommitted, NotCreated, NotLoaded, Unavailable},
+};
+use crate::{
+    clock::millis,
+    config::SessionConfig,
+    id::{Caller, EndReason, InstanceId, MintedBy, SessionDigest, SessionId, SessionRef},
+    link::{Call, Link, Lost, Reply, scripts},
+    observe::{EventKind, Subject},
+    process::Process,
+    wire::ProtocolVersion,
+};
+
+scripts! { "shared/prelude.lua":
+    CREATE: promised, "shared/create.lua";
+    LOAD: repeated, "shared/load.lua";
+    COMMIT: promised, "shared/commit.lua";
+    LOOK: repeated, "shared/commit.lua";
+    FINISH: promised, "shared/finish.lua";
+    FINISH_ALL: repeated, "shared/finish_all.lua";
+    TICK: repeated, "shared/tick.lua";
+}
+
+/// Heads that are kept, and for how long after their last use.
+const KEPT_HEADS: u64 = 20_000;
+const KEPT_FOR: Duration = Duration::from_secs(600);
+
+/// How often a store that has nothing to do is asked for its counts.
+const AT_REST: Duration = Duration::from_secs(3);
+
+/// One instance's sessions.
+#[derive(Debug)]
+pub(super) struct SharedStore {
+    here: MintedBy,
+    process: Arc<Process>,
+    link: Arc<Link>,
+    /// What the keys of this instance begin with, and `live`: the key that every script is given.
+    key: String,
+    capacity: AtomicU64,
+    timeout: Duration,
+    heads: Cache<SessionId, Arc<Head>>,
+    holds: Holds,
+    conversations: Arc<Conversations>,
+    /// As of the last tick.
+    counts: Mutex<Counts>,
+    remembered: AtomicU64,
+    /// When a tick has something to do, on the store's clock.
+    next_tick: AtomicI64,
+}
+
+impl SharedStore {
+    pub(super) fn new(
+        instance: InstanceId,
+        config: &SessionConfig,
+        process: &Arc<Process>,
+        link: &Arc<Link>,
+        conversations: &Arc<Conversations>,
+    ) -> Self {
+        let namespace = link.namespace();
+        Self {
+            here: process.minted_by(instance),
+            process: Arc::clone(process),
+            link: Arc::clone(link),
+            key: format!("{namespace}:{{{namespace}:{instance}}}:live"),
+            capacity: AtomicU64::new(config.capacity),
+            timeout: config.timeout_seconds.get(),
+            heads: Cache::builder().max_capacity(KEPT_HEADS).time_to_idle(KEPT_FOR).build(),
+            holds: Holds::default(),
+            conversations: Arc::clone(conversations),
+            counts: Mutex::default(),
+            remembered: AtomicU64::new(0),
+            next_tick: AtomicI64::new(0),
+        }
+    }
+
+    pub(super) fn set_capacity(&self, capacity: u64) {
+        self.capacity.store(capacity, Ordering::Relaxed);
+    }
+
+    pub(super) async fn create(
+        &self,
+        mut handshake: Handshake,
+        owner: Caller,
+    ) -> Result<Record, NotCreated> {
+        if self.process.lifecycle.is_draining() {
+            return Err(NotCreated::Draining);
+        }
+        let capacity = self.capacity.load(Ordering::Relaxed);
+        handshake.timeout_millis = handshake.timeout_millis.min(millis(self.timeout));
+        let id = SessionId::mint(self.here).map_err(|_| NotCreated::NoEntropy)?;
+        let digits = id.digest().digits();
+        let call = Call::new(&CREATE, &self.key)
+            .text(digits.as_str())
+            .bytes(caller_text(owner).into_bytes())
+            .bytes(handshake_text(&handshake).into_bytes())
+            .number(handshake.timeout_millis)
+            .number(capacity);
+        let mut reply = self.run(&call).await?;
+        match reply.text().as_deref() {
+            Some("ok") => {}
+            Some("full") => {
+                let retry_after_seconds = self.timeout.as_secs().clamp(1, 30);
+                return Err(NotCreated::Full { capacity, retry_after_seconds });
+            }
+            _ => return Err(Unavailable.into()),
+        }
+        let due = reply.now.saturating_add_unsigned(handshake.timeout_millis);
+        self.next_tick.fetch_min(due, Ordering::Relaxed);
+        let (reference, created) = (id.reference(), self.link.moment(reply.now));
+        let head = Arc::new(Head { id, reference, owner, handshake, created });
+        self.heads.insert(id, Arc::clone(&head));
+        tracing::debug!(
+            instance = self.here.instance.digit(),
+            session = %reference,
+            version = head.handshake.version.map(ProtocolVersion::as_str),
+            "session created"
+        );
+        self.note(EventKind::Created, reference);
+        Ok(Record { touched: created, asked: true, ..Record::unasked(head) })
+    }
+
+    /// The session of that id, if it is the caller's. One that is known here is not asked for.
+    pub(super) async fn find(&self, text: &str, caller: Caller) -> Result<Record, NotLoaded> {
+        let known = SessionId::parse(text).and_then(|id| self.heads.get(&id));
+        match known {
+            Some(head) if head.owner == caller => Ok(Record::unasked(head)),
+            Some(_) => Err(NotLoaded::Gone(Gone::Unknown)),
+            None => self.load(text, caller, Want::Nothing).await,
+        }
+    }
+
+    pub(super) async fn load(
+        &self,
+        text: &str,
+        caller: Caller,
+        want: Want,
+    ) -> Result<Record, NotLoaded> {
+        let id = SessionId::parse(text).ok_or(NotLoaded::Gone(Gone::Unknown))?;
+        let known = self.heads.get(&id);
+        let digits = id.digest().digits();
+        let call = Call::new(&LOAD, &self.key)
+            .text(digits.as_str())
+            .bytes(caller_text(caller).into_bytes())
+            .text(wanted(want))
+            .flag(known.is_none());
+        let mut reply = self.run(&call).await.map_err(|Lost| NotLoaded::Unavailable)?;
+        match reply.text().as_deref() {
+            Some("ok") => {}
+            Some("gone") => return Err(NotLoaded::Gone(self.gone(id, caller, &mut reply))),
+            _ => return Err(NotLoaded::Unavailable),
+        }
+        let read = read_record(&self.link, &mut reply, want).ok_or(NotLoaded::Unavailable)?;
+        let head = match known {
+            Some(head) => head,
+            None => {
+                let (handshake, created) =
+                    read_head(&self.link, &mut reply).ok_or(NotLoaded::Unavailable)?;
+                let reference = id.reference();
+                let head = Arc::new(Head { id, reference, owner: caller, handshake, created });
+                self.heads.insert(id, Arc::clone(&head));
+                head
+            }
+        };
+        let due = reply.now.saturating_add_unsigned(head.handshake.timeout_millis);
+        self.next_tick.fetch_min(due, Ordering::Relaxed);
+        Ok(read.with(head))
+    }
+
+    pub(super) async fn commit(
+        &self,
+        session: &Record,
+        change: Change<'_>,
+        quota: &SessionConfig,
+    ) -> Result<Record, NotCommitted> {
+        let Head { id, owner, .. } = *session.head;
+        let digits = id.digest().digits();
+        let (key, value) = change.set.map_or(("", ""), |(key, value)| (key, value.get()));
+        let changes = change.count
+            || change.echo.is_some()
+            || change.set.is_some()
+            || change.initialized
+            || change.log_level.is_some();
+        let script = if changes { &COMMIT } else { &LOOK };
+        let level = change.log_level.map(codec::level_text).unwrap_or_default();
+        let call = Call::new(script, &self.key)
+            .text(digits.as_str())
+            .flag(!session.asked)
+            .flag(change.count)
+            .flag(change.echo.is_some())
+            .text(change.echo.unwrap_or_default())
+            .flag(change.set.is_some())
+            .text(key)
+            .text(value)
+            .number(quota.max_data_keys as u64)
+            .number(quota.max_data_bytes as u64)
+            .flag(change.initialized)
+            .bytes(level.into_bytes())
+            .text(wanted(change.want));
+        let mut reply = self.run(&call).await.map_err(|Lost| NotCommitted::Unavailable)?;
+        match reply.text().as_deref() {
+            Some("ok") => {}
+            Some("gone") => return Err(NotCommitted::Gone(self.gone(id, owner, &mut reply))),
+            Some("keys") => {
+                let limit = quota.max_data_keys;
+                return Err(NotCommitted::Quota(QuotaExceeded::Keys { limit }));
+            }
+            Some("bytes") => {
+                let needed = reply.count().and_then(|bytes| usize::try_from(bytes).ok());
+                let (needed, limit) = (needed.unwrap_or(usize::MAX), quota.max_data_bytes);
+                return Err(NotCommitted::Quota(QuotaExceeded::Bytes { needed, limit }));
+            }
+            _ => return Err(NotCommitted::Unavailable),
+        }
+        let read = read_record(&self.link, &mut reply, change.want);
+        Ok(read.ok_or(NotCommitted::Unavailable)?.with(Arc::clone(&session.head)))
+    }
+
+    /// What the store says of a session that does not live. Whatever is open for it here ends.
+    fn gone(&self, id: SessionId, caller: Caller, reply: &mut Reply) -> Gone {
+        let ending = reply.text().and_then(|text| Ending::parse(&text));
+        let just_now = reply.count() == Some(1);
+        let Some(ending) = ending else {
+            self.forget(id);
+            return match id.minted_by() {
+                Some(by) if by.instance != self.here.instance => Gone::OtherInstance(by.instance),
+                Some(_) | None => Gone::Unknown,
+            };
+        };
+        self.forget(id);
+        if just_now {
+            self.note_end(id.reference(), ending.reason);
+        }
+        ending.told_to(caller)
+    }
+
+    /// The session has ended, here or elsewhere.
+    fn forget(&self, id: SessionId) {
+        self.heads.invalidate(&id);
+        self.conversations.end(id);
+    }
+
+    fn note_end(&self, reference: SessionRef, reason: EndReason) {
+        tracing::debug!(
+            instance = self.here.instance.digit(),
+            session = %reference,
+            reason = reason.as_str(),
+            "session ended"
+        );
+        self.note(EventKind::Ended(reason), reference);
+    }
+
+    fn note(&self, kind: EventKind, reference: SessionRef) {
+        let subject = Subject::Instance(self.here.instance, Some(reference));
+        self.process.events.note(kind, subject);
+    }
+
+    pub(super) fn hold(&self, id: SessionId) {
+        self.holds.hold(id.digest());
+    }
+
+    pub(super) fn release(&self, id: SessionId) {
+        self.holds.release(id.digest());
+    }
+
+    pub(super) async fn end(&self, id: SessionId, reason: EndReason) -> Result<bool, Unavailable> {
+        let ended = self.end_digest(id.digest(), reason).await?;
+        self.forget(id);
+        Ok(ended)
+    }
+
+    pub(super) async fn end_digest(
+        &self,
+        digest: SessionDigest,
+        reason: EndReason,
+    ) -> Result<bool, Unavailable> {
+        let digits = digest.digits();
+        let call = Call::new(&FINISH, &self.key).text(digits.as_str()).text(reason.as_str());
+        let mut reply = self.run(&call).await?;
+        let (ended, expired) = (reply.count() == Some(1), reply.count() == Some(1));
+        if ended || expired {
+            let reason = if ended { reason } else { EndReason::Expired };
+            self.note_end(digest.reference(), reason);
+        }
+        Ok(ended)
+    }
+
+    pub(super) async fn end_all(&self, reason: EndReason) -> Result<u64, Unavailable> {
+        let mut all = 0;
+        loop {
+            let call = Call::new(&FINISH_ALL, &self.key).text(reason.as_str());
+            let mut reply = self.run(&call).await?;
+            let some = reply.count().ok_or(Unavailable)?;
+            let ended = reply.list().ok_or(Unavailable)?;
+            all += ended.len() as u64;
+            self.note_ends(ended, reason);
+            if some == 0 {
+                self.heads.invalidate_all();
+                self.conversations.end_all();
+                return Ok(all);
+            }
+        }
+    }
+
+    fn note_ends(&self, mut ended: Reply, reason: EndReason) {
+        while let Some(digits) = ended.bytes() {
+            if let Some(digest) = SessionDigest::parse(&digits) {
+                self.note_end(digest.reference(), reason);
+            }
+        }
+    }
+
+    /// As of the last tick.
+    pub(super) fn counts(&self) -> Counts {
+        *lock(&self.counts)
+    }
+
+    pub(super) fn remembered(&self) -> usize {
+        usize::try_from(self.remembered.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
+    }
+
+    /// Ends what is due, keeps what is held, and counts; not if there is nothing of it to do.
+    pub(super) async fn tick(&self) -> Result<(), Unavailable> {
+        let idle = self.link.store_now() < self.next_tick.load(Ordering::Relaxed);
+        match idle && self.holds.is_empty() {
+            true => Ok(()),
+            false => self.tick_now().await,
+        }
+    }
+
+    pub(super) async fn tick_now(&self) -> Result<(), Unavailable> {
+        let held = self.holds.take();
+        loop {
+            let mut call = Call::new(&TICK, &self.key);
+            for digest in &held {
+                call = call.bytes(digest.digits().as_str().as_bytes().to_vec());
+            }
+            let mut reply = match self.run(&call).await {
+                Ok(reply) => reply,
+                Err(Lost) => {
+                    self.holds.put_back(&held);
+                    return Err(Unavailable);
+                }
+            };
+            let swept = self.take_counts(&mut reply).ok_or(Unavailable)?;
+            if swept == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Returns how many have expired.
+    fn take_counts(&self, reply: &mut Reply) -> Option<usize> {
+        let (live, remembered, due) = (reply.count()?, reply.count()?, reply.integer()?);
+        let ended = reply.list()?;
+        let swept = ended.len();
+        let mut counts = reply.list()?;
+        let mut next = || counts.count();
+        let (created, refused, data_bytes) = (next()?, next()?, next().unwrap_or(0));
+        let by_reason = [next()?, next()?, next()?, next()?];
+        let counts = Counts { created, live, ended: by_reason, refused, data_bytes };
+        *lock(&self.counts) = counts;
+        self.remembered.store(remembered, Ordering::Relaxed);
+        let rested = reply.now.saturating_add_unsigned(millis(AT_REST));
+        let next = if due > 0 { due.min(rested) } else { rested };
+        self.next_tick.store(next, Ordering::Relaxed);
+        self.note_ends(ended, EndReason::Expired);
+        Some(swept)
+    }
+
+    async fn run(&self, call: &Call<'_>) -> Result<Reply, Lost> {
+        self.link.run(call).await
+    }
+}
+
+impl From<Lost> for Unavailable {
+    fn from(Lost: Lost) -> Self {
+        Self
+    }
+}
+
+impl From<Lost> for NotCreated {
+    fn from(Lost: Lost) -> Self {
+        Unavailable.into()
+    }
+}
+
+impl Record {
+    /// Of a session of which nothing is known but its head.
+    fn unasked(head: Arc<Head>) -> Self {
+        Self {
+            touched: head.created,
+            head,
+            tally: super::Tally::default(),
+            initialized: false,
+            log_level: read_level(""),
+            data_keys: 0,
+            data_bytes: 0,
+            replaced: false,
+            asked: false,
+            more: super::record::More::Nothing,
+            hint: Weak::<()>::new(),
+        }
+    }
+}
+
+const fn wanted(want: Want) -> &'static str {
+    match want {
+        Want::Nothing => "",
+        Want::Data => "d",
+        Want::Echo => "e",
+    }
+}

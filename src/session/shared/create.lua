@@ -1,0 +1,13 @@
+-- sid, owner, handshake, timeout, capacity
+local sid, timeout, capacity = ARGV[1], tonumber(ARGV[4]), tonumber(ARGV[5])
+if redis.call('EXISTS', record(sid)) == 1 then return { NOW, 'ok' } end
+while redis.call('ZCARD', LIVE) >= capacity do
+  if #sweep(256) == 0 then
+    redis.call('HINCRBY', COUNTS, 'refused', 1)
+    return { NOW, 'full' }
+  end
+end
+redis.call('HSET', record(sid), 'owner', ARGV[2], 'handshake', ARGV[3], 'timeout', timeout, 'created', NOW)
+touch(sid, timeout)
+redis.call('HINCRBY', COUNTS, 'created', 1)
+return { NOW, 'ok' }

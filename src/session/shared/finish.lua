@@ -1,0 +1,8 @@
+-- sid, reason
+local operation = P .. 'op:' .. OPERATION
+if redis.call('EXISTS', operation) == 1 then return { NOW, 1, 0 } end
+local alive, just_now = lives(ARGV[1])
+if not alive then return { NOW, 0, just_now and 1 or 0 } end
+finish(ARGV[1], ARGV[2])
+redis.call('SET', operation, 1, 'PX', 2000)
+return { NOW, 1, 0 }

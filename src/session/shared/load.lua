@@ -1,0 +1,12 @@
+-- sid, owner, want, whether what never changes is wanted too
+local sid, owner = ARGV[1], ARGV[2]
+local alive, just_now = lives(sid)
+if not alive then return gone(sid, just_now) end
+local head = redis.call('HMGET', record(sid), 'owner', 'timeout', 'handshake', 'created')
+if head[1] ~= owner then return { NOW, 'gone', '', 0 } end
+touch(sid, tonumber(head[2]))
+local reply = told(sid, ARGV[3])
+if ARGV[4] == '1' then
+  for i = 2, 4 do reply[#reply + 1] = head[i] end
+end
+return reply

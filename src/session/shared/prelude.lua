@@ -1,0 +1,84 @@
+-- What every script begins with. KEYS[1] is the set of live sessions; all keys of an instance have its beginning and its slot.
+local P = string.sub(KEYS[1], 1, -5)
+local LIVE, COUNTS, ENDED, ENDINGS = P .. 'live', P .. 'counts', P .. 'ended', P .. 'endings'
+local OPERATION, NOT_AFTER = ARGV[#ARGV - 1], tonumber(ARGV[#ARGV])
+local time = redis.call('TIME')
+local NOW = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- Asked too late: whoever sent it has been told that it was not done.
+if OPERATION ~= '' and NOW > NOT_AFTER then
+  return redis.error_reply('LATE ' .. string.format('%d', NOW))
+end
+
+local function record(sid) return P .. 's:' .. sid end
+local function data(sid) return P .. 'd:' .. sid end
+
+-- Ends are remembered for an hour, and at most 10,000 of them.
+local function forget()
+  local old = redis.call('ZRANGE', ENDED, 0, NOW - 3600000, 'BYSCORE', 'LIMIT', 0, 100)
+  local over = redis.call('ZCARD', ENDED) - 10000
+  if over > #old then old = redis.call('ZRANGE', ENDED, 0, over - 1) end
+  for _, sid in ipairs(old) do
+    redis.call('ZREM', ENDED, sid)
+    redis.call('HDEL', ENDINGS, sid)
+  end
+end
+
+-- Ends a session; false if it was not live. Only one can take it from the live ones.
+local function finish(sid, reason)
+  if redis.call('ZREM', LIVE, sid) == 0 then return false end
+  local s = redis.call('HMGET', record(sid), 'owner', 'timeout', 'bytes')
+  local held = (tonumber(s[3]) or 0) + redis.call('HSTRLEN', record(sid), 'echo')
+  redis.call('UNLINK', record(sid), data(sid))
+  redis.call('HINCRBY', COUNTS, reason, 1)
+  if held > 0 then redis.call('HINCRBY', COUNTS, 'bytes', -held) end
+  redis.call('ZADD', ENDED, NOW, sid)
+  redis.call('HSET', ENDINGS, sid, reason .. ' ' .. (s[2] or '0') .. ' ' .. (s[1] or '-'))
+  forget()
+  return true
+end
+
+-- Whether a session lives. One that is due is ended by whoever notices; the second value says that this was now.
+local function lives(sid)
+  local due = redis.call('ZSCORE', LIVE, sid)
+  if not due then return false, false end
+  if tonumber(due) > NOW then return true, false end
+  return false, finish(sid, 'expired')
+end
+
+-- What became of a session that does not live.
+local function gone(sid, just_now)
+  return { NOW, 'gone', redis.call('HGET', ENDINGS, sid) or '', just_now and 1 or 0 }
+end
+
+-- Ends sessions that are due, at most so many; returns them.
+local function sweep(most)
+  local due = redis.call('ZRANGE', LIVE, '-inf', NOW, 'BYSCORE', 'LIMIT', 0, most)
+  for _, sid in ipairs(due) do finish(sid, 'expired') end
+  return due
+end
+
+-- Sets the idle clock back. The keys themselves outlive the session, so that one which everyone has forgotten goes at last.
+local function touch(sid, timeout)
+  redis.call('HSET', record(sid), 'touched', NOW)
+  redis.call('ZADD', LIVE, NOW + timeout, sid)
+  if redis.call('PTTL', record(sid)) < timeout + 1800000 then
+    redis.call('PEXPIRE', record(sid), timeout + 3600000)
+    redis.call('PEXPIRE', data(sid), timeout + 3600000)
+  end
+end
+
+-- A session as it is, with what is wanted beside: 'd' its data, 'e' its last echo.
+local function told(sid, want)
+  local s = redis.call('HMGET', record(sid), 'touched', 'count', 'first', 'last', 'initialized', 'level', 'bytes')
+  local more = {}
+  if want == 'd' then
+    more = redis.call('HGETALL', data(sid))
+  elseif want == 'e' then
+    local e = redis.call('HMGET', record(sid), 'echo', 'large')
+    more = { e[1] and 'kept' or e[2] and 'large' or 'none', e[1] or '' }
+  end
+  return {
+    NOW, 'ok', s[1] or NOW, s[2] or 0, s[3] or 0, s[4] or 0, s[5] or 0, s[6] or '', redis.call('HLEN', data(sid)), s[7] or 0, more, 0,
+  }
+end
