@@ -1,9 +1,9 @@
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2154,SC2086
 # Runs steps side by side, stage by stage, and tells all that failed. Sourced by tests/run, under set -euo pipefail.
 #
 #   stage WIDTH    what follows begins when all before is over, so many at a time
-#   step [--needs STEP] [--holds WHAT] NAME COMMAND…
-#                  runs only if that step has passed, and while no other holds the same thing
+#   step [--needs STEP]… [--holds WHAT] NAME COMMAND…
+#                  runs only if these steps have passed, and while no other holds the same thing
 #   summary        tells how all went; fails if any failed
 #
 # What a step says is in $logs/NAME.log, and is shown when the step ends.
@@ -19,12 +19,14 @@ step() {
   local need='' hold=''
   while [[ $1 == --* ]]; do
     case $1 in
-      --needs) need=$2 ;;
+      --needs)
+        [[ " ${names[*]} " == *" $2 "* ]] || { echo "a step needs $2, which is no step before it" >&2; exit 2; }
+        need+=" $2"
+        ;;
       --holds) hold=$2 ;;
     esac
     shift 2
   done
-  [[ ! $need || " ${names[*]} " == *" $need "* ]] || { echo "$1 needs $need, which is no step before it" >&2; exit 2; }
   waiting+=("${#names[@]}")
   names+=("$1") needs+=("$need") holds+=("$hold") commands+=("${*:2}")
 }
@@ -52,14 +54,20 @@ run_stage() {
 start_steps() {
   local i left=()
   for i in "${waiting[@]}"; do
-    if ((${#running[@]} < width)) && [[ ! ${held[${holds[i]:-nothing}]-} ]] &&
-      [[ ! ${needs[i]} || ${result[${needs[i]}]-} == passed ]]; then
+    if ((${#running[@]} < width)) && [[ ! ${held[${holds[i]:-nothing}]-} ]] && have_passed ${needs[i]}; then
       start_step "$i"
     else
       left+=("$i")
     fi
   done
   waiting=("${left[@]}")
+}
+
+have_passed() {
+  local name
+  for name; do
+    [[ ${result[$name]-} == passed ]] || return
+  done
 }
 
 start_step() {

@@ -56,6 +56,7 @@ mod stopping;
 mod store;
 mod store_model;
 mod store_unavailable;
+mod stores;
 mod streams;
 mod structure;
 mod subscriptions;
