@@ -8,20 +8,27 @@
 
 mod address;
 mod bells;
+mod fuse;
 mod line;
 mod script;
+pub mod usage;
 
 use std::{
+    fmt,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
+
+use tokio::time::sleep;
 
 use self::{
     address::Address,
+    fuse::Fuse,
     line::{Line, Trouble},
+    usage::{Outcome, Usage},
 };
 pub(crate) use self::{
     bells::Bell,
@@ -34,6 +41,8 @@ use crate::{
 
 /// How far the store's clock and this machine's may differ, in milliseconds, and count as the same.
 const AGREEMENT: u64 = 100;
+/// Between two attempts to get an answer of a store that is silent.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The store could not be asked, or what it said was of no use. What was to be changed may have been.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +53,9 @@ pub struct Lost;
 #[derive(Debug)]
 pub struct Link {
     line: Line,
+    fuse: Fuse,
+    usage: Usage,
+    unready_when_lost: AtomicBool,
     patience: Duration,
     clock: Clock,
     /// What the store's clock shows at moment zero, in milliseconds since 1970, as of its last answer.
@@ -69,6 +81,9 @@ impl Link {
             url.trim().parse().map_err(|problem| anyhow::anyhow!("store.url: {problem}"))?;
         Ok(Some(Arc::new(Self {
             line: Line::new(address),
+            fuse: Fuse::default(),
+            usage: Usage::default(),
+            unready_when_lost: AtomicBool::new(config.unready_when_lost),
             patience: config.timeout_seconds.get(),
             clock,
             zero: AtomicI64::new(clock.time_of_day().epoch()),
@@ -78,7 +93,57 @@ impl Link {
 
     /// Makes the connection, and makes it again whenever it is lost. To be run as long as the link is used.
     pub async fn keep(&self) {
-        self.line.keep(self.patience).await
+        tokio::join!(self.line.keep(self.patience), self.mend());
+    }
+
+    /// Asks a store that has gone silent whether it answers again, so that nobody else must wait to find out.
+    async fn mend(&self) {
+        loop {
+            self.fuse.blows().await;
+            tracing::warn!(store = %self.address(), "the store does not answer");
+            while let Err(Trouble::Down | Trouble::Silent | Trouble::Broken) =
+                self.line.ask(&script::harmless(), self.patience).await
+            {
+                sleep(PAUSE).await;
+            }
+            self.fuse.mend();
+            tracing::info!(store = %self.address(), "the store answers again");
+        }
+    }
+
+    /// Where the store is, without the password.
+    pub(crate) fn address(&self) -> impl fmt::Display {
+        self.line.address()
+    }
+
+    /// Whether there is a connection, and the store answers on it.
+    pub fn is_up(&self) -> bool {
+        self.line.is_up() && !self.fuse.is_blown()
+    }
+
+    /// Whether there ever was a connection.
+    pub fn was_reached(&self) -> bool {
+        self.line.made() > 0
+    }
+
+    /// How often a connection was made after the first.
+    pub(crate) fn reconnects(&self) -> u64 {
+        self.line.made().saturating_sub(1)
+    }
+
+    /// What was counted of its use.
+    pub(crate) fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    /// Whether no request should come here while the store is lost (`store.unready_when_lost`).
+    pub(crate) fn is_needed(&self) -> bool {
+        self.unready_when_lost.load(Ordering::Relaxed)
+    }
+
+    /// Applies what a reload may change.
+    pub(crate) fn keep_to(&self, config: &StoreConfig) {
+        self.unready_when_lost.store(config.unready_when_lost, Ordering::Relaxed);
     }
 
     /// What every key begins with.
@@ -93,6 +158,22 @@ impl Link {
 
     /// Runs a script. One whose answer does not come in time is run again, once, on another connection.
     pub(crate) async fn run(&self, call: &Call<'_>) -> Result<Reply, Lost> {
+        let start = Instant::now();
+        let came = match self.fuse.is_blown() {
+            true => Err(Trouble::Down),
+            false => self.at_most_twice(call).await,
+        };
+        self.usage.count(call.script.name, Outcome::of(&came), start.elapsed());
+        came.map_err(|trouble| {
+            if let Trouble::Silent | Trouble::Broken = trouble {
+                self.fuse.blow();
+            }
+            tracing::debug!(script = call.script.name, %trouble, "the store did not answer");
+            Lost
+        })
+    }
+
+    async fn at_most_twice(&self, call: &Call<'_>) -> Result<Reply, Trouble> {
         let mut tries = 2;
         loop {
             tries -= 1;
@@ -108,17 +189,16 @@ impl Link {
                 // The store's clock has been set, or the store is another one.
                 Trouble::Late(now) if tries > 0 => self.set_clock(now),
                 Trouble::Silent | Trouble::Broken if tries > 0 => {}
-                trouble => {
-                    tracing::debug!(script = call.script.name, %trouble, "the store did not answer");
-                    return Err(Lost);
-                }
+                trouble => return Err(trouble),
             }
+            self.usage.count_repeated();
         }
     }
 
     async fn once(&self, call: &Call<'_>, not_after: i64) -> Result<Reply, Trouble> {
         match self.line.ask(&call.short(not_after), self.patience).await {
             Err(Trouble::NoScript) => {
+                self.usage.count_sent_whole();
                 let value = self.line.ask(&call.whole(not_after), self.patience).await?;
                 Reply::read(value).ok_or(Trouble::Garbled)
             }

@@ -4,7 +4,14 @@
 //! so, and the next connection is made at once: the old one ends when the last who waits on it has given up.
 //! Trap: while there is no connection nobody waits longer than for one answer, and after that time nobody waits at all.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use redis::{
     AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, PushInfo, RedisConnectionInfo,
@@ -59,6 +66,8 @@ enum Standing {
 pub(super) struct Line {
     address: Address,
     standing: watch::Sender<Standing>,
+    /// Connections that were made.
+    made: AtomicU64,
     /// The connection of the standing is of no use.
     given_up: Notify,
     bells: Arc<Bells>,
@@ -73,7 +82,27 @@ impl fmt::Debug for Line {
 impl Line {
     pub(super) fn new(address: Address) -> Self {
         let standing = watch::Sender::new(Standing::Down { since: Instant::now() });
-        Self { address, standing, given_up: Notify::new(), bells: Arc::default() }
+        Self {
+            address,
+            standing,
+            made: AtomicU64::new(0),
+            given_up: Notify::new(),
+            bells: Arc::default(),
+        }
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Whether there is a connection.
+    pub(super) fn is_up(&self) -> bool {
+        matches!(&*self.standing.borrow(), Standing::Up { .. })
+    }
+
+    /// How many connections there have been.
+    pub(super) fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
     }
 
     pub(super) fn bell(&self, channel: &str) -> Arc<Bell> {
@@ -145,6 +174,7 @@ impl Line {
                         tracing::info!(store = %self.address, "the store is reached");
                         told_lost = false;
                     }
+                    self.made.fetch_add(1, Ordering::Relaxed);
                     self.standing
                         .send_replace(Standing::Up { connection: connection.clone(), number });
                     self.bells.ring_all();
