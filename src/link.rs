@@ -96,18 +96,34 @@ impl Link {
         tokio::join!(self.line.keep(self.patience), self.mend());
     }
 
-    /// Asks a store that has gone silent whether it answers again, so that nobody else must wait to find out.
+    /// Asks a store that has not answered whether it answers again, so that nobody else must wait to find out.
     async fn mend(&self) {
         loop {
             self.fuse.blows().await;
-            tracing::warn!(store = %self.address(), "the store does not answer");
-            while let Err(Trouble::Down | Trouble::Silent | Trouble::Broken) =
-                self.line.ask(&script::harmless(), self.patience).await
-            {
+            let mut told = false;
+            loop {
+                match self.line.ask(&script::harmless(), self.patience).await {
+                    // The line itself says so.
+                    Err(Trouble::Down) => {}
+                    Err(Trouble::Silent | Trouble::Broken) => {
+                        if !std::mem::replace(&mut told, true) {
+                            tracing::warn!(store = %self.address(), "the store does not answer");
+                        }
+                    }
+                    Ok(_)
+                    | Err(
+                        Trouble::NoScript
+                        | Trouble::Late(_)
+                        | Trouble::Refused(_)
+                        | Trouble::Garbled,
+                    ) => break,
+                }
                 sleep(PAUSE).await;
             }
             self.fuse.mend();
-            tracing::info!(store = %self.address(), "the store answers again");
+            if told {
+                tracing::info!(store = %self.address(), "the store answers again");
+            }
         }
     }
 
@@ -165,7 +181,7 @@ impl Link {
         };
         self.usage.count(call.script.name, Outcome::of(&came), start.elapsed());
         came.map_err(|trouble| {
-            if let Trouble::Silent | Trouble::Broken = trouble {
+            if let Trouble::Down | Trouble::Silent | Trouble::Broken = trouble {
                 self.fuse.blow();
             }
             tracing::debug!(script = call.script.name, %trouble, "the store did not answer");
