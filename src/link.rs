@@ -14,7 +14,7 @@ mod script;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -50,6 +50,9 @@ pub struct Link {
     zero: AtomicI64,
     /// What every key begins with.
     namespace: String,
+    /// Of this process alone, so that its operations have ids that no other has.
+    token: u64,
+    operations: AtomicU64,
 }
 
 impl Link {
@@ -73,6 +76,8 @@ impl Link {
             clock,
             zero: AtomicI64::new(clock.time_of_day().epoch()),
             namespace: config.namespace.clone(),
+            token: getrandom::u64()?,
+            operations: AtomicU64::new(0),
         })))
     }
 
@@ -93,11 +98,18 @@ impl Link {
 
     /// Runs a script. One whose answer does not come in time is run again, once, on another connection.
     pub(crate) async fn run(&self, call: &Call<'_>) -> Result<Reply, Lost> {
+        let operation = match call.script.promised {
+            true => {
+                let number = self.operations.fetch_add(1, Ordering::Relaxed);
+                format!("{:016x}{number:x}", self.token)
+            }
+            false => String::new(),
+        };
         let mut tries = 2;
         loop {
             tries -= 1;
             let not_after = self.store_now().saturating_add_unsigned(millis(self.patience) + 50);
-            let trouble = match self.once(call, not_after).await {
+            let trouble = match self.once(call, &operation, not_after).await {
                 Ok(reply) => {
                     self.set_clock(reply.now);
                     return Ok(reply);
@@ -116,10 +128,15 @@ impl Link {
         }
     }
 
-    async fn once(&self, call: &Call<'_>, not_after: i64) -> Result<Reply, Trouble> {
-        match self.line.ask(&call.short(not_after), self.patience).await {
+    async fn once(
+        &self,
+        call: &Call<'_>,
+        operation: &str,
+        not_after: i64,
+    ) -> Result<Reply, Trouble> {
+        match self.line.ask(&call.short(operation, not_after), self.patience).await {
             Err(Trouble::NoScript) => {
-                let value = self.line.ask(&call.whole(not_after), self.patience).await?;
+                let value = self.line.ask(&call.whole(operation, not_after), self.patience).await?;
                 Reply::read(value).ok_or(Trouble::Garbled)
             }
             value => Reply::read(value?).ok_or(Trouble::Garbled),

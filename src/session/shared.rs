@@ -356,24 +356,19 @@ impl SharedStore {
     }
 
     pub(super) async fn tick_now(&self) -> Result<(), Unavailable> {
-        let held = self.holds.take();
-        loop {
-            let mut call = Call::new(&TICK, &self.key);
-            for digest in &held {
-                call = call.bytes(digest.digits().as_str().as_bytes().to_vec());
-            }
-            let mut reply = match self.run(&call).await {
-                Ok(reply) => reply,
-                Err(Lost) => {
-                    self.holds.put_back(&held);
-                    return Err(Unavailable);
-                }
-            };
-            let swept = self.take_counts(&mut reply).ok_or(Unavailable)?;
-            if swept == 0 {
-                return Ok(());
-            }
+        let (held, released) = self.holds.take();
+        let mut call = Call::new(&TICK, &self.key).number(held.len() as u64);
+        for digest in held.iter().chain(&released) {
+            call = call.bytes(digest.digits().as_str().as_bytes().to_vec());
         }
+        let told = self.run(&call).await;
+        let mut reply = told.inspect_err(|_| self.holds.put_back(released))?;
+        let mut swept = self.take_counts(&mut reply).ok_or(Unavailable)?;
+        while swept > 0 {
+            let call = Call::new(&TICK, &self.key).number(0);
+            swept = self.take_counts(&mut self.run(&call).await?).ok_or(Unavailable)?;
+        }
+        Ok(())
     }
 
     /// Returns how many have expired.

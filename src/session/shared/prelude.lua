@@ -58,10 +58,11 @@ local function sweep(most)
   return due
 end
 
--- Sets the idle clock back. The keys themselves outlive the session, so that one which everyone has forgotten goes at last.
+-- Sets the idle clock back, but never brings the end of a session nearer, which a process may hold. The keys themselves
+-- outlive it, so that one which everyone has forgotten goes at last.
 local function touch(sid, timeout)
   redis.call('HSET', record(sid), 'touched', NOW)
-  redis.call('ZADD', LIVE, NOW + timeout, sid)
+  redis.call('ZADD', LIVE, 'GT', NOW + timeout, sid)
   if redis.call('PTTL', record(sid)) < timeout + 1800000 then
     redis.call('PEXPIRE', record(sid), timeout + 3600000)
     redis.call('PEXPIRE', data(sid), timeout + 3600000)
