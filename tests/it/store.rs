@@ -205,16 +205,16 @@ async fn every_end_is_counted_once_and_remembered() {
 #[tokio::test]
 async fn a_full_store_refuses_and_keeps_what_it_has() {
     for store in every_kind(50) {
-        let mut ids = Vec::new();
-        for _ in 0..50 {
-            ids.push(store.create(handshake(), Caller::Anonymous).await.expect("room").head.id);
-        }
-        for _ in 0..200 {
-            let refused = store.create(handshake(), Caller::Anonymous).await.unwrap_err();
+        let create = || store.create(handshake(), Caller::Anonymous);
+        let created = join_all((0..50).map(|_| create())).await;
+        let ids: Vec<_> = created.iter().map(|made| made.as_ref().expect("room").head.id).collect();
+        for refused in join_all((0..200).map(|_| create())).await {
+            let refused = refused.unwrap_err();
             assert!(matches!(refused, NotCreated::Full { capacity: 50, retry_after_seconds: 1 }));
         }
-        for id in &ids {
-            load(&store, &id.to_string(), Caller::Anonymous).await.expect("still live");
+        let texts: Vec<_> = ids.iter().map(ToString::to_string).collect();
+        for found in join_all(texts.iter().map(|id| load(&store, id, Caller::Anonymous))).await {
+            found.expect("still live");
         }
         assert_eq!(store.list().await.expect("asked").len(), 50);
         // Room comes back by expiry alone, although nobody ticks.

@@ -481,7 +481,7 @@ async fn the_store_does_as_its_model() {
         let place = place.as_ref();
         let mut runner = TestRunner::new(Config::default());
         // Each case has two connections to a store that is shared.
-        let count = if place.is_some() { CASES / 6 } else { CASES };
+        let count = if place.is_some() { CASES / 3 } else { CASES };
         let cases =
             (0..count).map(|_| vec(command(), 1..60).new_tree(&mut runner).expect("a case"));
         let mut cases: Vec<_> = cases.collect();
