@@ -69,7 +69,7 @@ pub(super) struct SharedStore {
     heads: Cache<SessionId, Arc<Head>>,
     holds: Holds,
     conversations: Arc<Conversations>,
-    /// As of the last tick.
+    /// As of the last tick, with what has been done here since.
     counts: Mutex<Counts>,
     remembered: AtomicU64,
     /// When a tick has something to do, on the store's clock.
@@ -127,6 +127,7 @@ impl SharedStore {
         match reply.text().as_deref() {
             Some("ok") => {}
             Some("full") => {
+                lock(&self.counts).refused += 1;
                 let retry_after_seconds = self.timeout.as_secs().clamp(1, 30);
                 return Err(NotCreated::Full { capacity, retry_after_seconds });
             }
@@ -144,6 +145,11 @@ impl SharedStore {
             "session created"
         );
         self.note(EventKind::Created, reference);
+        {
+            let mut counts = lock(&self.counts);
+            counts.created += 1;
+            counts.live += 1;
+        }
         Ok(Record { touched: created, asked: true, ..Record::unasked(head) })
     }
 
@@ -268,6 +274,11 @@ impl SharedStore {
     }
 
     fn note_end(&self, reference: SessionRef, reason: EndReason) {
+        {
+            let mut counts = lock(&self.counts);
+            counts.live = counts.live.saturating_sub(1);
+            counts.ended[reason.index()] += 1;
+        }
         tracing::debug!(
             instance = self.here.instance.digit(),
             session = %reference,
@@ -337,7 +348,7 @@ impl SharedStore {
         }
     }
 
-    /// As of the last tick.
+    /// As of the last tick, with what has been done here since.
     pub(super) fn counts(&self) -> Counts {
         *lock(&self.counts)
     }
@@ -381,12 +392,13 @@ impl SharedStore {
         let (created, refused, data_bytes) = (next()?, next()?, next().unwrap_or(0));
         let by_reason = [next()?, next()?, next()?, next()?];
         let counts = Counts { created, live, ended: by_reason, refused, data_bytes };
+        self.note_ends(ended, EndReason::Expired);
+        // These include what has just been noted.
         *lock(&self.counts) = counts;
         self.remembered.store(remembered, Ordering::Relaxed);
         let rested = reply.now.saturating_add_unsigned(millis(AT_REST));
         let next = if due > 0 { due.min(rested) } else { rested };
         self.next_tick.store(next, Ordering::Relaxed);
-        self.note_ends(ended, EndReason::Expired);
         Some(swept)
     }
 

@@ -393,12 +393,18 @@ impl SessionStore {
         }
     }
 
-    /// The counts as of now, or, of a shared store, as of the last tick.
+    /// The counts as of now, or, of a shared store, as of the last tick with what this process has done since.
     pub fn counts(&self) -> Counts {
         match &self.backend {
             Backend::Memory(store) => store.counts(),
             Backend::Shared(store) => store.counts(),
         }
+    }
+
+    /// Has [`counts`](Self::counts) tell those of now, if the store can be asked.
+    pub(crate) async fn refresh(&self) {
+        // Else they are as they were.
+        let _ = self.count().await;
     }
 
     /// The counts as of now.
