@@ -37,6 +37,7 @@ use crate::{
     config::{Config, Secret},
     http::access_log::Identity,
     lifecycle::Lifecycle,
+    link::Link,
     mcp::Endpoint,
     observe::{AccessLog, EventKind, Subject},
     process::Process,
@@ -152,6 +153,11 @@ impl Server {
     /// What clients can make it hold.
     pub fn budget(&self) -> Arc<Budget> {
         Arc::clone(&self.process.budget)
+    }
+
+    /// To the store that it shares with other replicas, if it does.
+    pub fn link(&self) -> Option<&Arc<Link>> {
+        self.process.link.as_ref()
     }
 
     /// The ten instances in order.

@@ -76,6 +76,11 @@ impl<'a> Call<'a> {
         self.bytes(if argument { &b"1"[..] } else { b"" })
     }
 
+    /// Of all keys that it touches, this one says where they are.
+    pub(super) fn key(&self) -> &str {
+        self.key
+    }
+
     /// With the digest of the script.
     pub(super) fn short(&self, operation: &str, not_after: i64) -> Cmd {
         self.command("EVALSHA", &self.script.digest, operation, not_after)
