@@ -55,6 +55,7 @@ mod stateless;
 mod stopping;
 mod store;
 mod store_model;
+mod store_news;
 mod store_unavailable;
 mod stores;
 mod streams;
