@@ -270,7 +270,8 @@ impl fmt::Display for SessionRef {
 pub struct SessionDigest([u8; 16]);
 
 impl SessionDigest {
-    fn of(id: &str) -> Self {
+    /// Of the id's text.
+    pub(crate) fn of(id: &str) -> Self {
         let mut first = [0; 16];
         first.copy_from_slice(&Sha256::digest(id.as_bytes())[..16]);
         Self(first)

@@ -7,6 +7,7 @@
 
 mod codec;
 mod holds;
+mod news;
 mod survey;
 
 use std::{
@@ -22,6 +23,7 @@ use moka::sync::Cache;
 use self::{
     codec::{Ending, caller_text, handshake_text, read_head, read_level, read_record},
     holds::Holds,
+    news::News,
 };
 use super::{
     conversation::Conversations,
@@ -68,6 +70,7 @@ pub(super) struct SharedStore {
     timeout: Duration,
     heads: Cache<SessionId, Arc<Head>>,
     holds: Holds,
+    news: News,
     conversations: Arc<Conversations>,
     /// As of the last tick, with what has been done here since.
     counts: Mutex<Counts>,
@@ -94,6 +97,7 @@ impl SharedStore {
             timeout: config.timeout_seconds.get(),
             heads: Cache::builder().max_capacity(KEPT_HEADS).time_to_idle(KEPT_FOR).build(),
             holds: Holds::default(),
+            news: News::new(),
             conversations: Arc::clone(conversations),
             counts: Mutex::default(),
             remembered: AtomicU64::new(0),
@@ -270,6 +274,7 @@ impl SharedStore {
     /// The session has ended, here or elsewhere.
     fn forget(&self, id: SessionId) {
         self.heads.invalidate(&id);
+        self.news.note_end(id.digest());
         self.conversations.end(id);
     }
 

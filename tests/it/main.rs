@@ -58,6 +58,7 @@ mod store;
 mod store_acl;
 mod store_ledger;
 mod store_model;
+mod store_news;
 mod store_unavailable;
 mod stores;
 mod streams;
