@@ -74,6 +74,9 @@ pub struct Link {
     quiet_until: AtomicU64,
     /// What every key begins with.
     namespace: String,
+    /// Of this process alone, so that its operations have ids that no other has.
+    token: u64,
+    operations: AtomicU64,
 }
 
 /// How the server is found that has a key.
@@ -125,6 +128,8 @@ impl Link {
             zero: AtomicI64::new(clock.time_of_day().epoch()),
             quiet_until: AtomicU64::new(0),
             namespace: config.namespace.clone(),
+            token: getrandom::u64()?,
+            operations: AtomicU64::new(0),
         })))
     }
 
@@ -148,11 +153,18 @@ impl Link {
 
     /// Runs a script. One whose answer does not come in time is run again, once, on another connection.
     pub(crate) async fn run(&self, call: &Call<'_>) -> Result<Reply, Lost> {
+        let operation = match call.script.promised {
+            true => {
+                let number = self.operations.fetch_add(1, Ordering::Relaxed);
+                format!("{:016x}{number:x}", self.token)
+            }
+            false => String::new(),
+        };
         let mut tries = 2;
         loop {
             tries -= 1;
             let not_after = self.store_now().saturating_add_unsigned(millis(self.patience) + 50);
-            let trouble = match self.once(call, not_after).await {
+            let trouble = match self.once(call, &operation, not_after).await {
                 Ok(reply) => {
                     self.set_clock(reply.now);
                     return Ok(reply);
@@ -171,10 +183,17 @@ impl Link {
         }
     }
 
-    async fn once(&self, call: &Call<'_>, not_after: i64) -> Result<Reply, Trouble> {
+    async fn once(
+        &self,
+        call: &Call<'_>,
+        operation: &str,
+        not_after: i64,
+    ) -> Result<Reply, Trouble> {
         let until = Instant::now() + self.patience;
-        let value = match self.ask(call, &call.short(not_after), until).await {
-            Err(Trouble::NoScript) => self.ask(call, &call.whole(not_after), until).await?,
+        let value = match self.ask(call, &call.short(operation, not_after), until).await {
+            Err(Trouble::NoScript) => {
+                self.ask(call, &call.whole(operation, not_after), until).await?
+            }
             value => value?,
         };
         Reply::read(value).ok_or(Trouble::Garbled)

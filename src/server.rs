@@ -188,6 +188,10 @@ impl Server {
         let mut tickers = JoinSet::new();
         for instance in self.instances() {
             tickers.spawn(tick(Arc::clone(instance)));
+            if instance.state.sessions.is_shared() {
+                let state = Arc::clone(&instance.state);
+                tickers.spawn(async move { state.sessions.hear(&*state).await });
+            }
         }
         if let Some(link) = self.process.link.clone() {
             tickers.spawn(async move { link.keep().await });
