@@ -27,6 +27,7 @@
 //! | [`id`] | instance, replica, boot, session id, caller |
 //! | [`ruler`] | the text of a large answer, which is digested once |
 //! | [`reclaim`] | memory that one thread has freed and another still keeps |
+//! | [`histogram`] | how often something took how long |
 //! | [`budget`] | how many bytes clients can make the process hold |
 //! | [`lifecycle`] | no task is forgotten; stopping in stages |
 //! | [`clock`] | moments that never jump, and how they are told as times of day |
@@ -68,6 +69,7 @@ pub mod clock;
 pub mod config;
 pub mod failure;
 pub mod healthcheck;
+pub mod histogram;
 pub mod home;
 pub mod http;
 pub mod id;

@@ -16,11 +16,13 @@ mod look;
 mod script;
 mod slot;
 mod trouble;
+pub mod usage;
 
 use std::{
+    fmt,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -37,6 +39,7 @@ use self::{
     dial::{Dialler, Target},
     line::Line,
     trouble::Trouble,
+    usage::{Outcome, Usage},
 };
 pub(crate) use self::{
     bells::Bell,
@@ -65,7 +68,9 @@ pub struct Link {
     route: Route,
     dialler: Arc<Dialler>,
     bells: Arc<Bells>,
+    usage: Usage,
     wait_aof: bool,
+    unready_when_lost: AtomicBool,
     patience: Duration,
     clock: Clock,
     /// What the store's clock shows at moment zero, in milliseconds since 1970, as of its last answer.
@@ -108,7 +113,13 @@ impl Link {
                 "store.ca_file: is for TLS: write rediss in place of redis in store.url"
             ),
         };
-        let dialler = Arc::new(Dialler { account: address.account, tls, demands });
+        let dialler = Arc::new(Dialler {
+            account: address.account,
+            tls,
+            demands,
+            made: AtomicU64::new(0),
+            made_again: AtomicU64::new(0),
+        });
         let bells = Arc::new(Bells::default());
         let line = |target| Line::new(target, &dialler, &bells, &Arc::new(Notify::new()));
         let route = match address.way {
@@ -122,7 +133,9 @@ impl Link {
             route,
             dialler,
             bells,
+            usage: Usage::default(),
             wait_aof: config.wait_aof,
+            unready_when_lost: AtomicBool::new(config.unready_when_lost),
             patience: config.timeout_seconds.get(),
             clock,
             zero: AtomicI64::new(clock.time_of_day().epoch()),
@@ -141,6 +154,52 @@ impl Link {
         }
     }
 
+    /// Where the store is, without the password.
+    pub(crate) fn address(&self) -> impl fmt::Display {
+        self.any().target()
+    }
+
+    /// Whether there is a connection to each server that is needed.
+    pub fn is_up(&self) -> bool {
+        match &self.route {
+            Route::Single(line) => line.is_up(),
+            Route::Cluster(cluster) => cluster.is_up(),
+        }
+    }
+
+    /// Whether there ever was a connection.
+    pub fn was_reached(&self) -> bool {
+        self.dialler.made() > 0
+    }
+
+    /// How often a connection was made again.
+    pub(crate) fn reconnects(&self) -> u64 {
+        self.dialler.made_again()
+    }
+
+    /// What was counted of its use.
+    pub(crate) fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    /// Whether no request should come here while the store is lost (`store.unready_when_lost`).
+    pub(crate) fn is_needed(&self) -> bool {
+        self.unready_when_lost.load(Ordering::Relaxed)
+    }
+
+    /// Applies what a reload may change.
+    pub(crate) fn keep_to(&self, config: &StoreConfig) {
+        self.unready_when_lost.store(config.unready_when_lost, Ordering::Relaxed);
+    }
+
+    /// The line that hears what is published.
+    fn any(&self) -> &Line {
+        match &self.route {
+            Route::Single(line) => line,
+            Route::Cluster(cluster) => cluster.guide(),
+        }
+    }
+
     /// What every key begins with.
     pub(crate) fn namespace(&self) -> &str {
         &self.namespace
@@ -153,6 +212,16 @@ impl Link {
 
     /// Runs a script. One whose answer does not come in time is run again, once, on another connection.
     pub(crate) async fn run(&self, call: &Call<'_>) -> Result<Reply, Lost> {
+        let start = Instant::now();
+        let came = self.at_most_twice(call).await;
+        self.usage.count(call.script.name, Outcome::of(&came), start.elapsed());
+        came.map_err(|trouble| {
+            self.tell(call, &trouble);
+            Lost
+        })
+    }
+
+    async fn at_most_twice(&self, call: &Call<'_>) -> Result<Reply, Trouble> {
         let operation = match call.script.promised {
             true => {
                 let number = self.operations.fetch_add(1, Ordering::Relaxed);
@@ -175,11 +244,9 @@ impl Link {
                 // The store's clock has been set, or the store is another one.
                 Trouble::Late(now) if tries > 0 => self.set_clock(now),
                 Trouble::Silent | Trouble::Broken | Trouble::ReadOnly if tries > 0 => {}
-                trouble => {
-                    self.tell(call, &trouble);
-                    return Err(Lost);
-                }
+                trouble => return Err(trouble),
             }
+            self.usage.count_repeated();
         }
     }
 
@@ -192,6 +259,7 @@ impl Link {
         let until = Instant::now() + self.patience;
         let value = match self.ask(call, &call.short(operation, not_after), until).await {
             Err(Trouble::NoScript) => {
+                self.usage.count_sent_whole();
                 self.ask(call, &call.whole(operation, not_after), until).await?
             }
             value => value?,

@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::Scope;
+use super::{Scope, store};
 use crate::{
     id::{EndReason, InstanceId},
     observe::Totals,
@@ -41,6 +41,7 @@ async fn show(State(scope): State<Scope>) -> Response {
         "uptime_seconds": process.clock.uptime().as_secs_f64(),
         "draining": process.lifecycle.is_draining(),
         "port": process.clients_port,
+        "store": process.link.as_deref().map(store::shown),
         "errors_of_no_instance": (scope.len() == InstanceId::COUNT).then(|| process.refused.total()),
         "instances": scope.iter().map(|instance| counts(instance)).collect::<Vec<_>>(),
     }))
@@ -69,6 +70,7 @@ pub(super) fn counts(instance: &Instance) -> Value {
             "protocol_versions": version::texts(&versions),
             "idle_timeout_seconds": policy.config.session.timeout_seconds.get().as_secs_f64(),
         },
+        "sessions": store::home(instance),
         "live": live,
         "created": created,
         "ended": Value::Object(ended.into_iter().collect()),

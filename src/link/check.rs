@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection, cmd};
+use tokio::time::timeout;
 
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -114,7 +115,13 @@ impl Demands {
         for instance in 0..10 {
             let beginning = format!("{0}:{{{0}:{instance}}}:", self.namespace);
             let [key, channel] = ["live", "bell"].map(|name| format!("{beginning}{name}"));
-            match ask::<String>(connection, &["EVAL", RIGHTS, "1", &key, &channel]).await {
+            let script = ["EVAL", RIGHTS, "1", &key, &channel];
+            // A store that takes longer, or runs no scripts for a while, would be of no use.
+            let Ok(answer) = timeout(self.patience, ask::<String>(connection, &script)).await
+            else {
+                return Err(Fault::Unreached("no answer in time".to_owned()));
+            };
+            match answer {
                 Ok(missing) if missing.is_empty() => return Ok(()),
                 Ok(missing) => refused = Some(format!("may not run {missing} on {beginning}*")),
                 Err(Asked::Refused(error)) if is(&error, "NOPERM") => refused = Some(told(&error)),

@@ -209,6 +209,12 @@ impl Cluster {
         });
     }
 
+    /// Whether all shards are known and connected.
+    pub(super) fn is_up(&self) -> bool {
+        let shards = self.shards.borrow();
+        !shards.slots.is_empty() && shards.slots.iter().all(|(_, _, line)| line.is_up())
+    }
+
     /// The line to any node.
     pub(super) fn guide(&self) -> &Line {
         &self.guide

@@ -7,7 +7,10 @@
 use std::{
     fmt, io,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -47,6 +50,9 @@ pub(super) struct Dialler {
     pub(super) account: Account,
     pub(super) tls: Option<TlsConnector>,
     pub(super) demands: Demands,
+    /// Connections that were made, and how many of them in the place of another.
+    pub(super) made: AtomicU64,
+    pub(super) made_again: AtomicU64,
 }
 
 /// Which server is meant.
@@ -98,6 +104,22 @@ impl Drop for Driving {
 type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Dialler {
+    /// Counts a connection, the `number`th of its line.
+    pub(super) fn count(&self, number: u64) {
+        self.made.fetch_add(1, Ordering::Relaxed);
+        if number > 1 {
+            self.made_again.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn made_again(&self) -> u64 {
+        self.made_again.load(Ordering::Relaxed)
+    }
+
     /// Makes a connection, whose task is one of the `drivers`.
     pub(super) async fn dial(
         &self,

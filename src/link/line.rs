@@ -133,6 +133,11 @@ impl Line {
         }
     }
 
+    /// Whether there is a connection.
+    pub(super) fn is_up(&self) -> bool {
+        matches!(&*self.standing.borrow(), Standing::Up { .. })
+    }
+
     /// Where the connection leads, if there is one.
     pub(super) fn place(&self) -> Option<Place> {
         match &*self.standing.borrow() {
@@ -173,6 +178,7 @@ impl Line {
             match self.dialler.dial(&self.target, &self.bells, &mut drivers).await {
                 Ok(Dialled { connection, driving, place, found }) => {
                     number += 1;
+                    self.dialler.count(number);
                     diary.reached(&self.target, &place, &found);
                     let made = Instant::now();
                     self.standing.send_replace(Standing::Up {

@@ -25,7 +25,11 @@ use mcp_echo_stateful::{
 };
 use serde_json::{Value, json};
 
-use crate::{probe::probe, support::TestServer};
+use crate::{
+    probe::probe,
+    stores::{Engine, StoreServer},
+    support::TestServer,
+};
 
 /// What users read.
 pub(crate) const DOCUMENTS: [(&str, &str); 8] = [
@@ -362,7 +366,8 @@ fn the_table_of_what_waits_for_a_start_is_that_of_the_program() {
 
 #[tokio::test]
 async fn the_table_of_metrics_is_what_is_told() {
-    let server = TestServer::start(&[]).await;
+    let store = StoreServer::start(Engine::Redis);
+    let server = TestServer::start(&[("MCP_STORE_URL", &store.url())]).await;
     let page = server.operate("GET", "/metrics").send().await.text();
     let families =
         set(page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()));
