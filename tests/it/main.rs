@@ -54,6 +54,7 @@ mod snippets;
 mod stateless;
 mod stopping;
 mod store;
+mod store_logs;
 mod store_model;
 mod store_unavailable;
 mod stores;

@@ -1,5 +1,7 @@
--- the sessions that are held: keeps them, ends those that are due, and counts
-for i = 1, #ARGV - 2 do
+-- the replica if it writes event logs, and the sessions that are held: keeps them, ends those that are due, and counts
+redis.call('ZREMRANGEBYSCORE', P .. 'writers', '-inf', NOW)
+if ARGV[1] ~= '' then write_on(ARGV[1]) end
+for i = 2, #ARGV - 2 do
   local sid = ARGV[i]
   local timeout = redis.call('ZSCORE', LIVE, sid) and redis.call('HGET', record(sid), 'timeout')
   if timeout then touch(sid, tonumber(timeout)) end
