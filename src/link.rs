@@ -205,6 +205,11 @@ impl Link {
         &self.namespace
     }
 
+    /// How long one answer is waited for.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
+    }
+
     /// Rings whenever something is published on a channel, and whenever something may have been missed.
     pub(crate) fn bell(&self, channel: &str) -> Arc<Bell> {
         self.bells.of(channel)

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     lock,
+    shared::{Logs, Stream},
     stream::{EventLog, ReplayBudget},
 };
 use crate::{
@@ -42,6 +43,8 @@ pub(super) struct Conversations {
     closing: CancellationToken,
     share: Arc<Share>,
     replay: Arc<ReplayBudget>,
+    /// Where event logs are kept, if other processes read them too.
+    logs: Option<Arc<Logs>>,
     questions: Gauge,
     open: Mutex<HashMap<SessionId, Arc<Conversation>>>,
     /// Ids by digest, where other replicas speak of sessions by their digests.
@@ -56,12 +59,12 @@ impl Conversations {
     ) -> Self {
         let (share, replay) = (Arc::clone(share), Arc::clone(replay));
         let (questions, open) = (Gauge::default(), Mutex::default());
-        Self { closing: closing.clone(), share, replay, questions, open, ids: None }
+        Self { closing: closing.clone(), share, replay, logs: None, questions, open, ids: None }
     }
 
-    /// The same for sessions that other replicas know by their digests.
-    pub(super) fn shared(self) -> Self {
-        Self { ids: Some(Mutex::default()), ..self }
+    /// The same for sessions that other replicas know by their digests, with event logs that are kept there as well.
+    pub(super) fn shared(self, logs: &Arc<Logs>) -> Self {
+        Self { ids: Some(Mutex::default()), logs: Some(Arc::clone(logs)), ..self }
     }
 
     pub(super) fn get(&self, id: SessionId) -> Option<Arc<Conversation>> {
@@ -79,7 +82,12 @@ impl Conversations {
                 questions: self.questions.clone(),
                 closed: self.closing.child_token(),
                 replay: Arc::clone(&self.replay),
-                state: Mutex::new(State { next_request, ..State::default() }),
+                shelves: self.logs.clone().map(|logs| Box::new((id.digest(), logs))),
+                state: Mutex::new(State {
+                    next_request,
+                    next_stream: self.logs.as_ref().map_or(0, |_| some_number()),
+                    ..State::default()
+                }),
             })
         };
         let mut open = lock(&self.open);
@@ -147,6 +155,8 @@ pub struct Conversation {
     questions: Gauge,
     closed: CancellationToken,
     replay: Arc<ReplayBudget>,
+    /// Where its event logs are kept, and by what name.
+    shelves: Option<Box<(SessionDigest, Arc<Logs>)>>,
     state: Mutex<State>,
 }
 
@@ -203,7 +213,7 @@ impl Conversation {
         }
         state.open_streams += 1;
         Some(known.unwrap_or_else(|| {
-            let log = state.new_log(&self.replay);
+            let log = self.new_log(&mut state, true);
             state.standalone.push(Arc::clone(&log));
             log
         }))
@@ -227,7 +237,31 @@ impl Conversation {
     /// A new stream for one call; `None` if `limit` calls are under way.
     pub(crate) fn call_stream(&self, limit: usize) -> Option<Arc<EventLog>> {
         let mut state = lock(&self.state);
-        (state.calls.len() < limit).then(|| state.new_log(&self.replay))
+        (state.calls.len() < limit).then(|| self.new_log(&mut state, false))
+    }
+
+    fn new_log(&self, state: &mut State, standalone: bool) -> Arc<EventLog> {
+        state.next_stream = state.next_stream.wrapping_add(1);
+        let number = state.next_stream;
+        let log = match self.shelves.as_deref() {
+            None => EventLog::resumable(number, &self.replay),
+            Some((session, logs)) => {
+                let stream = Stream { session: *session, number, standalone };
+                logs.begin(stream, self.closed.clone())
+            }
+        };
+        state.keep(&log);
+        log
+    }
+
+    /// A standalone stream that began elsewhere goes on here.
+    pub(super) fn take_over(&self, log: &Arc<EventLog>) {
+        let mut state = lock(&self.state);
+        let others = |known: &Arc<EventLog>| known.stream != log.stream;
+        state.logs.retain(others);
+        state.standalone.retain(others);
+        state.keep(log);
+        state.standalone.push(Arc::clone(log));
     }
 
     /// Sends a message that belongs to no call on one standalone stream, because the same message must not go out on
@@ -238,8 +272,9 @@ impl Conversation {
         if state.elsewhere {
             return false;
         }
-        let streams = &state.standalone;
-        let log = streams.iter().rev().find(|log| log.has_reader()).or(streams.last());
+        // One that has gone on elsewhere is over here.
+        let mut streams = state.standalone.iter().rev().filter(|log| log.is_open());
+        let log = streams.clone().find(|log| log.has_reader()).or_else(|| streams.next());
         log.inspect(|log| log.push(message)).is_some()
     }
 
@@ -388,10 +423,8 @@ fn some_multiple() -> u64 {
 }
 
 impl State {
-    /// A new stream. With too many that could be given up, the oldest of the most dispensable is.
-    fn new_log(&mut self, replay: &Arc<ReplayBudget>) -> Arc<EventLog> {
-        self.next_stream += 1;
-        let log = EventLog::resumable(self.next_stream, replay);
+    /// Keeps a new stream. With too many that could be given up, the oldest of the most dispensable is.
+    fn keep(&mut self, log: &Arc<EventLog>) {
         let standalone = |log| self.standalone.iter().any(|known| Arc::ptr_eq(known, log));
         let ranks = self.logs.iter().enumerate();
         let ranks =
@@ -405,7 +438,12 @@ impl State {
         {
             self.standalone.retain(|log| !Arc::ptr_eq(log, &forgotten));
         }
-        self.logs.push_back(Arc::clone(&log));
-        log
+        self.logs.push_back(Arc::clone(log));
     }
+}
+
+/// Where the numbers of streams begin, so that two replicas give the streams of one session different ones.
+fn some_number() -> u32 {
+    let [a, b, c, d, ..] = *uuid::Uuid::new_v4().as_bytes();
+    u32::from_be_bytes([a, b, c, d])
 }

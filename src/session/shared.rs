@@ -7,7 +7,9 @@
 
 mod codec;
 mod holds;
+mod logs;
 mod news;
+mod shelf;
 mod subscribers;
 mod survey;
 
@@ -26,11 +28,16 @@ use self::{
     holds::Holds,
     news::News,
 };
+pub(super) use self::{
+    logs::{Logs, Stream},
+    shelf::{End, Shelf},
+};
 use super::{
     conversation::Conversations,
     lock,
     record::{Change, Handshake, Head, QuotaExceeded, Record, Want},
     store::{Counts, Gone, NotCommitted, NotCreated, NotLoaded, Unavailable},
+    stream::EventLog,
 };
 use crate::{
     clock::millis,
@@ -71,6 +78,7 @@ pub(super) struct SharedStore {
     timeout: Duration,
     heads: Cache<SessionId, Arc<Head>>,
     holds: Holds,
+    logs: Arc<Logs>,
     news: News,
     conversations: Arc<Conversations>,
     /// As of the last tick, with what has been done here since.
@@ -86,18 +94,19 @@ impl SharedStore {
         config: &SessionConfig,
         process: &Arc<Process>,
         link: &Arc<Link>,
+        logs: &Arc<Logs>,
         conversations: &Arc<Conversations>,
     ) -> Self {
-        let namespace = link.namespace();
         Self {
             here: process.minted_by(instance),
             process: Arc::clone(process),
             link: Arc::clone(link),
-            key: format!("{namespace}:{{{namespace}:{instance}}}:live"),
+            key: key_of(instance, link),
             capacity: AtomicU64::new(config.capacity),
             timeout: config.timeout_seconds.get(),
             heads: Cache::builder().max_capacity(KEPT_HEADS).time_to_idle(KEPT_FOR).build(),
             holds: Holds::default(),
+            logs: Arc::clone(logs),
             news: News::new(),
             conversations: Arc::clone(conversations),
             counts: Mutex::default(),
@@ -366,7 +375,7 @@ impl SharedStore {
     /// Ends what is due, keeps what is held, and counts; not if there is nothing of it to do.
     pub(super) async fn tick(&self) -> Result<(), Unavailable> {
         let idle = self.link.store_now() < self.next_tick.load(Ordering::Relaxed);
-        match idle && self.holds.is_empty() {
+        match idle && self.holds.is_empty() && self.logs.writes().is_empty() {
             true => Ok(()),
             false => self.tick_now().await,
         }
@@ -374,7 +383,8 @@ impl SharedStore {
 
     pub(super) async fn tick_now(&self) -> Result<(), Unavailable> {
         let (held, released) = self.holds.take();
-        let mut call = Call::new(&TICK, &self.key).number(held.len() as u64);
+        let mut call =
+            Call::new(&TICK, &self.key).text(self.logs.writes()).number(held.len() as u64);
         for digest in held.iter().chain(&released) {
             call = call.bytes(digest.digits().as_str().as_bytes().to_vec());
         }
@@ -382,7 +392,7 @@ impl SharedStore {
         let mut reply = told.inspect_err(|_| self.holds.put_back(released))?;
         let mut swept = self.take_counts(&mut reply).ok_or(Unavailable)?;
         while swept > 0 {
-            let call = Call::new(&TICK, &self.key).number(0);
+            let call = Call::new(&TICK, &self.key).text("").number(0);
             swept = self.take_counts(&mut self.run(&call).await?).ok_or(Unavailable)?;
         }
         Ok(())
@@ -408,9 +418,26 @@ impl SharedStore {
         Some(swept)
     }
 
+    /// The stream of a session that is to be read on after an event, if that was sent on it.
+    pub(super) async fn stream(
+        &self,
+        id: SessionId,
+        number: u32,
+        after: u64,
+    ) -> Result<Option<Arc<EventLog>>, Unavailable> {
+        let conversation = self.conversations.get_or_begin(id);
+        Ok(self.logs.find(id.digest(), &conversation, number, after).await?)
+    }
+
     async fn run(&self, call: &Call<'_>) -> Result<Reply, Lost> {
         self.link.run(call).await
     }
+}
+
+/// The key that every script of an instance is given; the others begin as it does.
+pub(super) fn key_of(instance: InstanceId, link: &Link) -> String {
+    let namespace = link.namespace();
+    format!("{namespace}:{{{namespace}:{instance}}}:live")
 }
 
 impl From<Lost> for Unavailable {

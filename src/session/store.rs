@@ -21,8 +21,8 @@ use super::{
     memory::MemoryStore,
     record::{Change, Handshake, Listed, QuotaExceeded, Record, Want},
     search::{Found, Search},
-    shared::SharedStore,
-    stream::ReplayBudget,
+    shared::{self, Logs, SharedStore},
+    stream::{EventLog, ReplayBudget},
 };
 use crate::{
     budget::{NoRoom, Share},
@@ -197,9 +197,10 @@ impl SessionStore {
         share: &Arc<Share>,
         replay: &Arc<ReplayBudget>,
     ) -> Self {
-        let conversations = Conversations::new(process.lifecycle.closing(), share, replay).shared();
-        let conversations = Arc::new(conversations);
-        let store = SharedStore::new(id, config, process, link, &conversations);
+        let logs = Logs::new(&shared::key_of(id, link), process, link, replay);
+        let conversations = Conversations::new(process.lifecycle.closing(), share, replay);
+        let conversations = Arc::new(conversations.shared(&logs));
+        let store = SharedStore::new(id, config, process, link, &logs, &conversations);
         Self {
             backend: Backend::Shared(Arc::new(store)),
             conversations,
@@ -316,6 +317,22 @@ impl SessionStore {
     /// The conversation of a session, if it has one.
     pub fn conversation_of(&self, id: SessionId) -> Option<Arc<Conversation>> {
         self.conversations.get(id)
+    }
+
+    /// The stream of a session that is to be read on after an event, if that event was sent on it.
+    pub(crate) async fn stream(
+        &self,
+        id: SessionId,
+        number: u32,
+        after: u64,
+    ) -> Result<Option<Arc<EventLog>>, Unavailable> {
+        match self.reach()? {
+            Backend::Memory(_) => {
+                let log = self.conversation_of(id).and_then(|it| it.stream(number));
+                Ok(log.filter(|log| log.has_sent(after)))
+            }
+            Backend::Shared(store) => Box::pin(store.stream(id, number, after)).await,
+        }
     }
 
     /// Requests to clients that await a response, of all sessions.

@@ -59,6 +59,7 @@ mod store_acl;
 mod store_faults;
 mod store_ledger;
 mod store_link;
+mod store_logs;
 mod store_model;
 mod store_model;
 mod store_news;

@@ -16,7 +16,7 @@ use crate::{
     observe::StreamKind,
     session::{Conversation, EventLog, EventStream, Lease},
     tenant::{Instance, OpenStream},
-    wire::{Known, sse},
+    wire::{Feature, Known, sse},
 };
 
 /// Counts a stream as open, and keeps its session from expiring, until dropped.
@@ -41,8 +41,9 @@ pub(in crate::mcp) async fn listen(exchange: Exchange<'_>) -> Result<Answer, Fai
     }
     let mut request = Sessioned::new(exchange);
     let head = Arc::clone(&request.existing().await?.head);
-    let resumed = request.resumed()?;
     let (instance, policy) = (exchange.instance(), exchange.policy());
+    let limit = policy.session.max_streams;
+    let resumed = request.resumed(limit).await?;
     let conversation = request.conversation().await?;
     let after = resumed.as_ref().map(|(_, number)| *number);
     if resumed.as_ref().is_none_or(|(log, _)| conversation.is_standalone(log)) {
@@ -51,12 +52,14 @@ pub(in crate::mcp) async fn listen(exchange: Exchange<'_>) -> Result<Answer, Fai
             let _ = instance.state.subscriptions.follow(&conversation, &uri);
         }
     }
-    let limit = policy.session.max_streams;
     let log = conversation
         .open_stream(resumed.map(|(log, _)| log), limit)
         .ok_or(Failure::TooManyStreams { limit })?;
     if after.is_none() {
         request.prime(&log);
+    }
+    // What another replica has told of lists is told here from now on.
+    if after.is_none() || exchange.sessions().is_shared() {
         instance.state.subscriptions.follow_lists(&conversation);
     }
     let closed = conversation.closed().clone();
@@ -68,21 +71,31 @@ pub(in crate::mcp) async fn listen(exchange: Exchange<'_>) -> Result<Answer, Fai
         _open: instance.open_stream(StreamKind::Standalone, Some(head.reference)),
     };
     let keep_alive = policy.stream.keep_alive_seconds.get();
-    let stream = EventStream::new(log, after, keep_alive, closed, following);
+    let mut stream = EventStream::new(log, after, keep_alive, closed, following);
+    if exchange.sessions().is_shared() && request.version.has(Feature::PrimingEvent) {
+        stream = stream.closing_with(sse::closing(policy.stream.retry_seconds.get()));
+    }
     Ok(Reply::Stream(stream).into_response(&exchange, Some(head.id.to_header())))
 }
 
 impl Sessioned<'_> {
     /// The stream that `Last-Event-ID` names, and the number of that event.
-    fn resumed(&self) -> Result<Option<(Arc<EventLog>, u64)>, Failure> {
+    async fn resumed(&self, limit: usize) -> Result<Option<(Arc<EventLog>, u64)>, Failure> {
         let Some(text) = self.header(Known::LastEventId)? else {
             return Ok(None);
         };
-        let known = sse::parse_id(text)
-            .and_then(|(stream, number)| {
-                Some((self.conversation_if_any()?.stream(stream)?, number))
-            })
-            .filter(|(log, number)| log.has_sent(*number));
+        let session = self.session.as_ref().ok_or(Failure::SessionRequired)?.head.id;
+        let known = match sse::parse_id(text) {
+            Some((stream, number)) => {
+                // Before another replica is told to let the stream go.
+                if self.conversation_if_any().is_some_and(|it| it.open_streams() >= limit) {
+                    return Err(Failure::TooManyStreams { limit });
+                }
+                let log = self.exchange.sessions().stream(session, stream, number).await?;
+                log.map(|log| (log, number))
+            }
+            None => None,
+        };
         match known {
             Some(known) => Ok(Some(known)),
             None => {

@@ -24,6 +24,35 @@ local function tell(kind, ...)
   rung = true
 end
 
+-- The event logs of a session: their streams by when they began, and of each a head and its events.
+local function logs(sid) return P .. 'l:' .. sid end
+local function log_head(sid, stream) return P .. 'h:' .. sid .. ':' .. stream end
+local function log_events(sid, stream) return P .. 'e:' .. sid .. ':' .. stream end
+
+-- A writer is a replica and a number. A replica that has not been heard of for a while writes no more.
+local function replica(writer) return string.match(writer, '^[^:]*') end
+local function write_on(writer) redis.call('ZADD', P .. 'writers', NOW + 4000, replica(writer)) end
+local function writes(writer) return tonumber(redis.call('ZSCORE', P .. 'writers', replica(writer)) or 0) > NOW end
+
+-- The number of the first event that is kept of a log.
+local function first_kept(events, next)
+  local oldest = redis.call('XRANGE', events, '-', '+', 'COUNT', 1)[1]
+  return oldest and tonumber(string.match(oldest[1], '^%d+')) - 1 or next
+end
+
+-- Forgets the oldest logs that nobody writes any more, but so many.
+local function forget_logs(sid, but)
+  local over = {}
+  for _, stream in ipairs(redis.call('ZRANGE', logs(sid), 0, -1)) do
+    local h = redis.call('HMGET', log_head(sid, stream), 'writer', 'done')
+    if h[2] or not h[1] or not writes(h[1]) then over[#over + 1] = stream end
+  end
+  for i = 1, #over - but do
+    redis.call('ZREM', logs(sid), over[i])
+    redis.call('UNLINK', log_head(sid, over[i]), log_events(sid, over[i]))
+  end
+end
+
 -- Ends are remembered for an hour, and at most 10,000 of them.
 local function forget()
   local old = redis.call('ZRANGE', ENDED, 0, NOW - 3600000, 'BYSCORE', 'LIMIT', 0, 100)
@@ -40,7 +69,10 @@ local function finish(sid, reason)
   if redis.call('ZREM', LIVE, sid) == 0 then return false end
   local s = redis.call('HMGET', record(sid), 'owner', 'timeout', 'bytes')
   local held = (tonumber(s[3]) or 0) + redis.call('HSTRLEN', record(sid), 'echo')
-  redis.call('UNLINK', record(sid), data(sid), subscriptions(sid))
+  for _, stream in ipairs(redis.call('ZRANGE', logs(sid), 0, -1)) do
+    redis.call('UNLINK', log_head(sid, stream), log_events(sid, stream))
+  end
+  redis.call('UNLINK', record(sid), data(sid), subscriptions(sid), logs(sid))
   redis.call('HINCRBY', COUNTS, reason, 1)
   if held > 0 then redis.call('HINCRBY', COUNTS, 'bytes', -held) end
   redis.call('ZADD', ENDED, NOW, sid)
@@ -79,6 +111,11 @@ local function touch(sid, timeout)
     redis.call('PEXPIRE', record(sid), timeout + 3600000)
     redis.call('PEXPIRE', data(sid), timeout + 3600000)
     redis.call('PEXPIRE', subscriptions(sid), timeout + 3600000)
+    for _, stream in ipairs(redis.call('ZRANGE', logs(sid), 0, -1)) do
+      redis.call('PEXPIRE', log_head(sid, stream), timeout + 3600000)
+      redis.call('PEXPIRE', log_events(sid, stream), timeout + 3600000)
+    end
+    redis.call('PEXPIRE', logs(sid), timeout + 3600000)
   end
 end
 
