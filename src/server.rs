@@ -195,6 +195,8 @@ impl Server {
         }
         if let Some(link) = self.process.link.clone() {
             tickers.spawn(async move { link.keep().await });
+            let process = Arc::clone(&self.process);
+            tickers.spawn(async move { process.seals.keep().await });
         }
 
         let Listeners { main, admin } = listeners.into();
