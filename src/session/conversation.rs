@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     budget::{Booking, NoRoom, Share},
-    id::SessionId,
+    id::{SessionDigest, SessionId},
     observe::{Gauge, Open},
     wire::{Id, LogLevel, OwnedId},
 };
@@ -44,6 +44,8 @@ pub(super) struct Conversations {
     replay: Arc<ReplayBudget>,
     questions: Gauge,
     open: Mutex<HashMap<SessionId, Arc<Conversation>>>,
+    /// Ids by digest, where other replicas speak of sessions by their digests.
+    ids: Option<Mutex<HashMap<SessionDigest, SessionId>>>,
 }
 
 impl Conversations {
@@ -54,7 +56,12 @@ impl Conversations {
     ) -> Self {
         let (share, replay) = (Arc::clone(share), Arc::clone(replay));
         let (questions, open) = (Gauge::default(), Mutex::default());
-        Self { closing: closing.clone(), share, replay, questions, open }
+        Self { closing: closing.clone(), share, replay, questions, open, ids: None }
+    }
+
+    /// The same for sessions that other replicas know by their digests.
+    pub(super) fn shared(self) -> Self {
+        Self { ids: Some(Mutex::default()), ..self }
     }
 
     pub(super) fn get(&self, id: SessionId) -> Option<Arc<Conversation>> {
@@ -73,7 +80,25 @@ impl Conversations {
                 state: Mutex::default(),
             })
         };
-        Arc::clone(lock(&self.open).entry(id).or_insert_with(begin))
+        let mut open = lock(&self.open);
+        if let Some(known) = open.get(&id) {
+            return Arc::clone(known);
+        }
+        if let Some(ids) = &self.ids {
+            lock(ids).insert(id.digest(), id);
+        }
+        Arc::clone(open.entry(id).or_insert_with(begin))
+    }
+
+    /// The session of that digest, if it has a conversation.
+    pub(super) fn named(&self, digest: SessionDigest) -> Option<(SessionId, Arc<Conversation>)> {
+        let id = self.ids.as_ref().and_then(|ids| lock(ids).get(&digest).copied())?;
+        Some((id, self.get(id)?))
+    }
+
+    /// All that other replicas may have news of.
+    pub(super) fn digests(&self) -> Vec<SessionDigest> {
+        self.ids.as_ref().map(|ids| lock(ids).keys().copied().collect()).unwrap_or_default()
     }
 
     /// Requests to clients that await a response.
@@ -89,7 +114,13 @@ impl Conversations {
 
     /// The session has ended.
     pub(super) fn end(&self, id: SessionId) {
-        let ended = lock(&self.open).remove(&id);
+        let ended = {
+            let mut open = lock(&self.open);
+            if let Some(ids) = &self.ids {
+                lock(ids).remove(&id.digest());
+            }
+            open.remove(&id)
+        };
         if let Some(conversation) = ended {
             let mut state = lock(&conversation.state);
             state.ended = true;

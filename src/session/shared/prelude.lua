@@ -13,6 +13,15 @@ end
 local function record(sid) return P .. 's:' .. sid end
 local function data(sid) return P .. 'd:' .. sid end
 
+-- Tells all replicas what has happened: a kind, and its members by name. They read it in order; the bell says that there is
+-- something to read, and says so once a script.
+local NEWS, rung = P .. 'news', false
+local function tell(kind, ...)
+  redis.call('XADD', NEWS, 'MAXLEN', '~', 10000, '*', 'k', kind, ...)
+  if not rung then redis.call('PUBLISH', P .. 'bell', '') end
+  rung = true
+end
+
 -- Ends are remembered for an hour, and at most 10,000 of them.
 local function forget()
   local old = redis.call('ZRANGE', ENDED, 0, NOW - 3600000, 'BYSCORE', 'LIMIT', 0, 100)
@@ -34,6 +43,7 @@ local function finish(sid, reason)
   if held > 0 then redis.call('HINCRBY', COUNTS, 'bytes', -held) end
   redis.call('ZADD', ENDED, NOW, sid)
   redis.call('HSET', ENDINGS, sid, reason .. ' ' .. (s[2] or '0') .. ' ' .. (s[1] or '-'))
+  tell('end', 's', sid)
   forget()
   return true
 end
@@ -58,10 +68,11 @@ local function sweep(most)
   return due
 end
 
--- Sets the idle clock back. The keys themselves outlive the session, so that one which everyone has forgotten goes at last.
+-- Sets the idle clock back, but never brings the end of a session nearer, which a process may hold. The keys themselves
+-- outlive it, so that one which everyone has forgotten goes at last.
 local function touch(sid, timeout)
   redis.call('HSET', record(sid), 'touched', NOW)
-  redis.call('ZADD', LIVE, NOW + timeout, sid)
+  redis.call('ZADD', LIVE, 'GT', NOW + timeout, sid)
   if redis.call('PTTL', record(sid)) < timeout + 1800000 then
     redis.call('PEXPIRE', record(sid), timeout + 3600000)
     redis.call('PEXPIRE', data(sid), timeout + 3600000)

@@ -1,8 +1,16 @@
--- the sessions that are held: keeps them, ends those that are due, and counts
-for i = 1, #ARGV - 2 do
+-- how many sessions are held, those, and those that are held no longer: keeps them, ends what is due, and counts
+
+-- A session that is held outlives a tick which comes late, even if its own time is short.
+local LEASE = 10000
+for i = 2, #ARGV - 2 do
   local sid = ARGV[i]
   local timeout = redis.call('ZSCORE', LIVE, sid) and redis.call('HGET', record(sid), 'timeout')
-  if timeout then touch(sid, tonumber(timeout)) end
+  if timeout then
+    timeout = tonumber(timeout)
+    touch(sid, timeout)
+    local held = i - 1 <= tonumber(ARGV[1])
+    redis.call('ZADD', LIVE, NOW + (held and math.max(timeout, LEASE) or timeout), sid)
+  end
 end
 local ended = sweep(256)
 forget()
