@@ -99,6 +99,9 @@ async fn ten_instances_never_see_each_others_keys() {
         let variables: Vec<_> = others.chain([("MCP_STORE_URL", url.as_str())]).collect();
         let server = TestServer::start(&variables).await;
         use_a_session(&server, instance).await;
+        // What was tried to find out which rights there are.
+        store.command(&["ACL", "LOG", "RESET"]);
+        use_a_session(&server, instance).await;
         expect_no_refusal(&store);
         use_a_session(&server, (instance + 1) % 10).await;
         expect_no_refusal(&store);
