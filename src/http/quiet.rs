@@ -120,7 +120,7 @@ mod tests {
         assert!(take(elsewhere).1.is_none());
         assert_eq!(woken(), 3, "by another thread, which does not take the frame");
         let panics = AssertUnwindSafe(|| {
-            take(|| {
+            take::<()>(|| {
                 connection.wake_by_ref();
                 panic!("on purpose");
             })
