@@ -17,6 +17,7 @@ pub mod origin;
 pub mod outgoing;
 pub(crate) mod pace;
 pub mod panics;
+pub(crate) mod quiet;
 pub(crate) mod signature;
 
 use std::{convert::Infallible, net::IpAddr, sync::Arc};

@@ -119,10 +119,11 @@ impl Endpoint {
             Err(failure) => return Ok(refused(failure)),
         };
         // Nobody else has seen it yet.
-        if let Some(inbound) = Arc::get_mut(&mut inbound) {
-            inbound.body = bytes.clone();
+        match Arc::get_mut(&mut inbound) {
+            Some(inbound) => inbound.body = bytes,
+            None => return Ok(refuse(&inbound.record, Failure::Internal, None, Era::Sessioned)),
         }
-        Ok(self.post(&inbound, forms, &bytes).await)
+        Ok(self.post(&inbound, forms).await)
     }
 
     /// GET, DELETE, and methods that are refused.
@@ -173,14 +174,9 @@ impl Endpoint {
     }
 
     /// Answers a POST whose body has been read.
-    async fn post(
-        self: &Arc<Self>,
-        inbound: &Arc<Inbound>,
-        forms: AnswerForms,
-        bytes: &Bytes,
-    ) -> Answer {
+    async fn post(self: &Arc<Self>, inbound: &Arc<Inbound>, forms: AnswerForms) -> Answer {
         let header = inbound.head().revision();
-        match &Body::parse(bytes) {
+        match &Body::parse(&inbound.body) {
             Ok(Body::One(message)) => {
                 let era = Era::of(message.claims_version(), header);
                 self.one(Exchange { endpoint: self, inbound, forms, era }, message).await

@@ -9,7 +9,7 @@
 use axum::{Router, extract::State, response::IntoResponse, routing::get};
 use http::header;
 
-use super::{Scope, store};
+use super::{Scope, overview, store};
 use crate::{
     id::{EndReason, InstanceId},
     observe::{CONTENT_TYPE, Counters, ERAS, Page, RequestOutcome, STATUSES, Type, Usage},
@@ -25,6 +25,7 @@ pub(super) fn router() -> Router<Scope> {
 
 /// `GET /metrics`: the text format 0.0.4.
 async fn show(State(scope): State<Scope>) -> impl IntoResponse {
+    overview::refresh(&scope).await;
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], page(&scope))
 }
 

@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use futures_util::future::join_all;
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -29,6 +30,7 @@ pub(super) fn router() -> Router<Scope> {
 /// `GET /debug/overview`
 async fn show(State(scope): State<Scope>) -> Response {
     let Some(first) = scope.first() else { return StatusCode::NOT_FOUND.into_response() };
+    refresh(&scope).await;
     let process = &first.process;
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -44,6 +46,11 @@ async fn show(State(scope): State<Scope>) -> Response {
         "instances": scope.iter().map(|instance| counts(instance)).collect::<Vec<_>>(),
     }))
     .into_response()
+}
+
+/// Has shared stores count.
+pub(super) async fn refresh(scope: &Scope) {
+    join_all(scope.iter().map(|instance| instance.state.sessions.refresh())).await;
 }
 
 /// The numbers of one instance.

@@ -49,7 +49,7 @@ impl From<BadHeader> for NoCaller {
 }
 
 /// Passes a request on with its caller, or answers 401 or 400.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct BearerChecked<S> {
     inner: S,
     instance: Arc<Instance>,
@@ -94,22 +94,25 @@ impl<S> BearerChecked<S> {
     }
 }
 
-impl<S> Service<Request<Recorded>> for BearerChecked<S>
+impl<'a, S, F> Service<Request<Recorded>> for &'a BearerChecked<S>
 where
-    S: Service<Called, Response = Answer, Error = Infallible>,
+    &'a S: Service<Called, Response = Answer, Error = Infallible, Future = F>,
+    F: Future<Output = Result<Answer, Infallible>>,
 {
     type Response = Answer;
     type Error = Infallible;
-    type Future = Either<S::Future, BoxFuture<'static, Result<Answer, Infallible>>>;
+    type Future = Either<F, BoxFuture<'static, Result<Answer, Infallible>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
+        (&self.inner).poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<Recorded>) -> Self::Future {
         let trusted_peer = self.instance.trusts(request.body().record.peer);
         match self.caller(trusted_peer, head(&request)) {
-            Ok(caller) => Either::Left(self.inner.call(Called { caller, trusted_peer, request })),
+            Ok(caller) => {
+                Either::Left((&self.inner).call(Called { caller, trusted_peer, request }))
+            }
             Err(why) => Either::Right(ready(Ok(self.refuse(&request, why))).boxed()),
         }
     }

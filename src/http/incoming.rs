@@ -15,7 +15,7 @@ use axum::BoxError;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::idle_watch::IdleWatch;
+use super::{idle_watch::IdleWatch, quiet};
 use crate::observe::RequestRecord;
 
 /// Frames that are looked at when nobody has read the body.
@@ -128,13 +128,18 @@ impl Body for Incoming {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = Pin::new(&mut self.source).poll_frame(cx);
+        let (frame, held_back) = quiet::take(|| Pin::new(&mut self.source).poll_frame(cx));
         let ended = match &frame {
             Poll::Ready(None) => true,
             Poll::Ready(Some(Ok(_))) => self.source.is_end_stream(),
             Poll::Ready(Some(Err(_))) | Poll::Pending => false,
         };
         self.note(ended);
+        if let Some(connection) = held_back
+            && !ended
+        {
+            connection.let_go();
+        }
         frame
     }
 

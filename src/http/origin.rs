@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Refuses foreign pages, answers preflights, and lets other pages read the response.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct OriginChecked<S> {
     inner: S,
     instance: Arc<Instance>,
@@ -41,28 +41,29 @@ impl<S> OriginChecked<S> {
     }
 }
 
-impl<S> Service<Request<Recorded>> for OriginChecked<S>
+impl<'a, S, F> Service<Request<Recorded>> for &'a OriginChecked<S>
 where
-    S: Service<Request<Recorded>, Response = Answer, Error = Infallible>,
-    S::Future: Send + 'static,
+    &'a S: Service<Request<Recorded>, Response = Answer, Error = Infallible, Future = F>,
+    F: Future<Output = Result<Answer, Infallible>> + Send + 'static,
 {
     type Response = Answer;
     type Error = Infallible;
     /// Boxed only for requests of pages.
-    type Future = Either<S::Future, BoxFuture<'static, Result<Answer, Infallible>>>;
+    type Future = Either<F, BoxFuture<'static, Result<Answer, Infallible>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
+        (&self.inner).poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<Recorded>) -> Self::Future {
+        let mut inner = &self.inner;
         let refused = head(&request).check().map_err(|bad| refuse_header(&request, bad));
         // Several Origin headers, which no browser sends, are not a valid one: 403 as well (basic/transports).
         let origins = &self.instance.policy.origins;
         let known = match head(&request).single(Known::Origin) {
             Single::Missing => {
                 return match refused {
-                    Ok(()) => Either::Left(self.inner.call(request)),
+                    Ok(()) => Either::Left(inner.call(request)),
                     Err(refusal) => Either::Right(Box::pin(ready(Ok(refusal)))),
                 };
             }
@@ -82,7 +83,7 @@ where
             Ok(()) if is_preflight(request.method(), request.headers()) => {
                 Either::Left(ready(Ok(preflight(request.headers()))))
             }
-            Ok(()) => Either::Right(self.inner.call(request)),
+            Ok(()) => Either::Right(inner.call(request)),
         };
         Either::Right(Box::pin(async move {
             let mut response = answer.await?;

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::line::Trouble;
+use super::trouble::Trouble;
 use crate::histogram::Histogram;
 
 /// The scripts by name: the label `operation`, in lower case.
@@ -32,19 +32,22 @@ pub enum Outcome {
     Late,
     /// The store refused it: it is read-only, full, loading, or does not let us.
     Refused,
+    /// It was done, and is not on the store's disk (`store.wait_aof`).
+    NotOnDisk,
     /// The answer made no sense.
     Garbled,
 }
 
 impl Outcome {
     /// Every outcome, in the order of the enum.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Ok,
         Self::Down,
         Self::Silent,
         Self::Broken,
         Self::Late,
         Self::Refused,
+        Self::NotOnDisk,
         Self::Garbled,
     ];
 
@@ -57,6 +60,7 @@ impl Outcome {
             Self::Broken => "broken",
             Self::Late => "late",
             Self::Refused => "refused",
+            Self::NotOnDisk => "not_on_disk",
             Self::Garbled => "garbled",
         }
     }
@@ -68,7 +72,10 @@ impl Outcome {
             Err(Trouble::Silent) => Self::Silent,
             Err(Trouble::Broken) => Self::Broken,
             Err(Trouble::Late(_)) => Self::Late,
-            Err(Trouble::Refused(_) | Trouble::NoScript) => Self::Refused,
+            Err(
+                Trouble::Refused(_) | Trouble::NoScript | Trouble::ReadOnly | Trouble::Moved(_),
+            ) => Self::Refused,
+            Err(Trouble::NotOnDisk) => Self::NotOnDisk,
             Err(Trouble::Garbled) => Self::Garbled,
         }
     }

@@ -366,16 +366,13 @@ pub(super) fn answer_on_stream(
             inbound.record.set_outcome(RequestOutcome::Internal);
             Some(Failure::Internal.to_message(Some(id.get()), era))
         });
-        if let Some(message) = message {
+        let message = message.map(|message| {
             let exchange = Exchange { endpoint: &endpoint, inbound: &inbound, forms, era };
-            match exchange.room_for(&message) {
-                Ok(()) => log.send(&message).await,
-                Err(failure) => {
-                    let message = refuse_in_band(&inbound.record, &failure, id.get(), era);
-                    log.send(&message).await;
-                }
-            }
-        }
-        log.finish();
+            exchange.room_for(&message).map_or_else(
+                |failure| refuse_in_band(&inbound.record, &failure, id.get(), era),
+                |()| message,
+            )
+        });
+        log.conclude(message.as_deref()).await;
     });
 }

@@ -239,7 +239,7 @@ impl Service<Request<Recorded>> for VirtualHosts {
     type Error = Infallible;
     /// A tenant's answer, the operator's overview, or one that is known at once.
     type Future = Either<
-        <Tenant as Service<Request<Recorded>>>::Future,
+        <&'static Tenant as Service<Request<Recorded>>>::Future,
         BoxFuture<'static, Result<Answer, Infallible>>,
     >;
 
@@ -291,6 +291,6 @@ impl Service<Request<Recorded>> for VirtualHosts {
             }
         };
         request.body().record.set_instance(instance);
-        Either::Left(tenants[instance.index()].clone().call(request))
+        Either::Left((&tenants[instance.index()]).call(request))
     }
 }

@@ -25,7 +25,7 @@ use tower::Service;
 
 use super::{socket::Socket, stack::Stack};
 use crate::{
-    http::{head_bytes, idle_watch::IdleWatch, pace::Paced},
+    http::{head_bytes, idle_watch::IdleWatch, pace::Paced, quiet::TaskWaker},
     process::Process,
 };
 
@@ -98,7 +98,11 @@ pin_project! {
     pub(super) enum Served {
         /// It has not said which protocol it speaks.
         Opening { parts: Option<Parts> },
-        Http1 { #[pin] connection: http1::Connection<TokioIo<Socket>, Requests> },
+        Http1 {
+            #[pin]
+            connection: http1::Connection<TokioIo<Socket>, Requests>,
+            waker: Arc<TaskWaker>,
+        },
         /// In a box: HTTP/2 has twice the state of HTTP/1, and most connections do without.
         Http2 {
             connection: Pin<Box<http2::Connection<TokioIo<Socket>, Requests, Tracked>>>,
@@ -118,7 +122,7 @@ impl Served {
     pub(super) fn graceful_shutdown(self: Pin<&mut Self>) {
         match self.project() {
             ServedProjection::Opening { parts } => *parts = None,
-            ServedProjection::Http1 { connection } => connection.graceful_shutdown(),
+            ServedProjection::Http1 { connection, .. } => connection.graceful_shutdown(),
             ServedProjection::Http2 { connection, .. } => connection.as_mut().graceful_shutdown(),
         }
     }
@@ -130,7 +134,9 @@ impl Future for Served {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         loop {
             let next = match self.as_mut().project() {
-                ServedProjection::Http1 { connection } => return connection.poll(cx),
+                ServedProjection::Http1 { connection, waker } => {
+                    return connection.poll(&mut Context::from_waker(&waker.of(cx)));
+                }
                 ServedProjection::Http2 { connection, watch, waited } => {
                     // The first stream that answers wakes this task, which would run next and send that answer alone. So
                     // it goes to the end of the queue once, behind all other streams that are ready.
@@ -160,7 +166,7 @@ impl Future for Served {
                     } else {
                         let socket = TokioIo::new(socket.watched(watch));
                         let connection = protocols.http1.serve_connection(socket, requests);
-                        Self::Http1 { connection }
+                        Self::Http1 { connection, waker: TaskWaker::new() }
                     }
                 }
             };

@@ -12,7 +12,9 @@
 //! | [`bearer`](crate::http::bearer) | on `/mcp` alone: unknown paths stay 404, metadata stays public |
 //! | [`body`](crate::http::body) | called by the endpoint itself: only it knows whether a body is wanted |
 //!
-//! Trap: the way to `/mcp` boxes one future and clones reference counts; a router in it would cost more than the rest.
+//! The layers of an instance are services by reference: all requests share them, and a clone of each is a reference
+//! count more for every request.
+//! Trap: the way to `/mcp` boxes one future; a router in it would cost more than the rest.
 
 use std::{
     convert::Infallible,
@@ -130,7 +132,7 @@ fn layers(endpoint: &Arc<Endpoint>, at: Path, others: Router) -> Tenant {
 }
 
 /// The paths of one instance: the endpoint, which nearly every request asks for, and a router for the others.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Paths {
     /// Where the endpoint is.
     at: Path,
@@ -138,12 +140,12 @@ pub struct Paths {
     others: Router,
 }
 
-impl Service<Request<Recorded>> for Paths {
+impl Service<Request<Recorded>> for &Paths {
     type Response = Answer;
     type Error = Infallible;
     /// Every connection has room for one; so the rare ones, which are large, wait in a box.
     type Future = Either<
-        <BearerChecked<Mcp> as Service<Request<Recorded>>>::Future,
+        <&'static BearerChecked<Mcp> as Service<Request<Recorded>>>::Future,
         BoxFuture<'static, Result<Answer, Infallible>>,
     >;
 
@@ -153,17 +155,17 @@ impl Service<Request<Recorded>> for Paths {
 
     fn call(&mut self, request: Request<Recorded>) -> Self::Future {
         match Path::of(request.uri().path()) == self.at {
-            true => Either::Left(self.mcp.call(request)),
-            false => Either::Right(ask(&mut self.others, request)),
+            true => Either::Left((&self.mcp).call(request)),
+            false => Either::Right(ask(&mut self.others.clone(), request)),
         }
     }
 }
 
 /// The MCP endpoint of one instance as a service.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Mcp(Arc<Endpoint>);
 
-impl Service<Called> for Mcp {
+impl Service<Called> for &Mcp {
     type Response = Answer;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Answer, Infallible>>;

@@ -68,6 +68,12 @@ impl EventStream {
         self
     }
 
+    /// What is sent last when `closing` is cancelled.
+    pub(crate) fn closing_with(mut self, farewell: Bytes) -> Self {
+        self.farewell = farewell;
+        self
+    }
+
     fn restart_keep_alive(&mut self) {
         let next = Instant::now() + self.keep_alive;
         self.quiet.as_mut().reset(next);

@@ -7,6 +7,10 @@
 
 mod codec;
 mod holds;
+mod logs;
+mod news;
+mod shelf;
+mod subscribers;
 mod survey;
 
 use std::{
@@ -22,12 +26,18 @@ use moka::sync::Cache;
 use self::{
     codec::{Ending, caller_text, handshake_text, read_head, read_level, read_record},
     holds::Holds,
+    news::News,
+};
+pub(super) use self::{
+    logs::{Logs, Stream},
+    shelf::{End, Shelf},
 };
 use super::{
     conversation::Conversations,
     lock,
     record::{Change, Handshake, Head, QuotaExceeded, Record, Want},
     store::{Counts, Gone, NotCommitted, NotCreated, NotLoaded, Unavailable},
+    stream::EventLog,
 };
 use crate::{
     clock::millis,
@@ -68,8 +78,10 @@ pub(super) struct SharedStore {
     timeout: Duration,
     heads: Cache<SessionId, Arc<Head>>,
     holds: Holds,
+    logs: Arc<Logs>,
+    news: News,
     conversations: Arc<Conversations>,
-    /// As of the last tick.
+    /// As of the last tick, with what has been done here since.
     counts: Mutex<Counts>,
     remembered: AtomicU64,
     /// When a tick has something to do, on the store's clock.
@@ -82,18 +94,20 @@ impl SharedStore {
         config: &SessionConfig,
         process: &Arc<Process>,
         link: &Arc<Link>,
+        logs: &Arc<Logs>,
         conversations: &Arc<Conversations>,
     ) -> Self {
-        let namespace = link.namespace();
         Self {
             here: process.minted_by(instance),
             process: Arc::clone(process),
             link: Arc::clone(link),
-            key: format!("{namespace}:{{{namespace}:{instance}}}:live"),
+            key: key_of(instance, link),
             capacity: AtomicU64::new(config.capacity),
             timeout: config.timeout_seconds.get(),
             heads: Cache::builder().max_capacity(KEPT_HEADS).time_to_idle(KEPT_FOR).build(),
             holds: Holds::default(),
+            logs: Arc::clone(logs),
+            news: News::new(),
             conversations: Arc::clone(conversations),
             counts: Mutex::default(),
             remembered: AtomicU64::new(0),
@@ -127,6 +141,7 @@ impl SharedStore {
         match reply.text().as_deref() {
             Some("ok") => {}
             Some("full") => {
+                lock(&self.counts).refused += 1;
                 let retry_after_seconds = self.timeout.as_secs().clamp(1, 30);
                 return Err(NotCreated::Full { capacity, retry_after_seconds });
             }
@@ -144,6 +159,11 @@ impl SharedStore {
             "session created"
         );
         self.note(EventKind::Created, reference);
+        {
+            let mut counts = lock(&self.counts);
+            counts.created += 1;
+            counts.live += 1;
+        }
         Ok(Record { touched: created, asked: true, ..Record::unasked(head) })
     }
 
@@ -264,10 +284,16 @@ impl SharedStore {
     /// The session has ended, here or elsewhere.
     fn forget(&self, id: SessionId) {
         self.heads.invalidate(&id);
+        self.news.note_end(id.digest());
         self.conversations.end(id);
     }
 
     fn note_end(&self, reference: SessionRef, reason: EndReason) {
+        {
+            let mut counts = lock(&self.counts);
+            counts.live = counts.live.saturating_sub(1);
+            counts.ended[reason.index()] += 1;
+        }
         tracing::debug!(
             instance = self.here.instance.digit(),
             session = %reference,
@@ -337,7 +363,7 @@ impl SharedStore {
         }
     }
 
-    /// As of the last tick.
+    /// As of the last tick, with what has been done here since.
     pub(super) fn counts(&self) -> Counts {
         *lock(&self.counts)
     }
@@ -349,31 +375,27 @@ impl SharedStore {
     /// Ends what is due, keeps what is held, and counts; not if there is nothing of it to do.
     pub(super) async fn tick(&self) -> Result<(), Unavailable> {
         let idle = self.link.store_now() < self.next_tick.load(Ordering::Relaxed);
-        match idle && self.holds.is_empty() {
+        match idle && self.holds.is_empty() && self.logs.writes().is_empty() {
             true => Ok(()),
             false => self.tick_now().await,
         }
     }
 
     pub(super) async fn tick_now(&self) -> Result<(), Unavailable> {
-        let held = self.holds.take();
-        loop {
-            let mut call = Call::new(&TICK, &self.key);
-            for digest in &held {
-                call = call.bytes(digest.digits().as_str().as_bytes().to_vec());
-            }
-            let mut reply = match self.run(&call).await {
-                Ok(reply) => reply,
-                Err(Lost) => {
-                    self.holds.put_back(&held);
-                    return Err(Unavailable);
-                }
-            };
-            let swept = self.take_counts(&mut reply).ok_or(Unavailable)?;
-            if swept == 0 {
-                return Ok(());
-            }
+        let (held, released) = self.holds.take();
+        let mut call =
+            Call::new(&TICK, &self.key).text(self.logs.writes()).number(held.len() as u64);
+        for digest in held.iter().chain(&released) {
+            call = call.bytes(digest.digits().as_str().as_bytes().to_vec());
         }
+        let told = self.run(&call).await;
+        let mut reply = told.inspect_err(|_| self.holds.put_back(released))?;
+        let mut swept = self.take_counts(&mut reply).ok_or(Unavailable)?;
+        while swept > 0 {
+            let call = Call::new(&TICK, &self.key).text("").number(0);
+            swept = self.take_counts(&mut self.run(&call).await?).ok_or(Unavailable)?;
+        }
+        Ok(())
     }
 
     /// Returns how many have expired.
@@ -386,18 +408,36 @@ impl SharedStore {
         let (created, refused, data_bytes) = (next()?, next()?, next().unwrap_or(0));
         let by_reason = [next()?, next()?, next()?, next()?];
         let counts = Counts { created, live, ended: by_reason, refused, data_bytes };
+        self.note_ends(ended, EndReason::Expired);
+        // These include what has just been noted.
         *lock(&self.counts) = counts;
         self.remembered.store(remembered, Ordering::Relaxed);
         let rested = reply.now.saturating_add_unsigned(millis(AT_REST));
         let next = if due > 0 { due.min(rested) } else { rested };
         self.next_tick.store(next, Ordering::Relaxed);
-        self.note_ends(ended, EndReason::Expired);
         Some(swept)
+    }
+
+    /// The stream of a session that is to be read on after an event, if that was sent on it.
+    pub(super) async fn stream(
+        &self,
+        id: SessionId,
+        number: u32,
+        after: u64,
+    ) -> Result<Option<Arc<EventLog>>, Unavailable> {
+        let conversation = self.conversations.get_or_begin(id);
+        Ok(self.logs.find(id.digest(), &conversation, number, after).await?)
     }
 
     async fn run(&self, call: &Call<'_>) -> Result<Reply, Lost> {
         self.link.run(call).await
     }
+}
+
+/// The key that every script of an instance is given; the others begin as it does.
+pub(super) fn key_of(instance: InstanceId, link: &Link) -> String {
+    let namespace = link.namespace();
+    format!("{namespace}:{{{namespace}:{instance}}}:live")
 }
 
 impl From<Lost> for Unavailable {

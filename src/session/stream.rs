@@ -20,7 +20,10 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::lock;
+use super::{
+    lock,
+    shared::{End, Shelf},
+};
 use crate::{budget::Share, wire::sse};
 
 /// What a log keeps.
@@ -55,6 +58,11 @@ impl ReplayBudget {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
+    /// What the logs' bytes are booked on.
+    pub(super) fn share(&self) -> &Arc<Share> {
+        &self.share
+    }
+
     /// How many bytes are kept now.
     pub fn kept(&self) -> usize {
         self.kept.load(Ordering::Relaxed)
@@ -84,6 +92,8 @@ pub(crate) struct EventLog {
     state: Mutex<LogState>,
     /// Wakes writers that wait for a reader.
     room: Notify,
+    /// What brings its events to a shared store, if they are kept there too.
+    shelf: Option<Arc<Shelf>>,
 }
 
 #[derive(Debug, Default)]
@@ -142,18 +152,46 @@ impl LogState {
 impl EventLog {
     /// A log whose events have no ids.
     pub(crate) fn passing(budget: &Arc<ReplayBudget>) -> Arc<Self> {
-        Self::new(None, budget)
+        Arc::new(Self::new(None, budget))
     }
 
     /// A log that can be resumed: the ids of its events begin with `stream`.
     pub(super) fn resumable(stream: u32, budget: &Arc<ReplayBudget>) -> Arc<Self> {
-        Self::new(Some(stream), budget)
+        Arc::new(Self::new(Some(stream), budget))
     }
 
-    fn new(stream: Option<u32>, budget: &Arc<ReplayBudget>) -> Arc<Self> {
+    /// One that is kept in a shared store as well. Its next event has that number.
+    pub(super) fn shelved(
+        stream: u32,
+        budget: &Arc<ReplayBudget>,
+        next: u64,
+        shelf: Arc<Shelf>,
+    ) -> Arc<Self> {
+        let mut log = Self::new(Some(stream), budget).from(next);
+        log.shelf = Some(shelf);
+        Arc::new(log)
+    }
+
+    /// One of events that another replica writes, of which the first has that number.
+    pub(super) fn following(stream: u32, budget: &Arc<ReplayBudget>, first: u64) -> Arc<Self> {
+        Arc::new(Self::new(Some(stream), budget).from(first))
+    }
+
+    fn new(stream: Option<u32>, budget: &Arc<ReplayBudget>) -> Self {
         let budget = Arc::clone(budget);
         budget.share.book_anyway(LOG_BYTES);
-        Arc::new(Self { stream, budget, state: Mutex::default(), room: Notify::new() })
+        Self { stream, budget, state: Mutex::default(), room: Notify::new(), shelf: None }
+    }
+
+    fn from(self, number: u64) -> Self {
+        let mut state = lock(&self.state);
+        (state.first, state.cursor) = (number, number);
+        drop(state);
+        self
+    }
+
+    pub(super) fn shelf(&self) -> Option<&Shelf> {
+        self.shelf.as_deref()
     }
 
     /// Appends an event without a message, so that the client has an id to resume from before anything was sent.
@@ -162,7 +200,7 @@ impl EventLog {
         if let Some(stream) = self.stream {
             let frame = sse::priming((stream, state.next()), retry);
             state.primed = true;
-            self.append(&mut state, frame);
+            self.append_new(&mut state, frame);
         }
     }
 
@@ -171,7 +209,19 @@ impl EventLog {
         let mut state = lock(&self.state);
         let id = self.stream.map(|stream| (stream, state.next()));
         let frame = sse::frame(message, id);
-        self.append(&mut state, frame);
+        self.append_new(&mut state, frame);
+    }
+
+    /// Appends an event that was written before.
+    pub(super) fn repeat(&self, frame: Bytes) {
+        self.append(&mut lock(&self.state), frame);
+    }
+
+    fn append_new(&self, state: &mut LogState, frame: Bytes) {
+        if let Some(shelf) = self.shelf.as_ref().filter(|_| !state.finished) {
+            shelf.put(state.next(), &frame);
+        }
+        self.append(state, frame);
     }
 
     fn append(&self, state: &mut LogState, frame: Bytes) {
@@ -211,28 +261,56 @@ impl EventLog {
         state.cursor = state.cursor.max(state.first);
     }
 
-    /// Appends a message, after waiting for a slow reader.
+    /// Appends a message, after waiting for a slow reader or a slow store.
     pub(crate) async fn send(&self, message: &[u8]) {
+        self.room_for(message.len()).await;
+        if let Some(shelf) = &self.shelf {
+            shelf.room_for(message.len()).await;
+        }
+        self.push(message);
+    }
+
+    /// Waits for a slow reader.
+    pub(super) async fn room_for(&self, more: usize) {
         loop {
             let room = self.room.notified();
             let mut room = std::pin::pin!(room);
             room.as_mut().enable();
             {
                 let state = lock(&self.state);
-                if state.reader == 0 || state.has_room_for(message.len()) {
-                    break;
+                if state.reader == 0 || state.has_room_for(more) {
+                    return;
                 }
             }
             room.await;
         }
-        self.push(message);
+    }
+
+    /// Sends the last message, if there is one. Its stream ends when a shared store has it, or does not answer in time.
+    pub(crate) async fn conclude(&self, message: Option<&[u8]>) {
+        if let Some(message) = message {
+            self.send(message).await;
+        }
+        if let Some(shelf) = &self.shelf {
+            shelf.end(End::Finished);
+            shelf.carried().await;
+        }
+        self.finish();
     }
 
     /// Nothing more will be sent.
     pub(crate) fn finish(&self) {
+        if let Some(shelf) = &self.shelf {
+            shelf.end(End::Finished);
+        }
         let mut state = lock(&self.state);
         state.finished = true;
         state.wake();
+    }
+
+    /// Whether something can be sent on it still.
+    pub(super) fn is_open(&self) -> bool {
+        !lock(&self.state).finished
     }
 
     pub(crate) fn has_sent(&self, number: u64) -> bool {
@@ -319,6 +397,9 @@ impl EventLog {
 
 impl Drop for EventLog {
     fn drop(&mut self) {
+        if let Some(shelf) = &self.shelf {
+            shelf.end(End::CutOff);
+        }
         self.budget.correct(lock(&self.state).bytes, 0);
         self.budget.share.give_back(LOG_BYTES);
     }

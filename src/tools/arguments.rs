@@ -58,7 +58,7 @@ impl<'a> Arguments<'a> {
                 return Err(BadArguments { tool, problem });
             }
         };
-        if fields.0.len() > MOST {
+        if fields.iter().nth(MOST).is_some() {
             let problem = format!("\"arguments\" must not have more than {MOST} members");
             return Err(BadArguments { tool, problem });
         }
@@ -134,7 +134,7 @@ impl<'a> Arguments<'a> {
 
     /// Fails if an argument has not been taken.
     pub(super) fn finish(&self) -> Result<(), BadArguments> {
-        match self.fields.0.get(self.taken.trailing_ones() as usize) {
+        match self.fields.iter().nth(self.taken.trailing_ones() as usize) {
             None => Ok(()),
             Some((name, _)) => Err(self.bad(format!("there is no argument {name:?}"))),
         }
@@ -147,7 +147,7 @@ impl<'a> Arguments<'a> {
     /// Takes all of that name, and gives the last.
     fn take(&mut self, name: &str) -> Option<Raw<'a>> {
         let mut last = None;
-        for (at, (field, raw)) in self.fields.0.iter().enumerate() {
+        for (at, (field, raw)) in self.fields.iter().enumerate() {
             if field == name {
                 self.taken |= 1 << at;
                 last = Some(*raw);

@@ -13,9 +13,18 @@ use serde::{
 
 use super::json::{self, Raw};
 
-/// All members, names and values.
+/// How many members need no list: few calls have more arguments.
+const FEW: usize = 2;
+
+/// Name and value.
+type Member<'a> = (Cow<'a, str>, Raw<'a>);
+
+/// All members.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Fields<'a>(pub(crate) Vec<(Cow<'a, str>, Raw<'a>)>);
+pub(crate) struct Fields<'a> {
+    first: [Option<Member<'a>>; FEW],
+    more: Vec<Member<'a>>,
+}
 
 impl<'a> Fields<'a> {
     /// A single pass over an object that is plain; otherwise serde reads it again.
@@ -26,9 +35,18 @@ impl<'a> Fields<'a> {
     }
 
     /// True, so that a scan goes on.
-    pub(super) fn push(&mut self, name: &'a str, raw: Raw<'a>) -> bool {
-        self.0.push((name.into(), raw));
+    pub(super) fn push(&mut self, name: impl Into<Cow<'a, str>>, raw: Raw<'a>) -> bool {
+        let member = (name.into(), raw);
+        match self.first.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some(member),
+            None => self.more.push(member),
+        }
         true
+    }
+
+    /// In their order.
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Member<'a>> {
+        self.first.iter().flatten().chain(&self.more)
     }
 }
 
@@ -67,7 +85,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut fields = Fields::default();
                 while let Some((Key(name), value)) = map.next_entry()? {
-                    fields.0.push((name, value));
+                    fields.push(name, value);
                 }
                 Ok(fields)
             }

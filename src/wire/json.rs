@@ -41,9 +41,10 @@ impl<'a> Raw<'a> {
     /// The decoded string, borrowed unless it holds an escape. `None` if this is no string, or not valid Unicode.
     pub(crate) fn text(self) -> Option<Cow<'a, str>> {
         let inner = self.0.strip_prefix('"')?.strip_suffix('"')?;
-        match is_plain(inner) {
-            true => Some(Cow::Borrowed(inner)),
-            false => serde_json::from_str(self.0).ok().map(Cow::Owned),
+        // It is JSON, so whatever else needs an escape has one.
+        match inner.as_bytes().contains(&b'\\') {
+            false => Some(Cow::Borrowed(inner)),
+            true => serde_json::from_str(self.0).ok().map(Cow::Owned),
         }
     }
 

@@ -15,6 +15,11 @@ pub(crate) const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 /// The last frame of a stream that the server ends.
 pub(crate) const CLOSING: Bytes = Bytes::from_static(b": closing\n\n");
 
+/// The same, where the stream can be resumed at once, at another replica: when to come back.
+pub(crate) fn closing(retry: Duration) -> Bytes {
+    format!(": closing\nretry: {}\n\n", retry.as_millis()).into()
+}
+
 /// (stream, number)
 pub(crate) type EventId = (u32, u64);
 

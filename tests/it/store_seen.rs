@@ -141,7 +141,8 @@ async fn the_overview_says_where_sessions_live_and_the_list_who_has_them_open() 
     let url = format!("redis://app:s3cret@127.0.0.1:{}", store.port());
     let file = tempfile::NamedTempFile::new().expect("a file");
     fs::write(file.path(), "[instances.9.session]\nstore = 'memory'\n").expect("is written");
-    let start = || TestServer::start_from(file.path(), &[("MCP_STORE_URL", &url)]);
+    let variables = [("MCP_STORE_URL", &*url)];
+    let start = || TestServer::start_from(file.path(), &variables);
     let (here, there) = (start().await, start().await);
     becomes(&here, 200).await;
     let overview = |server: &TestServer| {

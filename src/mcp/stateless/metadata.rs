@@ -215,7 +215,7 @@ pub(super) fn check_mirrored(head: Head<'_>, call: &ToolCall<'_>) -> Result<(), 
         Err(error) => return invalid(error.to_string()),
     };
     for (argument, end) in call.tool.mirrored() {
-        let body = arguments.0.iter().rfind(|(name, _)| name == argument);
+        let body = arguments.iter().rfind(|(name, _)| name == argument);
         let body = body.map(|(_, raw)| *raw).filter(|raw| !raw.is_null());
         let sent = match (argument, end) == HANDLE {
             true => header(head, Known::Handle)?,

@@ -12,6 +12,46 @@ end
 
 local function record(sid) return P .. 's:' .. sid end
 local function data(sid) return P .. 'd:' .. sid end
+local function subscriptions(sid) return P .. 'u:' .. sid end
+local function question(sid, number) return P .. 'a:' .. sid .. ':' .. number end
+
+-- Tells all replicas what has happened: a kind, and its members by name. They read it in order; the bell says that there is
+-- something to read, and says so once a script.
+local NEWS, rung = P .. 'news', false
+local function tell(kind, ...)
+  redis.call('XADD', NEWS, 'MAXLEN', '~', 10000, '*', 'k', kind, ...)
+  if not rung then redis.call('PUBLISH', P .. 'bell', '') end
+  rung = true
+end
+
+-- The event logs of a session: their streams by when they began, and of each a head and its events.
+local function logs(sid) return P .. 'l:' .. sid end
+local function log_head(sid, stream) return P .. 'h:' .. sid .. ':' .. stream end
+local function log_events(sid, stream) return P .. 'e:' .. sid .. ':' .. stream end
+
+-- A writer is a replica and a number. A replica that has not been heard of for a while writes no more.
+local function replica(writer) return string.match(writer, '^[^:]*') end
+local function write_on(writer) redis.call('ZADD', P .. 'writers', NOW + 4000, replica(writer)) end
+local function writes(writer) return tonumber(redis.call('ZSCORE', P .. 'writers', replica(writer)) or 0) > NOW end
+
+-- The number of the first event that is kept of a log.
+local function first_kept(events, next)
+  local oldest = redis.call('XRANGE', events, '-', '+', 'COUNT', 1)[1]
+  return oldest and tonumber(string.match(oldest[1], '^%d+')) - 1 or next
+end
+
+-- Forgets the oldest logs that nobody writes any more, but so many.
+local function forget_logs(sid, but)
+  local over = {}
+  for _, stream in ipairs(redis.call('ZRANGE', logs(sid), 0, -1)) do
+    local h = redis.call('HMGET', log_head(sid, stream), 'writer', 'done')
+    if h[2] or not h[1] or not writes(h[1]) then over[#over + 1] = stream end
+  end
+  for i = 1, #over - but do
+    redis.call('ZREM', logs(sid), over[i])
+    redis.call('UNLINK', log_head(sid, over[i]), log_events(sid, over[i]))
+  end
+end
 
 -- Ends are remembered for an hour, and at most 10,000 of them.
 local function forget()
@@ -32,10 +72,14 @@ local function finish(sid, reason)
   redis.call('ZREM', LIVE, sid)
   local s = redis.call('HMGET', record(sid), 'owner', 'timeout', 'bytes')
   local held = (tonumber(s[3]) or 0) + redis.call('HSTRLEN', record(sid), 'echo')
-  redis.call('UNLINK', record(sid), data(sid))
+  for _, stream in ipairs(redis.call('ZRANGE', logs(sid), 0, -1)) do
+    redis.call('UNLINK', log_head(sid, stream), log_events(sid, stream))
+  end
+  redis.call('UNLINK', record(sid), data(sid), subscriptions(sid), logs(sid))
   if held > 0 then redis.call('HINCRBY', COUNTS, 'bytes', -held) end
   redis.call('ZADD', ENDED, NOW, sid)
   redis.call('HSET', ENDINGS, sid, reason .. ' ' .. (s[2] or '0') .. ' ' .. (s[1] or '-'))
+  tell('end', 's', sid)
   forget()
   return true
 end
@@ -60,13 +104,20 @@ local function sweep(most)
   return due
 end
 
--- Sets the idle clock back. The keys themselves outlive the session, so that one which everyone has forgotten goes at last.
+-- Sets the idle clock back, but never brings the end of a session nearer, which a process may hold. The keys themselves
+-- outlive it, so that one which everyone has forgotten goes at last.
 local function touch(sid, timeout)
   redis.call('HSET', record(sid), 'touched', NOW)
-  redis.call('ZADD', LIVE, NOW + timeout, sid)
+  redis.call('ZADD', LIVE, 'GT', NOW + timeout, sid)
   if redis.call('PTTL', record(sid)) < timeout + 1800000 then
     redis.call('PEXPIRE', record(sid), timeout + 3600000)
     redis.call('PEXPIRE', data(sid), timeout + 3600000)
+    redis.call('PEXPIRE', subscriptions(sid), timeout + 3600000)
+    for _, stream in ipairs(redis.call('ZRANGE', logs(sid), 0, -1)) do
+      redis.call('PEXPIRE', log_head(sid, stream), timeout + 3600000)
+      redis.call('PEXPIRE', log_events(sid, stream), timeout + 3600000)
+    end
+    redis.call('PEXPIRE', logs(sid), timeout + 3600000)
   end
 end
 
