@@ -14,8 +14,34 @@ use super::trouble::Trouble;
 use crate::histogram::Histogram;
 
 /// The scripts by name: the label `operation`, in lower case.
-pub const OPERATIONS: [&str; 10] =
-    ["create", "load", "commit", "look", "finish", "finish_all", "tick", "list", "sizes", "ended"];
+pub const OPERATIONS: [&str; 26] = [
+    "create",
+    "load",
+    "commit",
+    "look",
+    "finish",
+    "finish_all",
+    "tick",
+    "list",
+    "sizes",
+    "ended",
+    "agree",
+    "answer",
+    "append",
+    "ask",
+    "attach",
+    "cancel",
+    "hear",
+    "publish",
+    "replay",
+    "silent",
+    "speak",
+    "standing",
+    "subscribe",
+    "take",
+    "unsubscribe",
+    "withdraw",
+];
 
 /// What came of a script: the label `outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
