@@ -297,6 +297,22 @@ async fn full() {
     }
 }
 
+/// A store that is full refuses what adds, and does not refuse what removes.
+#[tokio::test]
+async fn a_full_store_ends_nothing_by_half() {
+    let store = StoreServer::with(Engine::Redis, &["--maxmemory-policy", "noeviction"]);
+    let server = serve(&store.url()).await;
+    let talk = server.session(0).await;
+    let list = server.operate("GET", "/debug/sessions").send().await.json();
+    let path = format!("/debug/sessions/{}", list["sessions"][0]["ref"].as_str().expect("one"));
+    store.command(&["CONFIG", "SET", "maxmemory", "1mb"]);
+    server.operate("DELETE", &path).send().await.expect_status(503);
+    store.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    talk.rpc("ping", json!({})).send().await.expect_status(200);
+    server.operate("DELETE", &path).send().await.expect_status(204);
+    assert_eq!(talk.rpc("ping", json!({})).send().await.expect_gone(), "terminated");
+}
+
 /// Started again it has forgotten whom it knew.
 #[tokio::test]
 async fn with_another_password() {
