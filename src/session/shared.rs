@@ -291,8 +291,11 @@ impl SharedStore {
     fn note_end(&self, reference: SessionRef, reason: EndReason) {
         {
             let mut counts = lock(&self.counts);
-            counts.live = counts.live.saturating_sub(1);
-            counts.ended[reason.index()] += 1;
+            // What others have begun since the last tick is not counted here yet, so their ends are not either.
+            if counts.live > 0 {
+                counts.live -= 1;
+                counts.ended[reason.index()] += 1;
+            }
         }
         tracing::debug!(
             instance = self.here.instance.digit(),

@@ -237,7 +237,8 @@ fn nobody_becomes_anonymous_by_default() {
         assert!(strays.is_empty(), "{word} stands in {:?}", strays[0].name);
     }
     // A caller is found in one place, and handed on.
-    only_in("Caller::Anonymous =>", &["http/bearer.rs", "mcp/stateless/input.rs"]);
+    let elsewhere = ["http/bearer.rs", "mcp/stateless/input.rs", "session/shared/codec.rs"];
+    only_in("Caller::Anonymous =>", &elsewhere);
 }
 
 #[test]
