@@ -59,7 +59,7 @@ async fn what_the_store_is_asked_is_counted() {
     for _ in 0..3 {
         talk.ask("echo", json!({"message": "x"})).await;
     }
-    talk.request("DELETE").send().await.expect_status(200);
+    talk.request("DELETE").send().await.expect_status(204);
     let page = Samples::of(&server).await;
     for (operation, count) in [("create", 1.0), ("commit", 3.0), ("finish", 1.0), ("list", 0.0)] {
         assert_eq!(operations(&page, operation, "ok"), count, "{operation}");

@@ -172,6 +172,12 @@ function storeFacts({ store, instances }) {
   return { store: `${store.address} (${store.up ? 'up' : store.reached ? 'lost' : 'not reached yet'}${but})` };
 }
 
+/** Of a session that replicas share, each knows its own streams alone. */
+function streams(session) {
+  if (tiles.get(session.instance)?.now?.sessions !== 'shared') return whole(session.open_streams);
+  return session.open_here ? `${whole(session.open_streams)} at this replica` : 'not open at this replica';
+}
+
 function show(overview) {
   if (boot && boot !== overview.boot) {
     before = null;
@@ -560,7 +566,7 @@ const detail = {
       Revision: session.protocol_version ?? 'any',
       Handshake: session.initialized ? 'completed' : 'not completed',
       Calls: whole(session.request_count),
-      'Open streams': `${whole(session.open_streams)}${session.open_here ? '' : ', as far as this replica knows'}`,
+      'Open streams': streams(session),
       Began: `${time(session.created_at)}, ${span(session.age_seconds)} ago`,
       Idle: span(session.idle_seconds),
       'Expires in': expiry(session),

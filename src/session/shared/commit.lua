@@ -39,8 +39,8 @@ if echo then
   if #echo <= max_bytes then
     redis.call('HSET', S, 'echo', echo)
   else
-    redis.call('HDEL', S, 'echo')
     redis.call('HSET', S, 'large', 1)
+    redis.call('HDEL', S, 'echo')
   end
 end
 if grown ~= 0 then redis.call('HINCRBY', COUNTS, 'bytes', grown) end

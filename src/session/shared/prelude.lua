@@ -66,14 +66,16 @@ end
 
 -- Ends a session; false if it was not live. Only one can take it from the live ones.
 local function finish(sid, reason)
-  if redis.call('ZREM', LIVE, sid) == 0 then return false end
+  if not redis.call('ZSCORE', LIVE, sid) then return false end
+  -- What a store that is full refuses comes first, for it does not refuse what only removes.
+  redis.call('HINCRBY', COUNTS, reason, 1)
+  redis.call('ZREM', LIVE, sid)
   local s = redis.call('HMGET', record(sid), 'owner', 'timeout', 'bytes')
   local held = (tonumber(s[3]) or 0) + redis.call('HSTRLEN', record(sid), 'echo')
   for _, stream in ipairs(redis.call('ZRANGE', logs(sid), 0, -1)) do
     redis.call('UNLINK', log_head(sid, stream), log_events(sid, stream))
   end
   redis.call('UNLINK', record(sid), data(sid), subscriptions(sid), logs(sid))
-  redis.call('HINCRBY', COUNTS, reason, 1)
   if held > 0 then redis.call('HINCRBY', COUNTS, 'bytes', -held) end
   redis.call('ZADD', ENDED, NOW, sid)
   redis.call('HSET', ENDINGS, sid, reason .. ' ' .. (s[2] or '0') .. ' ' .. (s[1] or '-'))
