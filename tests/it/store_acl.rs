@@ -118,11 +118,10 @@ async fn ten_instances_never_see_each_others_keys() {
 }
 
 #[tokio::test]
-async fn an_instance_that_has_no_right_to_its_keys_is_told_so() {
+async fn an_instance_that_has_no_right_to_its_keys_begins_no_session() {
     let store = StoreServer::start(Engine::Redis);
     let url = let_in(&store, "only-3", &of_one(3));
     let server = server(&[("MCP_STORE_URL", &url)]).await;
-    use_a_session(&server, 3).await;
     let refused = server.initialize("2025-11-25").host("echo-stateful4.example.com").send().await;
     refused.expect_error(503, -32000);
     assert!(!store.command(&["ACL", "LOG"]).list().is_empty());
