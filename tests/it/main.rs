@@ -59,6 +59,7 @@ mod store_acl;
 mod store_ledger;
 mod store_model;
 mod store_news;
+mod store_tasks;
 mod store_unavailable;
 mod stores;
 mod streams;

@@ -58,14 +58,17 @@ pub(super) async fn open(
             resource_subscriptions.push(uri);
         }
     }
+    let mut task_ids = Vec::new();
+    for id in wanted.task_ids {
+        if instance.state.tasks.may_listen(&id, caller).await? {
+            task_ids.push(id);
+        }
+    }
     let filter = Filter {
         resource_subscriptions,
         // The list of resources never changes here.
         resources_list_changed: false,
-        task_ids: {
-            let own = |id: &String| instance.state.tasks.find(id, caller).is_some();
-            wanted.task_ids.into_iter().filter(own).collect()
-        },
+        task_ids,
         tools_list_changed: wanted.tools_list_changed,
         prompts_list_changed: wanted.prompts_list_changed,
     };
