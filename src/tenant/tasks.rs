@@ -1,9 +1,10 @@
 //! Tasks: calls that outlive their request (extension `io.modelcontextprotocol/tasks`, SEP-2663).
 //!
-//! Owns [`Tasks`], the door to one instance's tasks, wherever they are kept: in this process ([`local`]), or in the store that
-//! replicas share ([`shared`]), where any of them finds a task, updates and cancels it, while its work runs at one.
-//! Traps: a terminal state never changes again, whatever the work still does. A task must be found from the moment its id
-//! is sent. Its id says where it was minted, as a session id does.
+//! Owns [`Tasks`], the door to one instance's tasks, wherever they are kept: in this process (`local`), or in the
+//! store that replicas share (`shared`), where any of them finds a task, updates and cancels it, while its work
+//! runs at one.
+//! Traps: a terminal state never changes again, whatever the work still does. A task must be found from the moment
+//! its id is sent. Its id says where it was minted, as a session id does.
 
 mod kept;
 mod local;
@@ -162,16 +163,23 @@ impl Tasks {
         }
     }
 
-    /// Whether there is such a task, to be listened to.
-    pub(crate) async fn may_listen(&self, id: &str, caller: Caller) -> Result<bool, Unavailable> {
+    /// Those of the ids that are of this caller's tasks, to be listened to.
+    pub(crate) async fn own(
+        &self,
+        ids: Vec<String>,
+        caller: Caller,
+    ) -> Result<Vec<String>, Unavailable> {
         match &self.0 {
-            Place::Local(tasks) => Ok(tasks.find(id, caller).is_some()),
-            Place::Shared(tasks) => Box::pin(tasks.may_listen(id, caller)).await,
+            Place::Local(tasks) => {
+                let own = |id: &String| tasks.find(id, caller).is_some();
+                Ok(ids.into_iter().filter(own).collect())
+            }
+            Place::Shared(tasks) => Box::pin(tasks.own(ids, caller)).await,
         }
     }
 
-    /// Takes answers, which came in a body of so many bytes, and ignores those to no question; none, if one does not fit
-    /// its question. The work goes on when the last question is answered. False if there is no such task.
+    /// Takes answers, which came in a body of so many bytes, and ignores those to no question; none, if one does not
+    /// fit its question. The work goes on when the last question is answered. False if there is no such task.
     pub(crate) async fn update(
         &self,
         id: &str,
@@ -228,8 +236,8 @@ impl Tasks {
         }
     }
 
-    /// Hears what is done to shared tasks elsewhere, and says that their work goes on. To be run as long as they are used;
-    /// never ends.
+    /// Hears what is done to shared tasks elsewhere, and says that their work goes on. To be run as long as they are
+    /// used; never ends.
     pub async fn keep(&self) {
         match &self.0 {
             Place::Local(_) => std::future::pending().await,

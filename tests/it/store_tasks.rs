@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    events::Events,
     modern::{FIXTURES, Modern, PASSTHROUGH},
+    process::Program,
     store_news::two,
     stores::{Between, Engine, Loss, StoreServer},
     support::{PATIENCE, TestServer, eventually},
@@ -214,6 +216,24 @@ async fn a_task_whose_replica_is_gone_has_failed() {
 }
 
 #[tokio::test]
+async fn a_replica_that_is_killed_leaves_no_task_under_way() {
+    let store = StoreServer::start(Engine::Valkey);
+    let url = store.url();
+    let variables = [FIXTURES, ("MCP_STORE_URL", &*url)];
+    let b = TestServer::start(&variables).await;
+    let a = Program::start(&variables);
+    let call = b.modern_call("slow_compute", json!({"seconds": 120})).with_tasks();
+    let created = call.build().to(a.address).send().await.json()["result"].clone();
+    let id = created["taskId"].as_str().expect("an id");
+    assert_eq!(get(&b, id).await["status"], "working");
+    let since = Instant::now();
+    a.signal("KILL");
+    let (failed, _) = until(&b, id, "failed").await;
+    assert!(failed["statusMessage"].as_str().is_some_and(|why| why.contains("gone")), "{failed:?}");
+    assert!(since.elapsed() < LEASE, "{:?}", since.elapsed());
+}
+
+#[tokio::test]
 async fn a_change_whose_answer_was_lost_is_made_once() {
     let store = StoreServer::start(Engine::Redis);
     let between = Between::start(store.port());
@@ -301,7 +321,8 @@ async fn the_census_is_of_all_replicas() {
         loop {
             let page = server.operate("GET", "/metrics").send().await.text();
             let has = |status: &str| {
-                let sample = format!("mcp_echo_tasks{{instance=\"0\",status=\"{status}\"}} 1\n");
+                let sample =
+                    format!("mcp_echo_tasks{{mcp_instance=\"0\",status=\"{status}\"}} 1\n");
                 page.contains(&sample)
             };
             if has("working") && has("completed") {
@@ -311,6 +332,37 @@ async fn the_census_is_of_all_replicas() {
             sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+#[tokio::test]
+async fn who_listens_elsewhere_hears_of_each_change() {
+    let store = StoreServer::start(Engine::Redis);
+    let [a, b] = two(&store, &[FIXTURES]).await;
+    let id = start(&a, "confirm_delete", json!({"filename": "notes.txt"})).await;
+    let (asking, _) = until(&a, &id, "input_required").await;
+    let filter =
+        json!({"notifications": {"taskIds": [id, "11111111-2222-8333-8444-555555555555"]}});
+    let request = b.modern("subscriptions/listen", filter).with_tasks();
+    let mut events = Events::open(request.build()).await;
+    let acknowledged = events.message().await;
+    assert_eq!(acknowledged["params"]["notifications"]["taskIds"], json!([id]));
+    let key = asking["inputRequests"].as_object().and_then(|all| all.keys().next()).cloned();
+    let since = Instant::now();
+    update(&a, &id, json!({ key.expect("a question"): {"action": "decline"} })).await;
+    loop {
+        let told = events.message().await;
+        assert_eq!(told["method"], "notifications/tasks", "{told}");
+        assert_eq!(told["params"]["taskId"], json!(id));
+        if told["params"]["status"] == "completed" {
+            let mut shown = get(&b, &id).await;
+            for member in ["result", "lastUpdatedAt"] {
+                assert_eq!(told["params"][member], shown.remove(member).expect("is there"));
+            }
+            break;
+        }
+    }
+    println!("from the answer to the news of the result: {:?}", since.elapsed());
+    assert!(since.elapsed() < SOON, "{:?}", since.elapsed());
 }
 
 /// A tool that asks, and needs the state that it was given back.

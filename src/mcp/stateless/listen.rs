@@ -58,12 +58,7 @@ pub(super) async fn open(
             resource_subscriptions.push(uri);
         }
     }
-    let mut task_ids = Vec::new();
-    for id in wanted.task_ids {
-        if instance.state.tasks.may_listen(&id, caller).await? {
-            task_ids.push(id);
-        }
-    }
+    let task_ids = instance.state.tasks.own(wanted.task_ids, caller).await?;
     let filter = Filter {
         resource_subscriptions,
         // The list of resources never changes here.

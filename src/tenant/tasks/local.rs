@@ -1,8 +1,9 @@
 //! Tasks that this process alone keeps.
 //!
-//! Owns their states, questions to the client, time to live, and limit. A task exists only for the caller who created it.
-//! Trap: what the work does after a task has ended is ignored, so a state is entered under one lock with the look at the
-//! present one.
+//! Owns their states, questions to the client, time to live, and limit. A task exists only for the caller who created
+//! it.
+//! Trap: what the work does after a task has ended is ignored, so a state is entered under one lock with the look at
+//! the present one.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -265,8 +266,8 @@ impl LocalTask {
         answers.await.unwrap_or_default()
     }
 
-    /// Takes answers, which came in a body of so many bytes, and ignores those to no question; none, if one does not fit
-    /// its question. The work goes on when the last question is answered.
+    /// Takes answers, which came in a body of so many bytes, and ignores those to no question; none, if one does not
+    /// fit its question. The work goes on when the last question is answered.
     pub(super) fn update(
         &self,
         answers: &serde_json::Map<String, Value>,

@@ -1,8 +1,8 @@
 //! The work of a shared task, at the replica where it was created.
 //!
 //! Owns [`Run`]: how the work asks and hears the answers, and how it is told that its task was cancelled or is over.
-//! Trap: the store may be away when there is something to tell it. A question or a result waits for it until the time of the
-//! task is over; nothing is lost of it that way.
+//! Trap: the store may be away when there is something to tell it. A question or a result waits for it until the time
+//! of the task is over; nothing is lost of it that way.
 
 use std::{
     collections::BTreeMap,
@@ -112,8 +112,8 @@ impl Run {
         self.tell(&News::Ended { stage, name, value }).await;
     }
 
-    /// Tells the store, again and again until it has heard, or until nobody needs to know any more. False if there is no such
-    /// task, or the store was not told.
+    /// Tells the store, again and again until it has heard, or until nobody needs to know any more. False if there is
+    /// no such task, or the store was not told.
     async fn tell(&self, news: &News<'_>) -> bool {
         let cutting = self.tasks.process.lifecycle.cutting();
         let digest = self.id.digest();

@@ -1,9 +1,9 @@
 //! Tasks in the store that replicas share.
 //!
-//! Owns the operations on them, each one run of `tasks.lua`; the look at those whose work runs here, and at those that are
-//! listened to here; and the lease, by which the others know that the work goes on.
-//! Traps: news of a change are hints, so a replica looks once a second without them. A task whose replica died would be
-//! worked on for ever: whoever comes after its lease is over, finds that it has failed.
+//! Owns the operations on them, each one run of `tasks.lua`; the look at those whose work runs here, and at those
+//! that are listened to here; and the lease, by which the others know that the work goes on.
+//! Traps: news of a change are hints, so a replica looks once a second without them. A task whose replica died would
+//! be worked on for ever: whoever comes after its lease is over, finds that it has failed.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -32,11 +32,13 @@ use crate::{
     process::Process,
     session::{Unavailable, caller_text, lock},
     tenant::subscriptions::{Subscriptions, Update},
+    wire::Capabilities,
 };
 
 scripts! { "../../session/shared/prelude.lua":
     TASK_CREATE: promised, "tasks.lua";
     TASK_GET: repeated, "tasks.lua";
+    TASK_OWN: repeated, "tasks.lua";
     TASK_ASK: promised, "tasks.lua";
     TASK_UPDATE: promised, "tasks.lua";
     TASK_CANCEL: promised, "tasks.lua";
@@ -114,7 +116,7 @@ impl SharedTasks {
     pub(super) async fn create(
         self: &Arc<Self>,
         owner: Caller,
-        client: crate::wire::Capabilities,
+        client: Capabilities,
     ) -> Result<Arc<Run>, NotCreated> {
         let id = SessionId::mint(self.process.minted_by(self.instance));
         let id = id.map_err(|_| NotCreated::NoEntropy)?;
@@ -156,11 +158,31 @@ impl SharedTasks {
         reply.list().and_then(Kept::read).map(Some).ok_or(Unavailable)
     }
 
-    pub(super) async fn may_listen(&self, id: &str, caller: Caller) -> Result<bool, Unavailable> {
-        let Some(kept) = self.get(id, caller).await? else { return Ok(false) };
-        // Whoever listens already may not have been told of this one.
-        lock(&self.told).entry(SessionDigest::of(id)).or_insert(kept.version);
-        Ok(true)
+    /// Those of the ids that are of this caller's tasks, of which changes are told from now on.
+    pub(super) async fn own(
+        &self,
+        ids: Vec<String>,
+        caller: Caller,
+    ) -> Result<Vec<String>, Unavailable> {
+        let mut own = Vec::new();
+        for page in ids.chunks(PAGE) {
+            let mut call = Call::new(&TASK_OWN, &self.key).text("own");
+            call = call.bytes(caller_text(caller).into_bytes());
+            for id in page {
+                let digits = SessionDigest::of(id).digits();
+                call = call.bytes(digits.as_str().as_bytes().to_vec());
+            }
+            let mut versions = self.link.run(&call).await?.list().ok_or(Unavailable)?;
+            for id in page {
+                let version = versions.text().ok_or(Unavailable)?;
+                if !version.is_empty() {
+                    // Those who listen already may not have been told of this one.
+                    lock(&self.told).entry(SessionDigest::of(id)).or_insert(version);
+                    own.push(id.clone());
+                }
+            }
+        }
+        Ok(own)
     }
 
     pub(super) async fn update(
@@ -278,8 +300,8 @@ impl SharedTasks {
             if all {
                 looked = Instant::now();
                 lock(&self.running).retain(|_, run| run.strong_count() > 0);
-                let _ = self.look(|_| true, true).await;
-            } else if self.look(|digest| changed.contains(digest), false).await.is_err() {
+                let _ = self.look(None).await;
+            } else if self.look(Some(&changed)).await.is_err() {
                 lock(&self.changed).extend(changed);
             }
             if self.link.store_now() >= self.next_sweep.load(Ordering::Relaxed) {
@@ -288,20 +310,11 @@ impl SharedTasks {
         }
     }
 
-    /// Looks at the tasks that are worked on or listened to here.
-    async fn look(
-        &self,
-        wanted: impl Fn(&SessionDigest) -> bool,
-        all: bool,
-    ) -> Result<(), Unavailable> {
-        let running: Vec<_> = lock(&self.running)
-            .iter()
-            .filter(|(digest, _)| wanted(digest))
-            .filter_map(|(digest, run)| Some((*digest, run.upgrade()?)))
-            .collect();
-        for page in running.chunks(PAGE) {
+    /// Looks at tasks that are worked on or listened to here: those that have changed, or all.
+    async fn look(&self, changed: Option<&HashSet<SessionDigest>>) -> Result<(), Unavailable> {
+        for page in self.running(changed).chunks(PAGE) {
             let tasks = page.iter().map(|(digest, run)| (*digest, run.awaited()));
-            let (mut own, _) = self.look_at(tasks, all, page.len()).await?;
+            let (mut own, _) = self.look_at(tasks, changed.is_none(), page.len()).await?;
             let by_digest: HashMap<_, _> = page.iter().cloned().collect();
             while let Some(mut task) = own.list() {
                 let digest = task.bytes().and_then(|digits| SessionDigest::parse(&digits));
@@ -310,12 +323,16 @@ impl SharedTasks {
                 }
             }
         }
-        let listened: HashMap<_, _> = self.subscriptions.tasks().into_iter().collect();
-        if all {
+        let id = |digest: &SessionDigest| Some((*digest, self.subscriptions.task(*digest)?));
+        let listened: HashMap<_, _> = match changed {
+            Some(changed) => changed.iter().filter_map(id).collect(),
+            None => self.subscriptions.tasks().into_iter().collect(),
+        };
+        if changed.is_none() {
             lock(&self.told).retain(|digest, _| listened.contains_key(digest));
         }
-        let named: Vec<_> = listened.keys().copied().filter(|digest| wanted(digest)).collect();
-        for page in named.chunks(PAGE) {
+        let digests: Vec<_> = listened.keys().copied().collect();
+        for page in digests.chunks(PAGE) {
             let told = |digest| lock(&self.told).get(digest).cloned().unwrap_or_default();
             let tasks = page.iter().map(|digest| (*digest, told(digest)));
             let (_, mut others) = self.look_at(tasks, false, 0).await?;
@@ -324,6 +341,19 @@ impl SharedTasks {
             }
         }
         Ok(())
+    }
+
+    /// The work that is done here: of tasks that have changed, or all.
+    fn running(&self, changed: Option<&HashSet<SessionDigest>>) -> Vec<(SessionDigest, Arc<Run>)> {
+        let running = lock(&self.running);
+        let upgrade = |(digest, run): (&SessionDigest, &Weak<Run>)| Some((*digest, run.upgrade()?));
+        match changed {
+            Some(changed) => {
+                let known = changed.iter().filter_map(|digest| running.get_key_value(digest));
+                known.filter_map(upgrade).collect()
+            }
+            None => running.iter().filter_map(upgrade).collect(),
+        }
     }
 
     /// One look, of which the first so many are at tasks that are worked on here.

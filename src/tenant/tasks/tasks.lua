@@ -1,6 +1,6 @@
 -- Tasks of an instance. ARGV[1] is what to do; what that needs follows.
---   t:DIGEST  HASH  owner, status, created, updated, version (of its state), rounds, o:KEY (an open question), a:KEY (its
---                   answer), result or error; what is not the script's own business is JSON that it does not read
+--   t:DIGEST  HASH  owner, status, created, updated, ttl, version (of its state), rounds, o:KEY (an open question),
+--                   a:KEY (its answer), result or error; questions, answers and results are JSON, which is not read here
 --   tasks     ZSET  digest -> when its time is over; as many as there may be
 --   leases    ZSET  digest -> until when its replica is taken to work on it; those that have not ended
 --   stages    HASH  how many there are in each state, and when someone was last here
@@ -98,6 +98,15 @@ function act.get(digest, owner)
   return { NOW, 'ok', redis.call('HGETALL', task(digest)) }
 end
 
+-- owner, and tasks: the version of each that is the owner's
+function act.own(owner, ...)
+  local versions = {}
+  for i, digest in ipairs({ ... }) do
+    versions[i] = theirs(digest, owner) and redis.call('HGET', task(digest), 'version') or ''
+  end
+  return { NOW, versions }
+end
+
 -- digest, round, and each key with its question
 function act.ask(digest, round, ...)
   local T, questions = task(digest), { ... }
@@ -153,8 +162,8 @@ function act.finish(digest, status, name, value)
   return { NOW, 'ok' }
 end
 
--- whether to renew leases, how many tasks are worked on by who asks, those, each with the round whose answers are awaited; and
--- those that are listened to, each with the version that was told
+-- whether to renew leases, how many tasks are worked on by who asks, those, each with the round whose answers are
+-- awaited; and those that are listened to, each with the version that was told
 function act.look(renew, own, ...)
   local names, mine, others = { ... }, {}, {}
   for i = 1, #names, 2 do
