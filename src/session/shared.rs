@@ -23,8 +23,9 @@ use std::{
 
 use moka::sync::Cache;
 
+pub(crate) use self::codec::caller_text;
 use self::{
-    codec::{Ending, caller_text, handshake_text, read_head, read_level, read_record},
+    codec::{Ending, handshake_text, read_head, read_level, read_record},
     holds::Holds,
     news::News,
 };

@@ -62,6 +62,7 @@ mod store_logs;
 mod store_model;
 mod store_news;
 mod store_seen;
+mod store_tasks;
 mod store_unavailable;
 mod stores;
 mod streams;
