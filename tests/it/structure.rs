@@ -332,3 +332,8 @@ fn no_function_grows_beyond_reading() {
     );
     assert_eq!(functions(&sample), [("y(".to_owned(), 73)]);
 }
+
+#[test]
+fn the_client_of_the_store_is_known_in_one_room() {
+    only_in("redis::", &["link"]);
+}
