@@ -72,12 +72,14 @@ impl Conversations {
         let begin = || {
             let booking = Booking::of(&self.share);
             booking.add_anyway(CONVERSATION_BYTES);
+            // Where a response may come to another replica, whose request it answers must not be in doubt.
+            let next_request = if self.ids.is_some() { some_multiple() } else { 0 };
             Arc::new(Conversation {
                 booking,
                 questions: self.questions.clone(),
                 closed: self.closing.child_token(),
                 replay: Arc::clone(&self.replay),
-                state: Mutex::default(),
+                state: Mutex::new(State { next_request, ..State::default() }),
             })
         };
         let mut open = lock(&self.open);
@@ -160,6 +162,8 @@ struct State {
     /// Resources that it is told of, each with its place among their listeners.
     subscriptions: BTreeMap<Box<str>, Place>,
     lists: Option<Place>,
+    /// Another replica has opened a standalone stream since, and sends what belongs to no call.
+    elsewhere: bool,
 }
 
 /// A place among listeners, given up when it is dropped.
@@ -221,12 +225,35 @@ impl Conversation {
     }
 
     /// Sends a message that belongs to no call on one standalone stream, because the same message must not go out on
-    /// several (2025-11-25, basic/transports); on one with a reader, if there is any. False if there is no stream.
+    /// several (2025-11-25, basic/transports); on one with a reader, if there is any. False if there is no stream, or
+    /// another replica sends it.
     pub(crate) fn notify(&self, message: &[u8]) -> bool {
         let state = lock(&self.state);
+        if state.elsewhere {
+            return false;
+        }
         let streams = &state.standalone;
         let log = streams.iter().rev().find(|log| log.has_reader()).or(streams.last());
         log.inspect(|log| log.push(message)).is_some()
+    }
+
+    /// Whether this replica sends the client what belongs to no call.
+    pub(super) fn set_speaking(&self, speaking: bool) {
+        lock(&self.state).elsewhere = !speaking;
+    }
+
+    /// Whether a standalone stream has a reader.
+    pub(super) fn has_listener(&self) -> bool {
+        lock(&self.state).standalone.iter().any(|log| log.has_reader())
+    }
+
+    pub(super) fn has_standalone(&self) -> bool {
+        !lock(&self.state).standalone.is_empty()
+    }
+
+    /// Whether that stream is a standalone one.
+    pub(crate) fn is_standalone(&self, log: &Arc<EventLog>) -> bool {
+        lock(&self.state).standalone.iter().any(|known| Arc::ptr_eq(known, log))
     }
 
     /// Takes the places among those who listen to lists, unless it has them.
@@ -266,6 +293,18 @@ impl Conversation {
         }
     }
 
+    /// The same for the URI of that digest.
+    pub(super) fn unsubscribe_digest(&self, digest: SessionDigest) {
+        let known = {
+            let state = lock(&self.state);
+            let mut uris = state.subscriptions.keys();
+            uris.find(|uri| SessionDigest::of(uri) == digest).cloned()
+        };
+        if let Some(uri) = known {
+            self.unsubscribe(&uri);
+        }
+    }
+
     /// An id for a request to the client, and the receiver of the result; of `None`, if the response is an error.
     pub(crate) fn ask(&self) -> (u64, oneshot::Receiver<Option<Value>>) {
         let (sender, receiver) = oneshot::channel();
@@ -276,13 +315,23 @@ impl Conversation {
         (id, receiver)
     }
 
-    /// Hands the client's response to whoever asked; one to no open request is ignored.
-    pub(crate) fn answer(&self, id: u64, answer: Option<Value>) {
+    /// Hands the client's response to whoever asked; false if that is nobody here.
+    pub(crate) fn answer(&self, id: u64, answer: Option<Value>) -> bool {
         let asked = lock(&self.state).asked.remove(&id);
-        if let Some((asker, _)) = asked {
-            // Fails if the asker has given up waiting.
-            let _ = asker.send(answer);
-        }
+        let Some((asker, _)) = asked else { return false };
+        // Fails if the asker has given up waiting.
+        let _ = asker.send(answer);
+        true
+    }
+
+    /// The requests to the client that await a response here.
+    pub(super) fn asked(&self) -> Vec<u64> {
+        lock(&self.state).asked.keys().copied().collect()
+    }
+
+    /// Whether a response to that request is awaited here.
+    pub(super) fn is_asked(&self, id: u64) -> bool {
+        lock(&self.state).asked.contains_key(&id)
     }
 
     /// Whoever asked waits no longer; false if there has been a response.
@@ -330,6 +379,11 @@ impl Conversation {
         let calls = state.calls.iter().filter(|(call, _)| call.get() == id);
         calls.inspect(|(_, cancelled)| cancelled.cancel()).count() > 0
     }
+}
+
+/// A random multiple of a million or so: two who count from there do not meet. Numbers of JavaScript end at 2^53.
+fn some_multiple() -> u64 {
+    (u64::from(uuid::Uuid::new_v4().as_fields().0)) << 20
 }
 
 impl State {

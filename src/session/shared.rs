@@ -8,6 +8,7 @@
 mod codec;
 mod holds;
 mod news;
+mod subscribers;
 mod survey;
 
 use std::{

@@ -21,7 +21,7 @@ use crate::{
     id::{InstanceId, MintedBy, SessionRef},
     observe::{Counters, EventKind, Gauge, Open, RequestLog, StreamKind, Subject},
     process::Process,
-    session::{Audience, Changed, ReplayBudget, SessionStore},
+    session::{Audience, Changed, Conversation, ReplayBudget, SessionStore},
     wire::{Era, Head},
 };
 
@@ -137,6 +137,11 @@ impl Audience for State {
 
     fn missed(&self) {
         self.subscriptions.notify_all();
+    }
+
+    fn follow(&self, conversation: &Arc<Conversation>, uri: &str) {
+        // Without room it is not told here, as its client would have been told if it had subscribed here.
+        let _ = self.subscriptions.follow(conversation, uri);
     }
 }
 

@@ -12,9 +12,11 @@ end
 
 local function record(sid) return P .. 's:' .. sid end
 local function data(sid) return P .. 'd:' .. sid end
+local function subscriptions(sid) return P .. 'u:' .. sid end
+local function question(sid, number) return P .. 'a:' .. sid .. ':' .. number end
 
--- Tells all replicas what has happened: a kind, and its members by name. They read it in order; the bell says that there is
--- something to read, and says so once a script.
+-- Tells all replicas what has happened: a kind, and its members by name. They read it in order; the bell says that
+-- there is something to read, and says so once a script.
 local NEWS, rung = P .. 'news', false
 local function tell(kind, ...)
   redis.call('XADD', NEWS, 'MAXLEN', '~', 10000, '*', 'k', kind, ...)
@@ -38,7 +40,7 @@ local function finish(sid, reason)
   if redis.call('ZREM', LIVE, sid) == 0 then return false end
   local s = redis.call('HMGET', record(sid), 'owner', 'timeout', 'bytes')
   local held = (tonumber(s[3]) or 0) + redis.call('HSTRLEN', record(sid), 'echo')
-  redis.call('UNLINK', record(sid), data(sid))
+  redis.call('UNLINK', record(sid), data(sid), subscriptions(sid))
   redis.call('HINCRBY', COUNTS, reason, 1)
   if held > 0 then redis.call('HINCRBY', COUNTS, 'bytes', -held) end
   redis.call('ZADD', ENDED, NOW, sid)
@@ -75,6 +77,7 @@ local function touch(sid, timeout)
   if redis.call('PTTL', record(sid)) < timeout + 1800000 then
     redis.call('PEXPIRE', record(sid), timeout + 3600000)
     redis.call('PEXPIRE', data(sid), timeout + 3600000)
+    redis.call('PEXPIRE', subscriptions(sid), timeout + 3600000)
   end
 end
 
