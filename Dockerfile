@@ -16,6 +16,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     && RUSTFLAGS="-C target-feature=+crt-static -C strip=symbols -C link-arg=-Wl,-z,pack-relative-relocs" \
         cargo build --profile dist --locked --target "$triple" \
     && install -D -m 0555 "target/$triple/dist/mcp-echo-stateful" /out/mcp-echo-stateful \
+    && install -D -m 0444 /etc/ssl/certs/ca-certificates.crt /out/ca-certificates.crt \
     && install -d /out/logs
 
 FROM scratch
@@ -28,6 +29,8 @@ LABEL org.opencontainers.image.title="mcp-echo-stateful" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY LICENSE /LICENSE
 COPY --from=build /out/mcp-echo-stateful /mcp-echo-stateful
+# Whom to trust, for a store at rediss:// and for `probe https://…`, where it is looked for unless SSL_CERT_FILE says otherwise.
+COPY --from=build /out/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 # A new named volume takes the owner of the directory that it is mounted on: this makes one at /logs writable.
 COPY --from=build --chown=65532:65532 /out/logs /logs
 # By number, so that an orchestrator can tell without a passwd file that it is not root.

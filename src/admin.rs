@@ -13,6 +13,7 @@ mod overview;
 mod page;
 mod reload;
 mod sessions;
+mod store;
 
 use std::sync::Arc;
 

@@ -174,7 +174,7 @@ failures! {
         = &[Outcome::CutOff], BOTH, [503; 2], NO_ROOM, Retry(5),
           "the server is shutting down and could not wait for the end of this request (shutdown.drain_seconds)";
     StoreUnavailable
-        = &[Outcome::StoreUnavailable], BOTH, [503; 2], NO_ROOM, Retry(1), format!("{Unavailable}; try again");
+        = &[Outcome::StoreUnavailable], BOTH, [503; 2], NO_ROOM, Retry(1), format!("{Unavailable}; keep the session, and send the request again");
     TooManyStreams { limit: usize }
         = &[Outcome::TooManyStreams], SESSIONED, [409; 2], EXCHANGE, Nothing,
           format!("the session already has {limit} event streams open, the most it may (session.max_streams)");

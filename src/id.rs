@@ -229,7 +229,7 @@ impl fmt::Debug for SessionId {
 
 /// The first 12 hex digits of the SHA-256 of an id's text: enough to find a session, too little to be one.
 /// `printf %s "$SESSION_ID" | sha256sum | cut -c1-12` gives the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SessionRef([u8; 6]);
 
 impl SessionRef {
@@ -270,7 +270,8 @@ impl fmt::Display for SessionRef {
 pub struct SessionDigest([u8; 16]);
 
 impl SessionDigest {
-    fn of(id: &str) -> Self {
+    /// Of the id's text.
+    pub(crate) fn of(id: &str) -> Self {
         let mut first = [0; 16];
         first.copy_from_slice(&Sha256::digest(id.as_bytes())[..16]);
         Self(first)

@@ -17,15 +17,17 @@
 //! | [`reload`] | another configuration while serving: who asks, and what comes of it |
 //! | [`observe`] | the log, the record of a request, metrics, recent requests, events |
 //! | [`healthcheck`] | a probe without curl |
+//! | [`link`] | the connection to the shared store: addresses, scripts, time limits, repetition |
 //! | [`config`] | what was written: keys, layers, checks, and what a reload may change |
-//! | [`link`] | the connection to the shared store: scripts, time limits, repetition |
 //! | [`probe`] | a client that tests what lies between |
 //! | [`client`] | an HTTP/1 connection to a server |
+//! | [`tls`] | TLS as a client: which certificates are trusted |
 //! | [`wire`] | MCP as bytes: messages, headers, events, revisions; knows nothing of ours |
 //! | [`paths`] | the paths that are served |
 //! | [`id`] | instance, replica, boot, session id, caller |
 //! | [`ruler`] | the text of a large answer, which is digested once |
 //! | [`reclaim`] | memory that one thread has freed and another still keeps |
+//! | [`histogram`] | how often something took how long |
 //! | [`budget`] | how many bytes clients can make the process hold |
 //! | [`lifecycle`] | no task is forgotten; stopping in stages |
 //! | [`clock`] | moments that never jump, and how they are told as times of day |
@@ -67,6 +69,7 @@ pub mod clock;
 pub mod config;
 pub mod failure;
 pub mod healthcheck;
+pub mod histogram;
 pub mod home;
 pub mod http;
 pub mod id;
@@ -83,5 +86,6 @@ pub mod ruler;
 pub mod server;
 pub mod session;
 pub mod tenant;
+pub mod tls;
 pub mod tools;
 pub mod wire;

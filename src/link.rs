@@ -8,20 +8,38 @@
 
 mod address;
 mod bells;
+mod check;
+mod cluster;
+mod dial;
 mod line;
+mod look;
 mod script;
+mod slot;
+mod trouble;
+pub mod usage;
 
 use std::{
+    fmt,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use redis::{Cmd, Value};
+use tokio::{sync::Notify, time::Instant};
+
+pub use self::check::Fault;
 use self::{
-    address::Address,
-    line::{Line, Trouble},
+    address::{Address, Way},
+    bells::Bells,
+    check::Demands,
+    cluster::Cluster,
+    dial::{Dialler, Target},
+    line::Line,
+    trouble::Trouble,
+    usage::{Outcome, Usage},
 };
 pub(crate) use self::{
     bells::Bell,
@@ -30,10 +48,14 @@ pub(crate) use self::{
 use crate::{
     clock::{Clock, Moment, millis},
     config::{StoreConfig, file},
+    tls::Roots,
 };
 
 /// How far the store's clock and this machine's may differ, in milliseconds, and count as the same.
 const AGREEMENT: u64 = 100;
+
+/// Between two lines in the log that say that the store refuses what it is asked, in milliseconds.
+const SELDOM: u64 = 10_000;
 
 /// The store could not be asked, or what it said was of no use. What was to be changed may have been.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,42 +65,139 @@ pub struct Lost;
 /// The connection to the shared store, of one process.
 #[derive(Debug)]
 pub struct Link {
-    line: Line,
+    route: Route,
+    dialler: Arc<Dialler>,
+    bells: Arc<Bells>,
+    usage: Usage,
+    wait_aof: bool,
+    unready_when_lost: AtomicBool,
     patience: Duration,
     clock: Clock,
     /// What the store's clock shows at moment zero, in milliseconds since 1970, as of its last answer.
     zero: AtomicI64,
+    /// When the log may be told next that the store refuses.
+    quiet_until: AtomicU64,
     /// What every key begins with.
     namespace: String,
+    /// Of this process alone, so that its operations have ids that no other has.
+    token: u64,
+    operations: AtomicU64,
+}
+
+/// How the server is found that has a key.
+#[derive(Debug)]
+enum Route {
+    Single(Line),
+    Cluster(Cluster),
 }
 
 impl Link {
     /// The connection that the configuration describes, not made yet; `None` if it names no store. Fails where the address
-    /// cannot be read.
+    /// cannot be read, or the certificates.
     pub fn build(config: &StoreConfig, clock: Clock) -> anyhow::Result<Option<Arc<Self>>> {
-        let url = match config.url_file.as_os_str().is_empty() {
-            true => config.url.expose().to_owned(),
-            false => file::read(&config.url_file).map_err(|error| {
-                anyhow::anyhow!("store.url_file: {}: {error}", config.url_file.display())
-            })?,
+        let Some(address) = address(config)? else { return Ok(None) };
+        let demands = Demands {
+            namespace: config.namespace.clone(),
+            allow_eviction: config.allow_eviction,
+            wait_aof: config.wait_aof,
+            patience: config.timeout_seconds.get(),
+            cluster: matches!(address.way, Way::Cluster(_)),
         };
-        if url.trim().is_empty() {
-            return Ok(None);
-        }
-        let address: Address =
-            url.trim().parse().map_err(|problem| anyhow::anyhow!("store.url: {problem}"))?;
+        let tls = match (address.tls, config.ca_file.as_os_str().is_empty()) {
+            (true, true) => Some(Roots::none("store.ca_file").of_system().connector()?),
+            (true, false) => {
+                Some(Roots::none("store.ca_file").of_file(&config.ca_file)?.connector()?)
+            }
+            (false, true) => None,
+            (false, false) => anyhow::bail!(
+                "store.ca_file: is for TLS: write rediss in place of redis in store.url"
+            ),
+        };
+        let dialler = Arc::new(Dialler {
+            account: address.account,
+            tls,
+            demands,
+            made: AtomicU64::new(0),
+            made_again: AtomicU64::new(0),
+        });
+        let bells = Arc::new(Bells::default());
+        let line = |target| Line::new(target, &dialler, &bells, &Arc::new(Notify::new()));
+        let route = match address.way {
+            Way::Single(place) => Route::Single(line(Target::Server(place))),
+            Way::Sentinel { sentinels, master: name } => {
+                Route::Single(line(Target::Master { sentinels, name }))
+            }
+            Way::Cluster(nodes) => Route::Cluster(Cluster::new(nodes, &dialler, &bells)),
+        };
         Ok(Some(Arc::new(Self {
-            line: Line::new(address),
+            route,
+            dialler,
+            bells,
+            usage: Usage::default(),
+            wait_aof: config.wait_aof,
+            unready_when_lost: AtomicBool::new(config.unready_when_lost),
             patience: config.timeout_seconds.get(),
             clock,
             zero: AtomicI64::new(clock.time_of_day().epoch()),
+            quiet_until: AtomicU64::new(0),
             namespace: config.namespace.clone(),
+            token: getrandom::u64()?,
+            operations: AtomicU64::new(0),
         })))
     }
 
     /// Makes the connection, and makes it again whenever it is lost. To be run as long as the link is used.
     pub async fn keep(&self) {
-        self.line.keep(self.patience).await
+        match &self.route {
+            Route::Single(line) => line.keep().await,
+            Route::Cluster(cluster) => cluster.keep().await,
+        }
+    }
+
+    /// Where the store is, without the password.
+    pub(crate) fn address(&self) -> impl fmt::Display {
+        self.any().target()
+    }
+
+    /// Whether there is a connection to each server that is needed.
+    pub fn is_up(&self) -> bool {
+        match &self.route {
+            Route::Single(line) => line.is_up(),
+            Route::Cluster(cluster) => cluster.is_up(),
+        }
+    }
+
+    /// Whether there ever was a connection.
+    pub fn was_reached(&self) -> bool {
+        self.dialler.made() > 0
+    }
+
+    /// How often a connection was made again.
+    pub(crate) fn reconnects(&self) -> u64 {
+        self.dialler.made_again()
+    }
+
+    /// What was counted of its use.
+    pub(crate) fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    /// Whether no request should come here while the store is lost (`store.unready_when_lost`).
+    pub(crate) fn is_needed(&self) -> bool {
+        self.unready_when_lost.load(Ordering::Relaxed)
+    }
+
+    /// Applies what a reload may change.
+    pub(crate) fn keep_to(&self, config: &StoreConfig) {
+        self.unready_when_lost.store(config.unready_when_lost, Ordering::Relaxed);
+    }
+
+    /// The line that hears what is published.
+    fn any(&self) -> &Line {
+        match &self.route {
+            Route::Single(line) => line,
+            Route::Cluster(cluster) => cluster.guide(),
+        }
     }
 
     /// What every key begins with.
@@ -93,16 +212,33 @@ impl Link {
 
     /// Rings whenever something is published on a channel, and whenever something may have been missed.
     pub(crate) fn bell(&self, channel: &str) -> Arc<Bell> {
-        self.line.bell(channel)
+        self.bells.of(channel)
     }
 
     /// Runs a script. One whose answer does not come in time is run again, once, on another connection.
     pub(crate) async fn run(&self, call: &Call<'_>) -> Result<Reply, Lost> {
+        let start = Instant::now();
+        let came = self.at_most_twice(call).await;
+        self.usage.count(call.script.name, Outcome::of(&came), start.elapsed());
+        came.map_err(|trouble| {
+            self.tell(call, &trouble);
+            Lost
+        })
+    }
+
+    async fn at_most_twice(&self, call: &Call<'_>) -> Result<Reply, Trouble> {
+        let operation = match call.script.promised {
+            true => {
+                let number = self.operations.fetch_add(1, Ordering::Relaxed);
+                format!("{:016x}{number:x}", self.token)
+            }
+            false => String::new(),
+        };
         let mut tries = 2;
         loop {
             tries -= 1;
             let not_after = self.store_now().saturating_add_unsigned(millis(self.patience) + 50);
-            let trouble = match self.once(call, not_after).await {
+            let trouble = match self.once(call, &operation, not_after).await {
                 Ok(reply) => {
                     self.set_clock(reply.now);
                     return Ok(reply);
@@ -112,22 +248,61 @@ impl Link {
             match trouble {
                 // The store's clock has been set, or the store is another one.
                 Trouble::Late(now) if tries > 0 => self.set_clock(now),
-                Trouble::Silent | Trouble::Broken if tries > 0 => {}
-                trouble => {
-                    tracing::debug!(script = call.script.name, %trouble, "the store did not answer");
-                    return Err(Lost);
-                }
+                Trouble::Silent | Trouble::Broken | Trouble::ReadOnly if tries > 0 => {}
+                trouble => return Err(trouble),
             }
+            self.usage.count_repeated();
         }
     }
 
-    async fn once(&self, call: &Call<'_>, not_after: i64) -> Result<Reply, Trouble> {
-        match self.line.ask(&call.short(not_after), self.patience).await {
+    async fn once(
+        &self,
+        call: &Call<'_>,
+        operation: &str,
+        not_after: i64,
+    ) -> Result<Reply, Trouble> {
+        let until = Instant::now() + self.patience;
+        let value = match self.ask(call, &call.short(operation, not_after), until).await {
             Err(Trouble::NoScript) => {
-                let value = self.line.ask(&call.whole(not_after), self.patience).await?;
-                Reply::read(value).ok_or(Trouble::Garbled)
+                self.usage.count_sent_whole();
+                self.ask(call, &call.whole(operation, not_after), until).await?
             }
-            value => Reply::read(value?).ok_or(Trouble::Garbled),
+            value => value?,
+        };
+        Reply::read(value).ok_or(Trouble::Garbled)
+    }
+
+    async fn ask(&self, call: &Call<'_>, command: &Cmd, until: Instant) -> Result<Value, Trouble> {
+        // The store gives up first, so that its answer is in time.
+        let on_disk = (self.wait_aof && call.script.promised).then(|| self.patience.mul_f64(0.8));
+        match &self.route {
+            Route::Single(line) => line.ask(command, on_disk, until).await,
+            Route::Cluster(cluster) => cluster.ask(call.key(), command, on_disk, until).await,
+        }
+    }
+
+    /// A store that refuses may do so with each request.
+    fn tell(&self, call: &Call<'_>, trouble: &Trouble) {
+        let script = call.script.name;
+        match trouble {
+            Trouble::Refused(_) | Trouble::NotOnDisk | Trouble::Garbled | Trouble::Moved(_) => {
+                let (now, told) = (self.clock.now().as_millis(), Ordering::Relaxed);
+                let quiet = self.quiet_until.load(told);
+                let next = now + SELDOM;
+                if now >= quiet
+                    && self.quiet_until.compare_exchange(quiet, next, told, told).is_ok()
+                {
+                    tracing::warn!(script, why = %trouble, "the store refuses what it is asked");
+                }
+            }
+            Trouble::Down
+            | Trouble::Silent
+            | Trouble::Broken
+            | Trouble::NoScript
+            | Trouble::Late(_)
+            | Trouble::ReadOnly => {
+                tracing::debug!(script, why = %trouble, "the store did not answer");
+            }
         }
     }
 
@@ -149,5 +324,23 @@ impl Link {
     fn set_clock(&self, now: i64) {
         let zero = now.saturating_sub_unsigned(self.clock.now().as_millis());
         self.zero.store(zero, Ordering::Relaxed);
+    }
+}
+
+/// Where the store is, if there is one.
+fn address(config: &StoreConfig) -> anyhow::Result<Option<Address>> {
+    let (key, url) = match config.url_file.as_os_str().is_empty() {
+        true => ("store.url".to_owned(), config.url.expose().to_owned()),
+        false => {
+            let key = format!("store.url_file: {}", config.url_file.display());
+            let text = file::read(&config.url_file);
+            let text = text.map_err(|error| anyhow::anyhow!("{key}: {error}"))?;
+            anyhow::ensure!(!text.trim().is_empty(), "{key}: is empty");
+            (key, text)
+        }
+    };
+    match url.trim() {
+        "" => Ok(None),
+        url => url.parse().map(Some).map_err(|problem| anyhow::anyhow!("{key}: {problem}")),
     }
 }

@@ -20,6 +20,7 @@ use clap::{Parser, Subcommand};
 use mcp_echo_stateful::{
     config::{Config, ConfigError, DEFAULTS, Flags, Layers, Listen, LogFormat, log_format},
     healthcheck,
+    link::Fault,
     observe::{access::AccessLog, json::json_line, log::Log},
     probe::{
         self,
@@ -119,11 +120,7 @@ fn main() -> ExitCode {
         Command::Serve => serve(&flags),
         Command::Healthcheck { url } => check_health(&flags, url),
         Command::Probe(asked) => probe(&flags, asked),
-        Command::Config(ConfigCommand::Check) => load(&flags).and_then(|config| {
-            Server::build(&config, AccessLog::silent()).map_err(AskedWrongly)?;
-            let profile = config.profile.map(|profile| format!(" (profile {})", profile.name));
-            Ok(say(&format!("the configuration is fine{}", profile.unwrap_or_default())))
-        }),
+        Command::Config(ConfigCommand::Check) => load(&flags).and_then(|config| check(&config)),
         Command::Config(ConfigCommand::Print) => Layers::of_process(&flags)
             .and_then(|layers| layers.print())
             .map(|text| say(text.trim_end()))
@@ -162,6 +159,18 @@ fn load(flags: &Flags) -> Result<Config, AskedWrongly> {
     Layers::of_process(flags)
         .and_then(|layers| layers.check())
         .map_err(|error| AskedWrongly(error.into()))
+}
+
+/// Builds what would serve, and looks at the store.
+fn check(config: &Config) -> Tried {
+    let server = Server::build(config, AccessLog::silent()).map_err(AskedWrongly)?;
+    let profile = config.profile.map(|profile| format!(" (profile {})", profile.name));
+    let mut text = format!("the configuration is fine{}", profile.unwrap_or_default());
+    if let Some(link) = server.link() {
+        let store = runtime().map_err(AskedWrongly)?.block_on(link.look());
+        text += &format!("; the store: {}", store.map_err(|fault| AskedWrongly(fault.into()))?);
+    }
+    Ok(say(&text))
 }
 
 fn check_health(flags: &Flags, url: Option<String>) -> Tried {
@@ -213,8 +222,18 @@ fn serve(flags: &Flags) -> Tried {
     };
     let server =
         Server::build(&config, log.access_log()).map_err(AskedWrongly)?.reloading_from(source);
-    let served = runtime().and_then(|runtime| {
-        let served = runtime.block_on(run(&config, server));
+    let served = runtime().map(|runtime| {
+        let served = runtime.block_on(async {
+            // A store that is not there yet is waited for while serving; one that cannot be used is not.
+            match server.link() {
+                Some(link) => match link.look().await {
+                    Err(wrong @ Fault::Wrong(_)) => return Err(AskedWrongly(wrong.into())),
+                    Ok(_) | Err(Fault::Unreached(_)) => {}
+                },
+                None => {}
+            }
+            Ok(run(&config, server).await)
+        });
         // Not to wait for what was cut off, on whichever thread it is.
         runtime.shutdown_background();
         served
@@ -223,7 +242,7 @@ fn serve(flags: &Flags) -> Tried {
     if dropped > 0 {
         tracing::warn!(dropped, "log lines were dropped because the writer could not keep up");
     }
-    Ok(served)
+    served.unwrap_or_else(|error| Ok(Err(error)))
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -22,9 +22,7 @@ pub(crate) use self::{
     events::{Event, EventKind, Events, Subject, Unread},
     exposition::{CONTENT_TYPE, Page, Type},
     log::LogControl,
-    metrics::{
-        Counters, ERAS, Gauge, Histogram, Kind, Open, ProcessCounters, STATUSES, StreamKind,
-    },
+    metrics::{Counters, ERAS, Gauge, Kind, Open, ProcessCounters, STATUSES, StreamKind},
     outcome::RequestOutcome,
     recent::{CompletedRequest, FailedRequest, FailureLog, RequestLog, Totals},
     record::{Facts, Missing, OwnId, RequestId, RequestRecord, RpcMethod},

@@ -3,7 +3,11 @@
 //! Owns [`Process`]: who this replica is, its clock, its life cycle, and where it logs and counts.
 //! Trap: it is built before the instances and knows none of them.
 
+mod seals;
+
 use std::sync::Arc;
+
+pub(crate) use self::seals::{NotOpened, Seals};
 
 use crate::{
     budget::Budget,
@@ -14,7 +18,6 @@ use crate::{
     link::Link,
     observe::{AccessLog, Events, FailureLog, ProcessCounters},
     ruler::Ruler,
-    wire::Sealer,
 };
 
 /// What the ten instances share.
@@ -33,7 +36,8 @@ pub struct Process {
     /// Which start of the process, in every id minted here.
     pub boot: Boot,
     pub(crate) clock: Clock,
-    pub(crate) sealer: Sealer,
+    /// What `requestState` is sealed with.
+    pub(crate) seals: Seals,
     pub(crate) ruler: Ruler,
     /// What clients can make it hold.
     pub budget: Arc<Budget>,
@@ -71,6 +75,7 @@ impl Process {
         // A replica may be called what no host is.
         let own_names = [Some(host_name), bound].into_iter().flatten();
         let own_names = own_names.filter_map(|name| name.parse().ok()).collect();
+        let link = Link::build(&config.store, clock)?;
         Ok(Self {
             own_names,
             server_name: config.server.name.clone(),
@@ -84,7 +89,7 @@ impl Process {
             tag,
             boot: Boot(u16::from_be_bytes([high, low]) & 0xfff),
             clock,
-            sealer: Sealer::new(clock)?,
+            seals: Seals::build(link.as_ref(), clock)?,
             ruler: Ruler::default(),
             budget: Budget::of(config.memory.max_bytes),
             lifecycle: Lifecycle::default(),
@@ -92,7 +97,7 @@ impl Process {
             counters: ProcessCounters::default(),
             refused: FailureLog::new(config.admin.recent_requests),
             log: AccessLog::silent(),
-            link: Link::build(&config.store, clock)?,
+            link,
         })
     }
 

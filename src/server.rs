@@ -37,6 +37,7 @@ use crate::{
     config::{Config, Secret},
     http::access_log::Identity,
     lifecycle::Lifecycle,
+    link::Link,
     mcp::Endpoint,
     observe::{AccessLog, EventKind, Subject},
     process::Process,
@@ -154,6 +155,11 @@ impl Server {
         Arc::clone(&self.process.budget)
     }
 
+    /// To the store that it shares with other replicas, if it does.
+    pub fn link(&self) -> Option<&Arc<Link>> {
+        self.process.link.as_ref()
+    }
+
     /// The ten instances in order.
     pub fn instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
         self.endpoints.iter().map(|endpoint| &endpoint.instance)
@@ -182,9 +188,15 @@ impl Server {
         let mut tickers = JoinSet::new();
         for instance in self.instances() {
             tickers.spawn(tick(Arc::clone(instance)));
+            if instance.state.sessions.is_shared() {
+                let state = Arc::clone(&instance.state);
+                tickers.spawn(async move { state.sessions.hear(&*state).await });
+            }
         }
         if let Some(link) = self.process.link.clone() {
             tickers.spawn(async move { link.keep().await });
+            let process = Arc::clone(&self.process);
+            tickers.spawn(async move { process.seals.keep().await });
         }
 
         let Listeners { main, admin } = listeners.into();

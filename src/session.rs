@@ -15,6 +15,7 @@ mod expiry;
 mod id_hasher;
 mod ledger;
 mod memory;
+pub mod news;
 pub mod record;
 pub(crate) mod search;
 mod shared;
@@ -25,6 +26,7 @@ pub(crate) use self::{
     conversation::{Conversation, Followed, MAX_SUBSCRIPTIONS},
     event_stream::EventStream,
     ledger::{EndedSession, SESSION_BYTES},
+    news::{Audience, Changed, Outbox, Subscribed},
     record::{Change, Client, Handshake, Head, LastEcho, Listed, Record, Tally, Want},
     search::Search,
     store::{Counts, Gone, Lease, NotCommitted, NotCreated, NotLoaded, SessionStore, Unavailable},

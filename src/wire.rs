@@ -38,7 +38,7 @@ pub(crate) use self::{
         TASKS_EXTENSION, Tagged, TaskParams, ToolResult, UriParams,
     },
     params::{BadMeta, BadParams, Meta, Params},
-    seal::{Binding, Sealer},
+    seal::{BadState, Binding, Sealer},
     text::Text,
     version::{Era, Feature, Method, Notification, ProtocolVersion},
 };

@@ -1,6 +1,6 @@
 //! `/metrics`, for Prometheus.
 //!
-//! Owns the names of all families and their help texts. The front door shows all ten instances and the process,
+//! Owns the names of all families and their help texts, but for those of the store. The front door shows all ten instances and the process,
 //! the host of an instance that instance alone.
 //! Traps: Prometheus itself sets the label `instance` on whatever it scrapes, so here it is `mcp_instance`. And `rate`
 //! does not see the first event of a counter that begins with it, so every series is there from the start, except for
@@ -9,12 +9,10 @@
 use axum::{Router, extract::State, response::IntoResponse, routing::get};
 use http::header;
 
-use super::Scope;
+use super::{Scope, overview, store};
 use crate::{
     id::{EndReason, InstanceId},
-    observe::{
-        CONTENT_TYPE, Counters, ERAS, Histogram, Page, RequestOutcome, STATUSES, Type, Usage,
-    },
+    observe::{CONTENT_TYPE, Counters, ERAS, Page, RequestOutcome, STATUSES, Type, Usage},
     paths::METRICS,
     process::Process,
     session::Counts,
@@ -27,6 +25,7 @@ pub(super) fn router() -> Router<Scope> {
 
 /// `GET /metrics`: the text format 0.0.4.
 async fn show(State(scope): State<Scope>) -> impl IntoResponse {
+    overview::refresh(&scope).await;
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], page(&scope))
 }
 
@@ -45,6 +44,7 @@ fn page(scope: &Scope) -> String {
     let whole = scope.first().filter(|_| scope.len() == InstanceId::COUNT);
     if let Some(first) = whole {
         process(&mut page, &first.process);
+        first.process.link.iter().for_each(|link| store::families(&mut page, link));
     }
     let instances: Vec<_> = named().collect();
     sessions(&mut page, &instances);
@@ -270,17 +270,7 @@ fn requests(page: &mut Page, counters: &[(&'static str, &Counters)]) {
     let mut family = page.family("mcp_echo_request_duration_seconds", Type::Histogram, help);
     for (name, own) in counters.iter().filter(|(name, _)| *name != NOWHERE) {
         for (era, histogram) in own.durations() {
-            let (buckets, sum) = histogram.read();
-            let mut count = 0;
-            let bounds = Histogram::BOUNDS.iter().map(|(_, bound)| *bound).chain(["+Inf"]);
-            for (bound, more) in bounds.zip(buckets) {
-                count += more;
-                let labels = [(INSTANCE, *name), ("era", era), ("le", bound)];
-                family.suffixed("_bucket", &labels, count);
-            }
-            let labels = [(INSTANCE, *name), ("era", era)];
-            family.suffixed("_sum", &labels, sum.as_secs_f64());
-            family.suffixed("_count", &labels, count);
+            family.histogram(&[(INSTANCE, *name), ("era", era)], histogram);
         }
     }
 }

@@ -10,10 +10,11 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use futures_util::future::join_all;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::Scope;
+use super::{Scope, store};
 use crate::{
     id::{EndReason, InstanceId},
     observe::Totals,
@@ -29,6 +30,7 @@ pub(super) fn router() -> Router<Scope> {
 /// `GET /debug/overview`
 async fn show(State(scope): State<Scope>) -> Response {
     let Some(first) = scope.first() else { return StatusCode::NOT_FOUND.into_response() };
+    refresh(&scope).await;
     let process = &first.process;
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -39,10 +41,16 @@ async fn show(State(scope): State<Scope>) -> Response {
         "uptime_seconds": process.clock.uptime().as_secs_f64(),
         "draining": process.lifecycle.is_draining(),
         "port": process.clients_port,
+        "store": process.link.as_deref().map(store::shown),
         "errors_of_no_instance": (scope.len() == InstanceId::COUNT).then(|| process.refused.total()),
         "instances": scope.iter().map(|instance| counts(instance)).collect::<Vec<_>>(),
     }))
     .into_response()
+}
+
+/// Has shared stores count.
+pub(super) async fn refresh(scope: &Scope) {
+    join_all(scope.iter().map(|instance| instance.state.sessions.refresh())).await;
 }
 
 /// The numbers of one instance.
@@ -62,6 +70,7 @@ pub(super) fn counts(instance: &Instance) -> Value {
             "protocol_versions": version::texts(&versions),
             "idle_timeout_seconds": policy.config.session.timeout_seconds.get().as_secs_f64(),
         },
+        "sessions": store::home(instance),
         "live": live,
         "created": created,
         "ended": Value::Object(ended.into_iter().collect()),

@@ -259,6 +259,7 @@ fn summary(instance: &Instance, session: &Listed) -> Value {
         "expires_in_seconds": session.expires().since(now).as_secs_f64(),
         "data_keys": session.data_keys,
         "data_bytes": session.data_bytes,
+        "open_here": conversation.is_some(),
         "open_streams": conversation.map_or(0, |conversation| conversation.open_streams()),
     })
 }

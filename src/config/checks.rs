@@ -4,8 +4,8 @@
 //! is broken ends the start. The question behind them: which value could be accepted and never do anything?
 
 use super::{
-    AuthConfig, AuthModeName, Config, HostName, Listen, PolicyConfig, Secret, address::is_issuer,
-    is_token, split_pair, value::is_scope,
+    AuthConfig, AuthModeName, Config, HostName, Listen, PolicyConfig, Secret, StoreName,
+    address::is_issuer, is_token, split_pair, value::is_scope,
 };
 use crate::wire::{Era, ProtocolVersion};
 
@@ -64,7 +64,37 @@ pub(super) fn of_process(config: &Config) -> Vec<Rule> {
         ),
     ];
     rules.extend(of_sizes(config));
+    rules.extend(of_store(config));
     rules
+}
+
+/// The rules for the shared store. What its URL says is read where the connection is built.
+fn of_store(Config { store, instances, .. }: &Config) -> [Rule; 9] {
+    let has_file = !store.url_file.as_os_str().is_empty();
+    let has_url = !store.url.expose().trim().is_empty();
+    let exists = has_url || has_file;
+    let seconds = store.timeout_seconds.get().as_secs_f64();
+    let is_used = instances.iter().any(|policy| policy.session.store == StoreName::Shared);
+    let in_keys = |c: char| c.is_ascii_graphic() && !"{}:".contains(c);
+    [
+        ("store.url_file", !(has_url && has_file), "stands beside store.url: set one of them"),
+        (
+            if has_file { "store.url_file" } else { "store.url" },
+            !exists || is_used,
+            "is of no use: every instance has its sessions in memory (session.store)",
+        ),
+        (
+            "store.namespace",
+            !store.namespace.is_empty() && store.namespace.chars().all(in_keys),
+            "must be visible ASCII without { } and :, since it is a part of keys that they set off",
+        ),
+        ("store.namespace", store.namespace.len() <= 100, "must be at most 100 characters"),
+        ("store.timeout_seconds", (0.01..=10.0).contains(&seconds), "must be from 0.01 to 10"),
+        ("store.ca_file", store.ca_file.as_os_str().is_empty() || exists, NO_STORE),
+        ("store.wait_aof", !store.wait_aof || exists, NO_STORE),
+        ("store.allow_eviction", !store.allow_eviction || exists, NO_STORE),
+        ("store.unready_when_lost", !store.unready_when_lost || exists, NO_STORE),
+    ]
 }
 
 /// The rules for sizes and times that the ten instances share.
@@ -88,6 +118,7 @@ fn of_sizes(Config { http, memory, .. }: &Config) -> [Rule; 7] {
     ]
 }
 
+const NO_STORE: &str = "does nothing without a store: set store.url or store.url_file";
 const TWICE: &str = "holds an entry twice";
 const MORE_THAN_0: &str = "must be more than 0";
 

@@ -1,97 +1,105 @@
 //! One connection to one server of the store, made again whenever it is lost.
 //!
 //! Owns [`Line`]. Everyone shares the connection; [`Line::keep`] alone makes it. Whoever has waited too long for an answer says
-//! so, and the next connection is made at once: the old one ends when the last who waits on it has given up.
+//! so, and the next connection is made at once: the old one goes on for a while for those who still wait on it.
 //! Trap: while there is no connection nobody waits longer than for one answer, and after that time nobody waits at all.
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use redis::{
-    AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, PushInfo, RedisConnectionInfo,
-    RedisError, ServerErrorKind, Value, aio::MultiplexedConnection,
-};
+use redis::{Cmd, Pipeline, RedisError, Value, aio::MultiplexedConnection, cmd};
 use tokio::{
-    net::TcpStream,
     sync::{Notify, watch},
-    task::{AbortHandle, JoinSet},
+    task::JoinSet,
     time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
-    address::Address,
-    bells::{Bell, Bells},
+    address::Place,
+    bells::Bells,
+    check::{Fault, Found},
+    dial::{Dialled, Dialler, Driving, Target},
+    trouble::Trouble,
 };
 
-/// How long a connection may take to be made.
-const DIALLING: Duration = Duration::from_secs(1);
-/// Between two attempts to make one.
+/// Between two attempts to make a connection.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long an old connection may go on for those who still wait on it.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
-    #[error("there is no connection")]
-    Down,
-    #[error("no answer in time")]
-    Silent,
-    #[error("the connection broke")]
-    Broken,
-    #[error("the script is not known")]
-    NoScript,
-    /// It ran too late to do anything; what the store's clock showed.
-    #[error("it came too late")]
-    Late(i64),
-    #[error("{0}")]
-    Refused(String),
-    #[error("the reply makes no sense")]
-    Garbled,
-}
-
 #[derive(Clone)]
 enum Standing {
-    Up { connection: MultiplexedConnection, number: u64 },
+    Up { connection: MultiplexedConnection, number: u64, place: Place },
     Down { since: Instant },
 }
 
 /// One connection.
 pub(super) struct Line {
-    address: Address,
+    target: Target,
+    dialler: Arc<Dialler>,
     standing: watch::Sender<Standing>,
     /// The connection of the standing is of no use.
     given_up: Notify,
     bells: Arc<Bells>,
+    /// Told whenever a connection is made, is lost, or cannot be made.
+    changed: Arc<Notify>,
 }
 
 impl fmt::Debug for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Line({})", self.address)
+        write!(f, "Line({})", self.target)
     }
 }
 
 impl Line {
-    pub(super) fn new(address: Address) -> Self {
+    pub(super) fn new(
+        target: Target,
+        dialler: &Arc<Dialler>,
+        bells: &Arc<Bells>,
+        changed: &Arc<Notify>,
+    ) -> Self {
         let standing = watch::Sender::new(Standing::Down { since: Instant::now() });
-        Self { address, standing, given_up: Notify::new(), bells: Arc::default() }
+        Self {
+            target,
+            dialler: Arc::clone(dialler),
+            standing,
+            given_up: Notify::new(),
+            bells: Arc::clone(bells),
+            changed: Arc::clone(changed),
+        }
     }
 
-    pub(super) fn bell(&self, channel: &str) -> Arc<Bell> {
-        self.bells.of(channel)
+    pub(super) fn target(&self) -> &Target {
+        &self.target
     }
 
-    /// Sends a command and waits for its answer, for at most `patience` in all.
-    pub(super) async fn ask(&self, command: &Cmd, patience: Duration) -> Result<Value, Trouble> {
-        let until = Instant::now() + patience;
-        let (mut connection, number) = self.connection(patience).await?;
-        match timeout_at(until, connection.send_packed_command(command)).await {
-            Ok(Ok(Value::ServerError(error))) => Err(refused(&error.into())),
-            Ok(Ok(value)) => Ok(value),
+    /// Sends a command and waits for its answer until then. If the answer shall wait until a write is on the store's
+    /// disk, so it does for that long.
+    pub(super) async fn ask(
+        &self,
+        command: &Cmd,
+        on_disk: Option<Duration>,
+        until: Instant,
+    ) -> Result<Value, Trouble> {
+        let (mut connection, number) = self.connection(until).await?;
+        let answer = async {
+            match on_disk {
+                None => Ok((connection.send_packed_command(command).await?, Value::Nil)),
+                Some(time) => written(&mut connection, command, time).await,
+            }
+        };
+        match timeout_at(until, answer).await {
+            Ok(Ok((Value::ServerError(error), _))) => Err(self.refused(&error.into(), number)),
+            Ok(Ok((value, Value::Nil))) => Ok(value),
+            Ok(Ok((value, disk))) => match disk {
+                Value::Array(servers) if matches!(*servers, [Value::Int(1..), ..]) => Ok(value),
+                Value::ServerError(error) => Err(self.refused(&error.into(), number)),
+                _ => Err(Trouble::NotOnDisk),
+            },
             Ok(Err(error)) if error.is_unrecoverable_error() || error.is_io_error() => {
                 self.give_up(number);
                 Err(Trouble::Broken)
             }
-            Ok(Err(error)) => Err(refused(&error)),
+            Ok(Err(error)) => Err(self.refused(&error, number)),
             Err(_) => {
                 self.give_up(number);
                 Err(Trouble::Silent)
@@ -99,24 +107,52 @@ impl Line {
         }
     }
 
-    /// The connection there is, or the one that is made before `patience` has passed since there was one.
-    async fn connection(
-        &self,
-        patience: Duration,
-    ) -> Result<(MultiplexedConnection, u64), Trouble> {
+    fn refused(&self, error: &RedisError, number: u64) -> Trouble {
+        let trouble = Trouble::of(error);
+        // The master is another one now.
+        if matches!(trouble, Trouble::ReadOnly) {
+            self.give_up(number);
+        }
+        trouble
+    }
+
+    /// The connection there is, or the one that is made soon: nobody waits for it longer than once for an answer.
+    async fn connection(&self, until: Instant) -> Result<(MultiplexedConnection, u64), Trouble> {
         let mut standing = self.standing.subscribe();
         let until = match &*standing.borrow() {
-            Standing::Up { connection, number } => return Ok((connection.clone(), *number)),
-            Standing::Down { since } => *since + patience,
+            Standing::Up { connection, number, .. } => return Ok((connection.clone(), *number)),
+            Standing::Down { since } => until.min(*since + self.dialler.demands.patience),
         };
         let up = standing.wait_for(|standing| matches!(standing, Standing::Up { .. }));
         match timeout_at(until, up).await {
             Ok(Ok(standing)) => match &*standing {
-                Standing::Up { connection, number } => Ok((connection.clone(), *number)),
+                Standing::Up { connection, number, .. } => Ok((connection.clone(), *number)),
                 Standing::Down { .. } => Err(Trouble::Down),
             },
             Ok(Err(_)) | Err(_) => Err(Trouble::Down),
         }
+    }
+
+    /// Whether there is a connection.
+    pub(super) fn is_up(&self) -> bool {
+        matches!(&*self.standing.borrow(), Standing::Up { .. })
+    }
+
+    /// Where the connection leads, if there is one.
+    pub(super) fn place(&self) -> Option<Place> {
+        match &*self.standing.borrow() {
+            Standing::Up { place, .. } => Some(place.clone()),
+            Standing::Down { .. } => None,
+        }
+    }
+
+    /// Whichever connection there is, another one shall be made.
+    pub(super) fn give_up_this(&self) {
+        let number = match &*self.standing.borrow() {
+            Standing::Up { number, .. } => *number,
+            Standing::Down { .. } => return,
+        };
+        self.give_up(number);
     }
 
     /// The connection of that number is of no use any more.
@@ -130,65 +166,70 @@ impl Line {
         });
         if gone {
             self.given_up.notify_one();
+            self.changed.notify_one();
         }
     }
 
-    /// Makes the connection whenever there is none.
-    pub(super) async fn keep(&self, patience: Duration) {
+    /// Makes the connection whenever there is none. To be run once, as long as the line is used.
+    pub(super) async fn keep(&self) {
         let mut drivers = JoinSet::new();
-        let (mut number, mut told_lost) = (0, false);
+        let (mut number, mut diary) = (0, Diary::default());
         loop {
-            number += 1;
-            match timeout(DIALLING, self.dial(&mut drivers, number)).await {
-                Ok(Ok((connection, driving))) => {
-                    if told_lost || number == 1 {
-                        tracing::info!(store = %self.address, "the store is reached");
-                        told_lost = false;
-                    }
-                    self.standing
-                        .send_replace(Standing::Up { connection: connection.clone(), number });
+            match self.dialler.dial(&self.target, &self.bells, &mut drivers).await {
+                Ok(Dialled { connection, driving, place, found }) => {
+                    number += 1;
+                    self.dialler.count(number);
+                    diary.reached(&self.target, &place, &found);
+                    let made = Instant::now();
+                    self.standing.send_replace(Standing::Up {
+                        connection: connection.clone(),
+                        number,
+                        place,
+                    });
+                    self.changed.notify_one();
                     self.bells.ring_all();
-                    self.watch(&mut drivers, connection, number, patience).await;
+                    self.watch(&mut drivers, connection, &driving, number).await;
                     drivers.spawn(async move {
                         sleep(FAREWELL).await;
-                        driving.abort();
-                        number
+                        drop(driving);
                     });
-                }
-                failed => {
-                    if !told_lost {
-                        let why = failed.map_or_else(
-                            |_| "no answer in time".to_owned(),
-                            |made| made.err().map(|error| error.to_string()).unwrap_or_default(),
-                        );
-                        tracing::warn!(store = %self.address, why, "the store cannot be reached");
-                        told_lost = true;
+                    diary.lost();
+                    // Who accepts and hangs up is not asked without end.
+                    if made.elapsed() < PAUSE {
+                        sleep(PAUSE).await;
                     }
+                }
+                Err(fault) => {
+                    diary.not_reached(&self.target, &fault);
+                    self.changed.notify_one();
                     sleep(PAUSE).await;
                 }
             }
+            while drivers.try_join_next().is_some() {}
         }
     }
 
     /// Until the connection breaks or is given up. Meanwhile hears channels that have been added.
     async fn watch(
         &self,
-        drivers: &mut JoinSet<u64>,
+        drivers: &mut JoinSet<()>,
         mut connection: MultiplexedConnection,
+        driving: &Driving,
         number: u64,
-        patience: Duration,
     ) {
         loop {
             tokio::select! {
-                Some(ended) = drivers.join_next() => {
-                    if ended.map_or(true, |ended| ended == number) {
+                () = self.given_up.notified() => return,
+                Some(ended) = drivers.join_next_with_id() => {
+                    let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+                    if id == driving.id() {
                         self.give_up(number);
                     }
                 }
-                () = self.given_up.notified() => return,
                 () = self.bells.added.notified() => {
                     let channels = self.bells.channels();
-                    let heard = timeout(patience, connection.subscribe(channels)).await;
+                    let heard = connection.subscribe(channels);
+                    let heard = timeout(self.dialler.demands.patience, heard).await;
                     if !matches!(heard, Ok(Ok(()))) {
                         self.give_up(number);
                     }
@@ -197,50 +238,70 @@ impl Line {
             }
         }
     }
-
-    async fn dial(
-        &self,
-        drivers: &mut JoinSet<u64>,
-        number: u64,
-    ) -> Result<(MultiplexedConnection, AbortHandle), RedisError> {
-        let host = self.address.host.trim_matches(['[', ']']);
-        let stream = TcpStream::connect((host, self.address.port)).await?;
-        stream.set_nodelay(true)?;
-        let mut info = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
-        if let Some(user) = &self.address.user {
-            info = info.set_username(user);
-        }
-        if let Some(password) = &self.address.password {
-            info = info.set_password(password.expose());
-        }
-        let bells = Arc::clone(&self.bells);
-        let hear = move |pushed: PushInfo| -> Result<(), ()> {
-            bells.hear(&pushed);
-            Ok(())
-        };
-        let config = AsyncConnectionConfig::new().set_push_sender(hear).set_response_timeout(None);
-        let (mut connection, driver) =
-            MultiplexedConnection::new_with_config(&info, stream, config).await?;
-        let driving = drivers.spawn(async move {
-            driver.await;
-            number
-        });
-        let channels = self.bells.channels();
-        if !channels.is_empty() {
-            connection.subscribe(channels).await?;
-        }
-        Ok((connection, driving))
-    }
 }
 
-/// What the store's refusal means.
-fn refused(error: &RedisError) -> Trouble {
-    match (error.kind(), error.code()) {
-        (ErrorKind::Server(ServerErrorKind::NoScript), _) => Trouble::NoScript,
-        (_, Some("LATE")) => {
-            let now = error.detail().and_then(|detail| detail.trim().parse().ok());
-            now.map_or(Trouble::Garbled, Trouble::Late)
+/// The answer to a command, and what the store says of its disk. Nobody comes between the two.
+async fn written(
+    connection: &mut MultiplexedConnection,
+    command: &Cmd,
+    time: Duration,
+) -> Result<(Value, Value), RedisError> {
+    let mut wait = cmd("WAITAOF");
+    wait.arg(1).arg(0).arg(time.as_millis().max(1) as u64);
+    let mut both = Pipeline::with_capacity(2);
+    both.add_command(command.clone()).add_command(wait);
+    let mut answers = connection.send_packed_commands(&both, 0, 2).await?.into_iter();
+    let answer = answers.next().unwrap_or(Value::Nil);
+    Ok((answer, answers.next().unwrap_or(Value::Boolean(false))))
+}
+
+/// What the log is told of a line: that it is lost, and that it is there again, once each.
+#[derive(Default)]
+struct Diary {
+    lost: Option<Instant>,
+    told: Option<Fault>,
+    /// It is told once in the life of a line that a store forgets.
+    warned: bool,
+}
+
+impl Diary {
+    fn reached(&mut self, target: &Target, place: &Place, found: &Found) {
+        let server = found.server.as_str();
+        match (self.lost.take(), self.told.take()) {
+            (Some(lost), Some(_)) => {
+                let seconds = lost.elapsed().as_secs_f64();
+                tracing::info!(store = %target, %place, server, seconds, "the store is reached again");
+            }
+            (Some(_), None) => {
+                tracing::info!(store = %target, %place, server, "the connection to the store was lost and made again");
+            }
+            (None, _) => tracing::info!(store = %target, %place, server, "the store is reached"),
         }
-        _ => Trouble::Refused(error.to_string()),
+        if found.forgets && !std::mem::replace(&mut self.warned, true) {
+            tracing::warn!(
+                store = %target,
+                "the store keeps nothing on its disk (appendonly no, no save): whatever ends it ends all sessions"
+            );
+        }
+    }
+
+    fn lost(&mut self) {
+        self.lost = Some(Instant::now());
+    }
+
+    fn not_reached(&mut self, target: &Target, fault: &Fault) {
+        self.lost.get_or_insert_with(Instant::now);
+        let told = self.told.replace(fault.clone());
+        match (fault, told) {
+            // Why it cannot be reached may change; that it cannot has been told.
+            (Fault::Unreached(_), Some(Fault::Unreached(_))) => {}
+            (Fault::Wrong(_), Some(Fault::Wrong(_))) => {}
+            (Fault::Unreached(why), _) => {
+                tracing::warn!(store = %target, why, "the store cannot be reached");
+            }
+            (Fault::Wrong(why), _) => {
+                tracing::error!(store = %target, why, "the store cannot be used");
+            }
+        }
     }
 }

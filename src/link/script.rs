@@ -52,17 +52,11 @@ pub(crate) struct Call<'a> {
     pub(crate) script: &'static Script,
     key: &'a str,
     arguments: Vec<Cow<'a, [u8]>>,
-    /// Empty for a script that may run twice.
-    operation: String,
 }
 
 impl<'a> Call<'a> {
     pub(crate) fn new(script: &'static Script, key: &'a str) -> Self {
-        let operation = match script.promised {
-            true => uuid::Uuid::new_v4().simple().to_string(),
-            false => String::new(),
-        };
-        Self { script, key, arguments: Vec::with_capacity(16), operation }
+        Self { script, key, arguments: Vec::with_capacity(16) }
     }
 
     pub(crate) fn bytes(mut self, argument: impl Into<Cow<'a, [u8]>>) -> Self {
@@ -82,23 +76,28 @@ impl<'a> Call<'a> {
         self.bytes(if argument { &b"1"[..] } else { b"" })
     }
 
+    /// Of all keys that it touches, this one says where they are.
+    pub(super) fn key(&self) -> &str {
+        self.key
+    }
+
     /// With the digest of the script.
-    pub(super) fn short(&self, not_after: i64) -> Cmd {
-        self.command("EVALSHA", &self.script.digest, not_after)
+    pub(super) fn short(&self, operation: &str, not_after: i64) -> Cmd {
+        self.command("EVALSHA", &self.script.digest, operation, not_after)
     }
 
     /// With its text.
-    pub(super) fn whole(&self, not_after: i64) -> Cmd {
-        self.command("EVAL", self.script.text, not_after)
+    pub(super) fn whole(&self, operation: &str, not_after: i64) -> Cmd {
+        self.command("EVAL", self.script.text, operation, not_after)
     }
 
-    fn command(&self, name: &str, script: &str, not_after: i64) -> Cmd {
+    fn command(&self, name: &str, script: &str, operation: &str, not_after: i64) -> Cmd {
         let mut command = redis::cmd(name);
         command.arg(script).arg(1).arg(self.key);
         for argument in &self.arguments {
             command.arg(&**argument);
         }
-        command.arg(&self.operation).arg(not_after);
+        command.arg(operation).arg(not_after);
         command
     }
 }

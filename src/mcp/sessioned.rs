@@ -28,7 +28,7 @@ use crate::{
     failure::Failure,
     http::answer::Answer,
     observe::{RequestOutcome, RpcMethod, shown},
-    session::{Change, EventLog, Followed, MAX_SUBSCRIPTIONS, Record},
+    session::{Change, EventLog, Followed, MAX_SUBSCRIPTIONS, Record, Subscribed},
     tools::{Outcome, resources},
     wire::{
         CancelledParams, EnvelopeError, Era, Feature, Id, Inputs, LevelParams, ListParams, Message,
@@ -162,7 +162,7 @@ impl<'a> Sessioned<'a> {
         match message {
             Message::Request { .. } => {}
             Message::Notification { method, params } => self.notice(method, params.raw).await?,
-            Message::Response { id, result } => self.answer(*id, *result),
+            Message::Response { id, result } => self.answer(*id, *result).await?,
         }
         Ok(Reply::Accepted)
     }
@@ -207,7 +207,9 @@ impl<'a> Sessioned<'a> {
                 Ok(Message::Notification { method, params }) => {
                     self.notice(method, params.raw).await?;
                 }
-                Ok(Message::Response { id, result }) => self.answer(*id, *result),
+                Ok(Message::Response { id, result }) => {
+                    Box::pin(self.answer(*id, *result)).await?;
+                }
                 Err(error) => {
                     let id = error.id();
                     answers.push(ready(Failure::from(error.clone()).to_message(id, ERA)));
@@ -245,12 +247,19 @@ impl<'a> Sessioned<'a> {
             }
             Some(Notification::Cancelled) => {
                 // The specification asks to ignore a cancellation that is malformed or late.
-                if let Ok(Some(CancelledParams { request_id, reason })) = read(params)
-                    && let Some(id) = Id::parse(request_id.get())
-                    && let Some(conversation) = self.conversation_if_any()
-                    && conversation.cancel_call(id)
-                {
-                    self.tell_cancelled(reason.and_then(Raw::text));
+                let (Ok(Some(CancelledParams { request_id, reason })), Some(session)) =
+                    (read(params), &self.session)
+                else {
+                    return Ok(());
+                };
+                let Some(id) = Id::parse(request_id.get()) else { return Ok(()) };
+                match self.conversation_if_any() {
+                    Some(conversation) if conversation.cancel_call(id) => {
+                        self.tell_cancelled(reason.and_then(Raw::text));
+                    }
+                    Some(_) | None => {
+                        self.exchange.sessions().cancel_elsewhere(session.head.id, id).await?;
+                    }
                 }
                 Ok(())
             }
@@ -270,10 +279,16 @@ impl<'a> Sessioned<'a> {
     }
 
     /// Takes the client's response to a request of ours. A response to anything else is ignored.
-    fn answer(&self, id: Id<'_>, result: Option<Raw<'_>>) {
+    async fn answer(&self, id: Id<'_>, result: Option<Raw<'_>>) -> Result<(), Failure> {
         self.exchange.record().set_method(RpcMethod::Response);
-        if let (Some(conversation), Some(id)) = (self.conversation_if_any(), id.as_number()) {
-            conversation.answer(id, result.and_then(|raw| serde_json::from_str(raw.get()).ok()));
+        let (Some(session), Some(id)) = (&self.session, id.as_number()) else { return Ok(()) };
+        let read = || result.and_then(|raw| serde_json::from_str(raw.get()).ok());
+        match self.conversation_if_any() {
+            Some(conversation) if conversation.answer(id, read()) => Ok(()),
+            Some(_) | None => {
+                let (sessions, result) = (self.exchange.sessions(), result.map(Raw::get));
+                Ok(sessions.answer_elsewhere(session.head.id, id, result).await?)
+            }
         }
     }
 
@@ -342,10 +357,11 @@ impl<'a> Sessioned<'a> {
             Method::ResourcesSubscribe => self.subscribe(id, params).await,
             Method::ResourcesUnsubscribe => {
                 let uri = dispatch::uri(params)?;
-                self.session().await?;
+                let (session, uri) = (self.session().await?.head.id, resources::canonical(&uri));
                 if let Some(conversation) = self.conversation_if_any() {
-                    conversation.unsubscribe(&resources::canonical(&uri));
+                    conversation.unsubscribe(&uri);
                 }
+                self.exchange.sessions().unsubscribe(session, &uri).await?;
                 Ok(done(id, b"{}"))
             }
             Method::PromptsGet => self.prompt(id, params).await,
@@ -394,13 +410,20 @@ impl<'a> Sessioned<'a> {
             return Err(Failure::ResourceNotFound(uri.into_owned()));
         }
         let conversation = self.conversation().await?;
+        let (session, uri) = (self.session().await?.head.id, resources::canonical(&uri));
         let subscriptions = &instance.state.subscriptions;
         subscriptions.follow_lists(&conversation);
-        match subscriptions.follow(&conversation, &resources::canonical(&uri))? {
-            Followed::Yes => Ok(done(id, b"{}")),
-            Followed::TooMany => invalid(format!(
-                "the session has {MAX_SUBSCRIPTIONS} subscriptions, the most it may"
-            )),
+        let too_many =
+            || format!("the session has {MAX_SUBSCRIPTIONS} subscriptions, the most it may");
+        match subscriptions.follow(&conversation, &uri)? {
+            Followed::Yes => match self.exchange.sessions().subscribe(session, &uri).await? {
+                Subscribed::Yes => Ok(done(id, b"{}")),
+                Subscribed::TooMany => {
+                    conversation.unsubscribe(&uri);
+                    invalid(too_many())
+                }
+            },
+            Followed::TooMany => invalid(too_many()),
             Followed::Crowded => {
                 invalid("the resource has as many subscribers as it may; try again later")
             }

@@ -7,6 +7,8 @@
 
 use std::fmt::{Display, Write};
 
+use crate::histogram::Histogram;
+
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +72,21 @@ impl Family<'_> {
         self.suffixed("", labels, value);
     }
 
+    /// The samples of one histogram.
+    pub(crate) fn histogram(&mut self, labels: &[(&str, &str)], histogram: &Histogram) {
+        let (buckets, sum) = histogram.read();
+        let mut count = 0;
+        let bounds = Histogram::BOUNDS.iter().map(|(_, bound)| *bound).chain(["+Inf"]);
+        for (bound, more) in bounds.zip(buckets) {
+            count += more;
+            self.suffixed("_bucket", &[labels, &[("le", bound)]].concat(), count);
+        }
+        self.suffixed("_sum", labels, sum.as_secs_f64());
+        self.suffixed("_count", labels, count);
+    }
+
     /// One sample whose name has a suffix, as those of a histogram have.
-    pub(crate) fn suffixed(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
+    fn suffixed(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
         self.page.put(format_args!("{}{suffix}", self.name));
         for (place, (label, text)) in labels.iter().enumerate() {
             let before = if place == 0 { '{' } else { ',' };

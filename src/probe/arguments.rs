@@ -17,9 +17,12 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::{
     target::{Target, address, targets},
-    tls::{self, BadTrust},
+    tls,
 };
-use crate::wire::{Era, ProtocolVersion};
+use crate::{
+    tls::BadTrust,
+    wire::{Era, ProtocolVersion},
+};
 
 /// Environment variable of the bearer token. Not `MCP_ECHO_…`, which are the server's.
 pub const BEARER_VARIABLE: &str = "MCP_PROBE_BEARER";

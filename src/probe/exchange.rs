@@ -149,7 +149,7 @@ impl<'a> Channel<'a> {
         if answered.result["isError"] == true {
             let text = answered.result["content"][0]["text"].as_str().unwrap_or_default();
             if let Some(said) = Said::of_text(text) {
-                return Err(said.judge(self.minted_by.clone(), answered.served_by));
+                return Err(self.not_found(said, answered.served_by));
             }
             self.check_place(&answered.served_by)?;
             let detail = format!("{tool}: {}", shortened(text));
@@ -256,6 +256,10 @@ impl<'a> Channel<'a> {
         Defect::Misrouted { minted_by, served_by }
     }
 
+    fn not_found(&self, said: Said, served_by: Place) -> Defect {
+        said.judge(self.minted_by.clone(), served_by, self.roamed.load(Ordering::Relaxed))
+    }
+
     /// The defect that a JSON-RPC error shows.
     fn refused(&self, status: StatusCode, served_by: Place, error: RpcError) -> Defect {
         #[derive(Default, Deserialize)]
@@ -275,7 +279,8 @@ impl<'a> Channel<'a> {
             let (mut minted, mut served) = (self.minted_by.clone(), served_by);
             minted.learn(&gone.minted_by);
             served.learn(&gone.served_by);
-            return Said::of_reason(&gone.reason).judge(minted, served);
+            let roamed = self.roamed.load(Ordering::Relaxed);
+            return Said::of_reason(&gone.reason).judge(minted, served, roamed);
         }
         let cause = match i32::try_from(code) {
             Ok(INVALID_PARAMS) if message.starts_with("Unknown tool") => Cause::NoTool,
@@ -296,7 +301,7 @@ impl<'a> Channel<'a> {
             return self.refused(answer.status, served_by, error);
         }
         if self.id.is_some() && answer.status == StatusCode::NOT_FOUND {
-            return Said::of_reason("").judge(self.minted_by.clone(), served_by);
+            return self.not_found(Said::of_reason(""), served_by);
         }
         let text = String::from_utf8_lossy(&answer.body);
         let cause = Cause::Status(answer.status.as_u16());

@@ -118,7 +118,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "other_replica",
         says: "another replica was asked than the one that minted the session",
-        advice: "A hash of the request's session header does this, since initialize carries no id yet: route by digits 1-2 of the id, or let the proxy learn it from the answer (docs/operating.md).",
+        advice: "A hash of the request's session header does this, since initialize carries no id yet: route by digits 1-2 of the id, let the proxy learn it from the answer (docs/operating.md), or let the replicas share their sessions (docs/store.md).",
         found: |tally| routes(tally, |route| route.minted_by.1 != route.served_by.1),
         ..ROW
     },

@@ -135,6 +135,14 @@ pub(super) enum Reason {
 }
 
 impl Reason {
+    /// Whether it was ended, and is not missing.
+    const fn is_end(self) -> bool {
+        match self {
+            Self::Expired | Self::Terminated => true,
+            Self::EarlierBoot | Self::Unknown | Self::Replaced => false,
+        }
+    }
+
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Expired => "expired",
@@ -273,11 +281,18 @@ impl Said {
         })
     }
 
-    /// The defect of a session that was created at the one place and not found at the other.
-    pub(super) fn judge(self, minted_by: Place, served_by: Place) -> Defect {
+    /// The defect of a session that was created at the one place and not found at the other. Where processes share their
+    /// sessions, as one does that has `roamed`, each of them speaks for all.
+    pub(super) fn judge(self, minted_by: Place, served_by: Place, roamed: bool) -> Defect {
         let renamed =
             differ(minted_by.process.replica.as_ref(), served_by.process.replica.as_ref());
         match self {
+            // Who can tell how it ended has had it.
+            Self::Gone(reason)
+                if minted_by.may_be_instance(&served_by) && (roamed || reason.is_end()) =>
+            {
+                Defect::Lost(reason)
+            }
             // A restart changes the boot but not the name.
             Self::Gone(Reason::EarlierBoot) if !renamed => Defect::Lost(Reason::EarlierBoot),
             Self::Gone(reason) if minted_by.may_be(&served_by) => Defect::Lost(reason),
@@ -331,19 +346,38 @@ mod tests {
         let lost = Defect::Lost;
         let gone = Said::Gone;
         // The same place: it is gone.
-        assert_eq!(gone(Reason::Unknown).judge(home(), home()), lost(Reason::Unknown));
-        assert_eq!(gone(Reason::Unknown).judge(home(), Place::default()), lost(Reason::Unknown));
-        // Another place: whatever it says, it was the wrong one to ask.
+        assert_eq!(gone(Reason::Unknown).judge(home(), home(), false), lost(Reason::Unknown));
+        let nobody = gone(Reason::Unknown).judge(home(), Place::default(), false);
+        assert_eq!(nobody, lost(Reason::Unknown));
+        // Another place that does not know it: it was the wrong one to ask.
         for other in [place(1, "a", "001"), place(0, "b", "001"), place(0, "a", "002")] {
-            let judged = gone(Reason::Unknown).judge(home(), other.clone());
+            let judged = gone(Reason::Unknown).judge(home(), other.clone(), false);
             assert_eq!(judged, Defect::Misrouted { minted_by: home(), served_by: other });
         }
         // A restart, unless the name says that it is another one.
-        let restarted = gone(Reason::EarlierBoot).judge(home(), place(0, "a", "002"));
+        let restarted = gone(Reason::EarlierBoot).judge(home(), place(0, "a", "002"), false);
         assert_eq!(restarted, lost(Reason::EarlierBoot));
-        let other = gone(Reason::EarlierBoot).judge(home(), place(0, "b", "002"));
+        let other = gone(Reason::EarlierBoot).judge(home(), place(0, "b", "002"), false);
         assert_eq!(other.as_str(), "misrouted");
-        assert_eq!(Said::Elsewhere.judge(home(), Place::default()).as_str(), "misrouted");
+        assert_eq!(Said::Elsewhere.judge(home(), Place::default(), false).as_str(), "misrouted");
+    }
+
+    #[test]
+    fn who_shares_a_session_can_say_that_it_is_gone() {
+        let [home, other] = [|| place(0, "a", "001"), || place(0, "b", "001")];
+        for (reason, roamed, verdict) in [
+            (Reason::Expired, false, "lost"),
+            (Reason::Terminated, false, "lost"),
+            (Reason::Unknown, true, "lost"),
+            (Reason::Unknown, false, "misrouted"),
+        ] {
+            let judged = Said::Gone(reason).judge(home(), other(), roamed);
+            assert_eq!(judged.as_str(), verdict, "{reason:?}");
+            // No instance speaks for another.
+            let judged = Said::Gone(reason).judge(home(), place(1, "a", "001"), roamed);
+            assert_eq!(judged.as_str(), "misrouted", "{reason:?}");
+        }
+        assert_eq!(Said::Elsewhere.judge(home(), other(), true).as_str(), "misrouted");
     }
 
     #[test]

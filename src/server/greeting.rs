@@ -33,6 +33,8 @@ pub struct Greeting {
     by_host: String,
     front_door: String,
     picks: String,
+    /// Where they live.
+    sessions: String,
     /// With the token after the #, which browsers do not send, if it was made up at the start.
     admin: Option<String>,
 }
@@ -61,6 +63,7 @@ impl Greeting {
             by_host: format!("http://{}{{0-9}}.{base}:{port}{MCP}", InstanceId::LABEL),
             front_door: format!("http://{here}{MCP}"),
             picks: config.hosts.front_door.picks(),
+            sessions: sessions(server),
             admin,
         }
     }
@@ -82,6 +85,7 @@ impl Greeting {
             ("by_host", &self.by_host),
             ("front_door", &self.front_door),
             ("front_door_picks", &self.picks),
+            ("sessions", &self.sessions),
         ];
         fields.extend(self.profile.map(|profile| ("profile", profile)));
         fields.extend(self.admin.as_deref().map(|admin| ("admin", admin)));
@@ -89,7 +93,7 @@ impl Greeting {
     }
 
     fn to_text(&self) -> String {
-        let Self { bound, profile, urls, by_host, front_door, picks, admin } = self;
+        let Self { bound, profile, urls, by_host, front_door, picks, sessions, admin } = self;
         let mut text = format!("mcp-echo-stateful {} on {bound}\n", env!("CARGO_PKG_VERSION"));
         // A string takes whatever is written to it.
         if let Some(profile) = profile {
@@ -100,11 +104,25 @@ impl Greeting {
         }
         let _ = writeln!(text, "  or by host  {by_host}");
         let _ = writeln!(text, "  front door  {front_door} ({picks})");
+        let _ = writeln!(text, "  sessions    {sessions}");
         if let Some(admin) = admin {
             let _ = writeln!(text, "  admin       {admin}");
         }
         let _ = writeln!(text, "Try it:\n  {}", curl(front_door).replace('\n', "\n  "));
         text
+    }
+}
+
+/// Where sessions live: in memory, or in the store, and which instances keep their own all the same.
+fn sessions(server: &Server) -> String {
+    let Some(link) = &server.process.link else { return "in memory".to_owned() };
+    let own = server.instances().filter(|instance| !instance.state.sessions.is_shared());
+    let own: Vec<_> = own.map(|instance| instance.id.to_string()).collect();
+    let shared =
+        format!("shared, in the store at {}, namespace {}", link.address(), link.namespace());
+    match own.is_empty() {
+        true => shared,
+        false => format!("{shared}; of instance {} in memory", own.join(", ")),
     }
 }
 

@@ -149,6 +149,7 @@ impl Server {
         self.reserved = Arc::new(settings.reserved());
         self.settings = Arc::new(settings);
         self.process.budget.set_limit(config.memory.max_bytes);
+        self.process.link.iter().for_each(|link| link.keep_to(&config.store));
         self.drain_time.send_replace(config.shutdown.drain_seconds.get());
         self.limit.change(config.http.max_connections, &self.process.lifecycle);
         if let Some(source) = &mut self.source {

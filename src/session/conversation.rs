@@ -47,6 +47,8 @@ pub(super) struct Conversations {
     logs: Option<Arc<Logs>>,
     questions: Gauge,
     open: Mutex<HashMap<SessionId, Arc<Conversation>>>,
+    /// Ids by digest, where other replicas speak of sessions by their digests.
+    ids: Option<Mutex<HashMap<SessionDigest, SessionId>>>,
 }
 
 impl Conversations {
@@ -57,12 +59,12 @@ impl Conversations {
     ) -> Self {
         let (share, replay) = (Arc::clone(share), Arc::clone(replay));
         let (questions, open) = (Gauge::default(), Mutex::default());
-        Self { closing: closing.clone(), share, replay, logs: None, questions, open }
+        Self { closing: closing.clone(), share, replay, logs: None, questions, open, ids: None }
     }
 
-    /// Event logs are kept there as well.
-    pub(super) fn kept_in(self, logs: &Arc<Logs>) -> Self {
-        Self { logs: Some(Arc::clone(logs)), ..self }
+    /// The same for sessions that other replicas know by their digests, with event logs that are kept there as well.
+    pub(super) fn shared(self, logs: &Arc<Logs>) -> Self {
+        Self { ids: Some(Mutex::default()), logs: Some(Arc::clone(logs)), ..self }
     }
 
     pub(super) fn get(&self, id: SessionId) -> Option<Arc<Conversation>> {
@@ -73,6 +75,8 @@ impl Conversations {
         let begin = || {
             let booking = Booking::of(&self.share);
             booking.add_anyway(CONVERSATION_BYTES);
+            // Where a response may come to another replica, whose request it answers must not be in doubt.
+            let next_request = if self.ids.is_some() { some_multiple() } else { 0 };
             Arc::new(Conversation {
                 booking,
                 questions: self.questions.clone(),
@@ -80,12 +84,37 @@ impl Conversations {
                 replay: Arc::clone(&self.replay),
                 shelves: self.logs.clone().map(|logs| Box::new((id.digest(), logs))),
                 state: Mutex::new(State {
+                    next_request,
                     next_stream: self.logs.as_ref().map_or(0, |_| some_number()),
                     ..State::default()
                 }),
             })
         };
-        Arc::clone(lock(&self.open).entry(id).or_insert_with(begin))
+        let mut open = lock(&self.open);
+        if let Some(known) = open.get(&id) {
+            return Arc::clone(known);
+        }
+        if let Some(ids) = &self.ids {
+            lock(ids).insert(id.digest(), id);
+        }
+        Arc::clone(open.entry(id).or_insert_with(begin))
+    }
+
+    /// The session of that digest, if it has a conversation.
+    pub(super) fn named(&self, digest: SessionDigest) -> Option<(SessionId, Arc<Conversation>)> {
+        let id = self.ids.as_ref().and_then(|ids| lock(ids).get(&digest).copied())?;
+        Some((id, self.get(id)?))
+    }
+
+    /// The requests to the client of that session that await a response here.
+    pub(super) fn questions(&self, digest: SessionDigest) -> Vec<u64> {
+        let named = self.named(digest);
+        named.map(|(_, it)| lock(&it.state).asked.keys().copied().collect()).unwrap_or_default()
+    }
+
+    /// All that other replicas may have news of.
+    pub(super) fn digests(&self) -> Vec<SessionDigest> {
+        self.ids.as_ref().map(|ids| lock(ids).keys().copied().collect()).unwrap_or_default()
     }
 
     /// Requests to clients that await a response.
@@ -101,7 +130,13 @@ impl Conversations {
 
     /// The session has ended.
     pub(super) fn end(&self, id: SessionId) {
-        let ended = lock(&self.open).remove(&id);
+        let ended = {
+            let mut open = lock(&self.open);
+            if let Some(ids) = &self.ids {
+                lock(ids).remove(&id.digest());
+            }
+            open.remove(&id)
+        };
         if let Some(conversation) = ended {
             let mut state = lock(&conversation.state);
             state.ended = true;
@@ -143,6 +178,8 @@ struct State {
     /// Resources that it is told of, each with its place among their listeners.
     subscriptions: BTreeMap<Box<str>, Place>,
     lists: Option<Place>,
+    /// Another replica has opened a standalone stream since, and sends what belongs to no call.
+    elsewhere: bool,
 }
 
 /// A place among listeners, given up when it is dropped.
@@ -228,13 +265,36 @@ impl Conversation {
     }
 
     /// Sends a message that belongs to no call on one standalone stream, because the same message must not go out on
-    /// several (2025-11-25, basic/transports); on one with a reader, if there is any. False if there is no stream.
+    /// several (2025-11-25, basic/transports); on one with a reader, if there is any. False if there is no stream, or another
+    /// replica sends it.
     pub(crate) fn notify(&self, message: &[u8]) -> bool {
         let state = lock(&self.state);
+        if state.elsewhere {
+            return false;
+        }
         // One that has gone on elsewhere is over here.
         let mut streams = state.standalone.iter().rev().filter(|log| log.is_open());
         let log = streams.clone().find(|log| log.has_reader()).or_else(|| streams.next());
         log.inspect(|log| log.push(message)).is_some()
+    }
+
+    /// Whether this replica sends the client what belongs to no call.
+    pub(super) fn set_speaking(&self, speaking: bool) {
+        lock(&self.state).elsewhere = !speaking;
+    }
+
+    /// Whether a standalone stream has a reader.
+    pub(super) fn has_listener(&self) -> bool {
+        lock(&self.state).standalone.iter().any(|log| log.has_reader())
+    }
+
+    pub(super) fn has_standalone(&self) -> bool {
+        !lock(&self.state).standalone.is_empty()
+    }
+
+    /// Whether that stream is a standalone one.
+    pub(crate) fn is_standalone(&self, log: &Arc<EventLog>) -> bool {
+        lock(&self.state).standalone.iter().any(|known| Arc::ptr_eq(known, log))
     }
 
     /// Takes the places among those who listen to lists, unless it has them.
@@ -274,6 +334,18 @@ impl Conversation {
         }
     }
 
+    /// The same for the URI of that digest.
+    pub(super) fn unsubscribe_digest(&self, digest: SessionDigest) {
+        let known = {
+            let state = lock(&self.state);
+            let mut uris = state.subscriptions.keys();
+            uris.find(|uri| SessionDigest::of(uri) == digest).cloned()
+        };
+        if let Some(uri) = known {
+            self.unsubscribe(&uri);
+        }
+    }
+
     /// An id for a request to the client, and the receiver of the result; of `None`, if the response is an error.
     pub(crate) fn ask(&self) -> (u64, oneshot::Receiver<Option<Value>>) {
         let (sender, receiver) = oneshot::channel();
@@ -284,13 +356,18 @@ impl Conversation {
         (id, receiver)
     }
 
-    /// Hands the client's response to whoever asked; one to no open request is ignored.
-    pub(crate) fn answer(&self, id: u64, answer: Option<Value>) {
+    /// Hands the client's response to whoever asked; false if that is nobody here.
+    pub(crate) fn answer(&self, id: u64, answer: Option<Value>) -> bool {
         let asked = lock(&self.state).asked.remove(&id);
-        if let Some((asker, _)) = asked {
-            // Fails if the asker has given up waiting.
-            let _ = asker.send(answer);
-        }
+        let Some((asker, _)) = asked else { return false };
+        // Fails if the asker has given up waiting.
+        let _ = asker.send(answer);
+        true
+    }
+
+    /// Whether a response to that request is awaited here.
+    pub(super) fn is_asked(&self, id: u64) -> bool {
+        lock(&self.state).asked.contains_key(&id)
     }
 
     /// Whoever asked waits no longer; false if there has been a response.
@@ -338,6 +415,11 @@ impl Conversation {
         let calls = state.calls.iter().filter(|(call, _)| call.get() == id);
         calls.inspect(|(_, cancelled)| cancelled.cancel()).count() > 0
     }
+}
+
+/// A random multiple of a million or so, so that two who count from there do not meet; numbers of JavaScript end at 2^53.
+fn some_multiple() -> u64 {
+    (u64::from(uuid::Uuid::new_v4().as_fields().0)) << 20
 }
 
 impl State {

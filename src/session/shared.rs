@@ -8,7 +8,9 @@
 mod codec;
 mod holds;
 mod logs;
+mod news;
 mod shelf;
+mod subscribers;
 mod survey;
 
 use std::{
@@ -24,6 +26,7 @@ use moka::sync::Cache;
 use self::{
     codec::{Ending, caller_text, handshake_text, read_head, read_level, read_record},
     holds::Holds,
+    news::News,
 };
 pub(super) use self::{
     logs::{Logs, Stream},
@@ -76,8 +79,9 @@ pub(super) struct SharedStore {
     heads: Cache<SessionId, Arc<Head>>,
     holds: Holds,
     logs: Arc<Logs>,
+    news: News,
     conversations: Arc<Conversations>,
-    /// As of the last tick.
+    /// As of the last tick, with what has been done here since.
     counts: Mutex<Counts>,
     remembered: AtomicU64,
     /// When a tick has something to do, on the store's clock.
@@ -103,6 +107,7 @@ impl SharedStore {
             heads: Cache::builder().max_capacity(KEPT_HEADS).time_to_idle(KEPT_FOR).build(),
             holds: Holds::default(),
             logs: Arc::clone(logs),
+            news: News::new(),
             conversations: Arc::clone(conversations),
             counts: Mutex::default(),
             remembered: AtomicU64::new(0),
@@ -136,6 +141,7 @@ impl SharedStore {
         match reply.text().as_deref() {
             Some("ok") => {}
             Some("full") => {
+                lock(&self.counts).refused += 1;
                 let retry_after_seconds = self.timeout.as_secs().clamp(1, 30);
                 return Err(NotCreated::Full { capacity, retry_after_seconds });
             }
@@ -153,6 +159,11 @@ impl SharedStore {
             "session created"
         );
         self.note(EventKind::Created, reference);
+        {
+            let mut counts = lock(&self.counts);
+            counts.created += 1;
+            counts.live += 1;
+        }
         Ok(Record { touched: created, asked: true, ..Record::unasked(head) })
     }
 
@@ -273,10 +284,16 @@ impl SharedStore {
     /// The session has ended, here or elsewhere.
     fn forget(&self, id: SessionId) {
         self.heads.invalidate(&id);
+        self.news.note_end(id.digest());
         self.conversations.end(id);
     }
 
     fn note_end(&self, reference: SessionRef, reason: EndReason) {
+        {
+            let mut counts = lock(&self.counts);
+            counts.live = counts.live.saturating_sub(1);
+            counts.ended[reason.index()] += 1;
+        }
         tracing::debug!(
             instance = self.here.instance.digit(),
             session = %reference,
@@ -346,7 +363,7 @@ impl SharedStore {
         }
     }
 
-    /// As of the last tick.
+    /// As of the last tick, with what has been done here since.
     pub(super) fn counts(&self) -> Counts {
         *lock(&self.counts)
     }
@@ -365,24 +382,20 @@ impl SharedStore {
     }
 
     pub(super) async fn tick_now(&self) -> Result<(), Unavailable> {
-        let held = self.holds.take();
-        loop {
-            let mut call = Call::new(&TICK, &self.key).text(self.logs.writes());
-            for digest in &held {
-                call = call.bytes(digest.digits().as_str().as_bytes().to_vec());
-            }
-            let mut reply = match self.run(&call).await {
-                Ok(reply) => reply,
-                Err(Lost) => {
-                    self.holds.put_back(&held);
-                    return Err(Unavailable);
-                }
-            };
-            let swept = self.take_counts(&mut reply).ok_or(Unavailable)?;
-            if swept == 0 {
-                return Ok(());
-            }
+        let (held, released) = self.holds.take();
+        let mut call =
+            Call::new(&TICK, &self.key).text(self.logs.writes()).number(held.len() as u64);
+        for digest in held.iter().chain(&released) {
+            call = call.bytes(digest.digits().as_str().as_bytes().to_vec());
         }
+        let told = self.run(&call).await;
+        let mut reply = told.inspect_err(|_| self.holds.put_back(released))?;
+        let mut swept = self.take_counts(&mut reply).ok_or(Unavailable)?;
+        while swept > 0 {
+            let call = Call::new(&TICK, &self.key).text("").number(0);
+            swept = self.take_counts(&mut self.run(&call).await?).ok_or(Unavailable)?;
+        }
+        Ok(())
     }
 
     /// Returns how many have expired.
@@ -395,12 +408,13 @@ impl SharedStore {
         let (created, refused, data_bytes) = (next()?, next()?, next().unwrap_or(0));
         let by_reason = [next()?, next()?, next()?, next()?];
         let counts = Counts { created, live, ended: by_reason, refused, data_bytes };
+        self.note_ends(ended, EndReason::Expired);
+        // These include what has just been noted.
         *lock(&self.counts) = counts;
         self.remembered.store(remembered, Ordering::Relaxed);
         let rested = reply.now.saturating_add_unsigned(millis(AT_REST));
         let next = if due > 0 { due.min(rested) } else { rested };
         self.next_tick.store(next, Ordering::Relaxed);
-        self.note_ends(ended, EndReason::Expired);
         Some(swept)
     }
 

@@ -199,7 +199,7 @@ impl SessionStore {
     ) -> Self {
         let logs = Logs::new(&shared::key_of(id, link), process, link, replay);
         let conversations = Conversations::new(process.lifecycle.closing(), share, replay);
-        let conversations = Arc::new(conversations.kept_in(&logs));
+        let conversations = Arc::new(conversations.shared(&logs));
         let store = SharedStore::new(id, config, process, link, &logs, &conversations);
         Self {
             backend: Backend::Shared(Arc::new(store)),
@@ -210,7 +210,15 @@ impl SessionStore {
 
     /// Whether other processes share it.
     pub fn is_shared(&self) -> bool {
-        matches!(self.backend, Backend::Shared(_))
+        self.shared_store().is_some()
+    }
+
+    /// The store that other processes share, if it is one.
+    pub(super) fn shared_store(&self) -> Option<&Arc<SharedStore>> {
+        match &self.backend {
+            Backend::Memory(_) => None,
+            Backend::Shared(store) => Some(store),
+        }
     }
 
     /// Makes the store unreachable on purpose, or reachable again, so that tests can see what clients are told. While it
@@ -296,8 +304,8 @@ impl SessionStore {
         let conversation = self.conversations.get_or_begin(id);
         let lives = match &self.backend {
             Backend::Memory(store) => store.lives(id),
-            // Its end is heard of, since the conversation is there by then.
-            Backend::Shared(_) => true,
+            // Of a later end the reader of news hears when the conversation is there.
+            Backend::Shared(store) => !store.has_ended(id),
         };
         // The session may have ended just before its conversation was there to be ended.
         if !lives {
@@ -410,12 +418,18 @@ impl SessionStore {
         }
     }
 
-    /// The counts as of now, or, of a shared store, as of the last tick.
+    /// The counts as of now, or, of a shared store, as of the last tick with what this process has done since.
     pub fn counts(&self) -> Counts {
         match &self.backend {
             Backend::Memory(store) => store.counts(),
             Backend::Shared(store) => store.counts(),
         }
+    }
+
+    /// Has [`counts`](Self::counts) tell those of now, if the store can be asked.
+    pub(crate) async fn refresh(&self) {
+        // Else they are as they were.
+        let _ = self.count().await;
     }
 
     /// The counts as of now.

@@ -9,7 +9,11 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use ipnet::IpNet;
 
 use super::{
-    auth::AuthMode, hosts::HostTable, origins::Origins, subscriptions::Subscriptions, tasks::Tasks,
+    auth::AuthMode,
+    hosts::HostTable,
+    origins::Origins,
+    subscriptions::{Subscriptions, Update},
+    tasks::Tasks,
 };
 use crate::{
     budget::Share,
@@ -17,7 +21,7 @@ use crate::{
     id::{InstanceId, MintedBy, SessionRef},
     observe::{Counters, EventKind, Gauge, Open, RequestLog, StreamKind, Subject},
     process::Process,
-    session::{ReplayBudget, SessionStore},
+    session::{Audience, Changed, Conversation, ReplayBudget, SessionStore},
     wire::{Era, Head},
 };
 
@@ -96,9 +100,10 @@ impl State {
     fn new(id: InstanceId, config: &Config, policy: &PolicyConfig, process: &Arc<Process>) -> Self {
         let share = Share::of(&process.budget, config.memory.max_instance_bytes);
         let replay = ReplayBudget::of(policy.stream.max_replay_bytes, &share);
-        let subscriptions = Arc::<Subscriptions>::default();
+        let sessions = SessionStore::build(id, &policy.session, process, &share, &replay);
+        let subscriptions = Arc::new(Subscriptions::telling(sessions.outbox()));
         Self {
-            sessions: SessionStore::build(id, &policy.session, process, &share, &replay),
+            sessions,
             replay,
             tasks: Tasks::new(id, &policy.tasks, process, &share, &subscriptions),
             share,
@@ -116,6 +121,27 @@ impl State {
         self.sessions.set_capacity(policy.session.capacity);
         self.replay.set_limit(policy.stream.max_replay_bytes);
         self.tasks.set_limits(&policy.tasks);
+    }
+}
+
+/// Other replicas have changes to notify this one's clients of.
+impl Audience for State {
+    fn changed(&self, what: Changed) {
+        match what {
+            Changed::Tools => self.subscriptions.notify(&Update::Tools),
+            Changed::Prompts => self.subscriptions.notify(&Update::Prompts),
+            Changed::Resource(digest) => self.subscriptions.resource_changed(digest),
+            Changed::Task(digest) => self.tasks.changed_elsewhere(digest),
+        }
+    }
+
+    fn missed(&self) {
+        self.subscriptions.notify_all();
+    }
+
+    fn follow(&self, conversation: &Arc<Conversation>, uri: &str) {
+        // Without room it is not told here, as its client would have been told if it had subscribed here.
+        let _ = self.subscriptions.follow(conversation, uri);
     }
 }
 

@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 
 use crate::{
     budget::NoRoom,
+    id::SessionDigest,
     observe::{Gauge, Open},
-    session::{Conversation, EventLog, Followed, lock},
+    session::{Changed, Conversation, EventLog, Followed, Outbox, lock},
     wire::{Filter, OwnedId, Tagged, jsonrpc},
 };
 
@@ -50,6 +51,15 @@ impl Update {
             Self::Tools | Self::Prompts => json!({}),
             Self::Resource { uri } => json!({ "uri": uri }),
             Self::Task { state, .. } => state.clone(),
+        }
+    }
+
+    fn changed(&self) -> Changed {
+        match self {
+            Self::Tools => Changed::Tools,
+            Self::Prompts => Changed::Prompts,
+            Self::Resource { uri } => Changed::Resource(SessionDigest::of(uri)),
+            Self::Task { id, .. } => Changed::Task(SessionDigest::of(id)),
         }
     }
 
@@ -108,6 +118,8 @@ pub struct Subscriptions {
     subscriptions: Arc<Topics<Subscription>>,
     conversations: Arc<Topics<Conversation>>,
     open: Gauge,
+    /// Where other replicas are told, if there are any.
+    outbox: Option<Outbox>,
 }
 
 /// What someone can listen to.
@@ -127,11 +139,34 @@ struct Topics<T>(Mutex<Listeners<T>>);
 struct Listeners<T> {
     next: u64,
     by_topic: HashMap<Topic, BTreeMap<u64, Weak<T>>>,
+    /// The URIs of resources by digest, where other replicas speak of those.
+    uris: Option<HashMap<SessionDigest, Box<str>>>,
 }
 
 impl<T> Default for Topics<T> {
     fn default() -> Self {
-        Self(Mutex::new(Listeners { next: 0, by_topic: HashMap::new() }))
+        Self(Mutex::new(Listeners { next: 0, by_topic: HashMap::new(), uris: None }))
+    }
+}
+
+impl<T> Topics<T> {
+    /// The same for listeners of whom other replicas know digests.
+    fn shared() -> Arc<Self> {
+        let topics = Self::default();
+        lock(&topics.0).uris = Some(HashMap::new());
+        Arc::new(topics)
+    }
+
+    /// The URI of that digest, if it has listeners.
+    fn uri(&self, digest: SessionDigest) -> Option<String> {
+        lock(&self.0).uris.as_ref()?.get(&digest).map(|uri| uri.to_string())
+    }
+
+    /// The URIs that have listeners.
+    fn uris(&self) -> Vec<String> {
+        let listeners = lock(&self.0);
+        let uris = listeners.uris.iter().flat_map(HashMap::values);
+        uris.map(|uri| uri.to_string()).collect()
     }
 }
 
@@ -147,6 +182,9 @@ impl<T> Topics<T> {
         }
         known.insert(number, Arc::downgrade(listener));
         listeners.next += 1;
+        if let (Some(uris), Topic::Resource(uri)) = (&mut listeners.uris, &topic) {
+            uris.entry(SessionDigest::of(uri)).or_insert_with(|| uri.clone());
+        }
         Some(Registration { topics: Arc::clone(self), topic, number })
     }
 
@@ -168,11 +206,14 @@ struct Registration<T> {
 
 impl<T> Drop for Registration<T> {
     fn drop(&mut self) {
-        let by_topic = &mut lock(&self.topics.0).by_topic;
-        if let Some(known) = by_topic.get_mut(&self.topic) {
+        let mut listeners = lock(&self.topics.0);
+        if let Some(known) = listeners.by_topic.get_mut(&self.topic) {
             known.remove(&self.number);
             if known.is_empty() {
-                by_topic.remove(&self.topic);
+                listeners.by_topic.remove(&self.topic);
+                if let (Some(uris), Topic::Resource(uri)) = (&mut listeners.uris, &self.topic) {
+                    uris.remove(&SessionDigest::of(uri));
+                }
             }
         }
     }
@@ -193,6 +234,19 @@ pub(crate) struct TooMany {
 }
 
 impl Subscriptions {
+    /// Nobody yet. Tells other replicas of what is published here.
+    pub(crate) fn telling(outbox: Option<Outbox>) -> Self {
+        match outbox {
+            None => Self::default(),
+            Some(outbox) => Self {
+                subscriptions: Topics::shared(),
+                conversations: Topics::shared(),
+                open: Gauge::default(),
+                outbox: Some(outbox),
+            },
+        }
+    }
+
     /// Adds a subscription until what is returned is dropped. At the most `limit` are open.
     pub(crate) fn subscribe(
         &self,
@@ -243,8 +297,34 @@ impl Subscriptions {
         self.open.count()
     }
 
-    /// Notifies everyone who asked for it.
+    /// Notifies everyone who asked for it, at every replica.
     pub(crate) fn publish(&self, update: &Update) {
+        self.notify(update);
+        if let Some(outbox) = &self.outbox {
+            outbox.tell(update.changed());
+        }
+    }
+
+    /// A resource was changed at another replica.
+    pub(crate) fn resource_changed(&self, digest: SessionDigest) {
+        let uri = self.conversations.uri(digest).or_else(|| self.subscriptions.uri(digest));
+        if let Some(uri) = uri {
+            self.notify(&Update::Resource { uri });
+        }
+    }
+
+    /// Anything may have been changed at other replicas.
+    pub(crate) fn notify_all(&self) {
+        let uris: BTreeSet<_> =
+            self.conversations.uris().into_iter().chain(self.subscriptions.uris()).collect();
+        let resources = uris.into_iter().map(|uri| Update::Resource { uri });
+        [Update::Tools, Update::Prompts].into_iter().chain(resources).for_each(|update| {
+            self.notify(&update);
+        });
+    }
+
+    /// Notifies everyone here who asked for it.
+    pub(crate) fn notify(&self, update: &Update) {
         let topic = update.topic();
         for subscription in self.subscriptions.of(&topic) {
             subscription.tell(update);

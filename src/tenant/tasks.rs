@@ -21,7 +21,7 @@ use crate::{
     clock::{Clock, Moment, millis},
     config::TasksConfig,
     failure::Failure,
-    id::{Caller, InstanceId, SessionId},
+    id::{Caller, InstanceId, SessionDigest, SessionId},
     process::Process,
     session::lock,
     wire::{Ask, Capabilities, Era, InputRequest, Questions, inputs},
@@ -141,6 +141,15 @@ impl Status {
 }
 
 impl Tasks {
+    /// A task was changed at another replica. Tells those who listen to it here, if it is known here.
+    pub(crate) fn changed_elsewhere(&self, digest: SessionDigest) {
+        let known: Vec<_> = lock(&self.tasks).values().cloned().collect();
+        for task in known.iter().filter(|task| SessionDigest::of(&task.id) == digest) {
+            let (id, state) = (task.id.clone(), task.describe());
+            self.subscriptions.notify(&Update::Task { id, state });
+        }
+    }
+
     pub(crate) fn new(
         id: InstanceId,
         config: &TasksConfig,

@@ -83,11 +83,11 @@ pub(super) fn needs_session() -> ToolResult {
 const FIRST_CALL: &str = "This session is new and this is its first call, so it holds nothing yet. A client that begins a session for each call keeps none: let it use one session for all calls, or pass the handle that create_session returns as \"session\".";
 
 impl CallContext {
-    /// [`FIRST_CALL`], if that is so of the connection's session. A handle is expected to be new.
-    pub(super) fn first_call(&self) -> Option<&'static str> {
-        let session = self.session.as_ref()?;
+    /// [`FIRST_CALL`], if that is so of the connection's session, as it is after this call, which `counts` or does not. A handle
+    /// is expected to be new.
+    pub(super) fn first_call(session: &Record, counts: bool) -> Option<&'static str> {
         let by_connection = session.head.handshake.version.is_some();
-        (by_connection && session.tally.requests == 0).then_some(FIRST_CALL)
+        (by_connection && session.tally.requests == u64::from(counts)).then_some(FIRST_CALL)
     }
 
     /// Begins a session that is reached by its handle, for this caller.

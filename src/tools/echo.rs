@@ -198,13 +198,13 @@ fn tracking(
 
 fn replay_last_echo(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArguments> {
     arguments.finish()?;
-    Ok(Prepared::reading(Want::Echo, |context, session| {
+    Ok(Prepared::reading(Want::Echo, |_, session| {
         let Some(session) = session else { return needs_session() };
         let (message, text) = match session.last_echo() {
             LastEcho::Kept(message) => (Some(message), message),
             LastEcho::None => {
                 let text = "Nothing has been echoed in this session yet; call echo first.";
-                (None, context.first_call().unwrap_or(text))
+                (None, CallContext::first_call(session, true).unwrap_or(text))
             }
             LastEcho::TooLarge => {
                 (None, "The last echo was larger than session.max_data_bytes, so it was not kept.")

@@ -91,7 +91,7 @@ pub(super) const TOOLS: &[Tool] = &[
         prepare: |arguments| {
             arguments.finish()?;
             Ok(Prepared::reading(Want::Data, |context, session| match session {
-                Some(session) => ToolResult::json(&SessionInfo::of(session, context)),
+                Some(session) => ToolResult::json(&SessionInfo::of(session, context, false)),
                 None => needs_session(),
             }))
         },
@@ -250,9 +250,9 @@ fn get_session_data(arguments: &mut Arguments<'_>) -> Result<Prepared, BadArgume
 
     let key = arguments.optional_string("key")?.map(String::from);
     arguments.finish()?;
-    Ok(Prepared::reading(Want::Data, move |context, session| {
-        let Some(data) = session.map(Record::data) else { return needs_session() };
-        let note = context.first_call();
+    Ok(Prepared::reading(Want::Data, move |_, session| {
+        let Some(session) = session else { return needs_session() };
+        let (data, note) = (session.data(), CallContext::first_call(session, true));
         match &key {
             Some(key) => {
                 let value = data.get(key);
@@ -339,7 +339,7 @@ struct SessionInfo {
 }
 
 impl SessionInfo {
-    fn of(session: &Record, context: &CallContext) -> Self {
+    fn of(session: &Record, context: &CallContext, counts: bool) -> Self {
         let instance = &context.instance;
         let clock = instance.process.clock;
         let (now, day) = (clock.now(), clock.time_of_day());
@@ -366,7 +366,7 @@ impl SessionInfo {
             initialized: session.initialized,
             minted_by: id.minted_by().unwrap_or(instance.here()).to_json(),
             served_by,
-            note: context.first_call(),
+            note: CallContext::first_call(session, counts),
         }
     }
 }
@@ -405,7 +405,7 @@ fn session_statistics(context: &CallContext, session: Option<&Record>) -> ToolRe
     let instance = &context.instance;
     let counts = instance.state.sessions.counts();
     ToolResult::readable(&json!({
-        "session": session.map(|session| SessionInfo::of(session, context)),
+        "session": session.map(|session| SessionInfo::of(session, context, true)),
         "instance": {
             "live_sessions": counts.live,
             "created_sessions": counts.created,

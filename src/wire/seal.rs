@@ -5,26 +5,21 @@
 //! caller or request.
 //! Trap: a lenient decoder that ignores trailing bits would accept a changed text; this one is strict.
 
-use std::time::Duration;
-
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::Sha256;
 
-use crate::{
-    clock::{Clock, Moment},
-    id::digest_of,
-};
+use crate::id::digest_of;
 
-/// How long a client may take to answer.
-const LIFE: Duration = Duration::from_secs(600);
+/// How long a client may take to answer, in milliseconds.
+const LIFE: u64 = 600_000;
 
-/// Seals with a random key that only this process has.
+/// Seals with a key. Which clock counts is up to whoever has the key: all who have it must go by the same.
+#[derive(Clone, Copy)]
 pub(crate) struct Sealer {
     key: [u8; 32],
-    clock: Clock,
 }
 
 impl std::fmt::Debug for Sealer {
@@ -45,7 +40,7 @@ impl Binding {
 
 #[derive(Serialize, Deserialize)]
 struct Sealed {
-    /// Milliseconds on the process's clock.
+    /// Milliseconds on the clock that goes with the key.
     until: u64,
     state: Value,
 }
@@ -59,10 +54,28 @@ pub(crate) enum BadState {
 }
 
 impl Sealer {
-    pub(crate) fn new(clock: Clock) -> Result<Self, getrandom::Error> {
+    /// With a random key.
+    pub(crate) fn draw() -> Result<Self, getrandom::Error> {
         let mut key = [0; 32];
         getrandom::fill(&mut key)?;
-        Ok(Self { key, clock })
+        Ok(Self { key })
+    }
+
+    /// With a key that is written as 64 hex digits.
+    pub(crate) fn parse(digits: &str) -> Option<Self> {
+        if digits.len() != 64 || !digits.is_ascii() {
+            return None;
+        }
+        let mut key = [0; 32];
+        for (at, byte) in key.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).ok()?;
+        }
+        Some(Self { key })
+    }
+
+    /// The key as [`Sealer::parse`] reads it: a secret.
+    pub(crate) fn digits(&self) -> String {
+        self.key.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn mac(&self, binding: &Binding, payload: &[u8]) -> Hmac<Sha256> {
@@ -74,8 +87,8 @@ impl Sealer {
         mac
     }
 
-    pub(crate) fn seal(&self, state: Value, binding: &Binding) -> String {
-        let until = self.clock.now().plus(LIFE).as_millis();
+    pub(crate) fn seal(&self, state: Value, binding: &Binding, now: u64) -> String {
+        let until = now.saturating_add(LIFE);
         // A number and a `Value` always serialise.
         let payload = serde_json::to_vec(&Sealed { until, state }).unwrap_or_default();
         let tag = self.mac(binding, &payload).finalize().into_bytes();
@@ -83,17 +96,14 @@ impl Sealer {
     }
 
     /// The state, if it was sealed under the same binding and has not expired.
-    pub(crate) fn open(&self, text: &str, binding: &Binding) -> Result<Value, BadState> {
+    pub(crate) fn open(&self, text: &str, binding: &Binding, now: u64) -> Result<Value, BadState> {
         let (payload, tag) = text.split_once('.').ok_or(BadState::Foreign)?;
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| BadState::Foreign);
         let (payload, tag) = (decode(payload)?, decode(tag)?);
         self.mac(binding, &payload).verify_slice(&tag).map_err(|_| BadState::Foreign)?;
         let Sealed { until, state } =
             serde_json::from_slice(&payload).map_err(|_| BadState::Foreign)?;
-        match self.clock.now() <= Moment::from_millis(until) {
-            true => Ok(state),
-            false => Err(BadState::Lapsed),
-        }
+        if now <= until { Ok(state) } else { Err(BadState::Lapsed) }
     }
 }
 
@@ -106,37 +116,51 @@ mod tests {
 
     #[test]
     fn only_the_same_request_of_the_same_caller_opens_it() {
-        let sealer = Sealer::new(Clock::start()).expect("random bytes");
-        let sealed = sealer.seal(json!({"n": 1}), &Binding::of(&[b"alice", b"tool"]));
-        assert_eq!(sealer.open(&sealed, &Binding::of(&[b"alice", b"tool"])), Ok(json!({"n": 1})));
+        let sealer = Sealer::draw().expect("random bytes");
+        let sealed = sealer.seal(json!({"n": 1}), &Binding::of(&[b"alice", b"tool"]), 0);
+        assert_eq!(
+            sealer.open(&sealed, &Binding::of(&[b"alice", b"tool"]), 0),
+            Ok(json!({"n": 1}))
+        );
         for binding in [[&b"bob"[..], b"tool"], [b"alice", b"other"], [b"alicet", b"ool"]] {
-            assert_eq!(sealer.open(&sealed, &Binding::of(&binding)), Err(BadState::Foreign));
+            assert_eq!(sealer.open(&sealed, &Binding::of(&binding), 0), Err(BadState::Foreign));
         }
-        let other = Sealer::new(Clock::start()).expect("random bytes");
-        assert_eq!(other.open(&sealed, &Binding::of(&[b"alice", b"tool"])), Err(BadState::Foreign));
+        let other = Sealer::draw().expect("random bytes");
+        assert_eq!(
+            other.open(&sealed, &Binding::of(&[b"alice", b"tool"]), 0),
+            Err(BadState::Foreign)
+        );
     }
 
     #[test]
     fn a_lapsed_state_is_refused_as_such() {
-        let sealer = Sealer::new(Clock::start()).expect("random bytes");
-        let payload = serde_json::to_vec(&Sealed { until: 0, state: json!(1) }).expect("JSON");
-        let tag = sealer.mac(&Binding::of(&[]), &payload).finalize().into_bytes();
-        let text = format!("{}.{}", URL_SAFE_NO_PAD.encode(&payload), URL_SAFE_NO_PAD.encode(tag));
-        std::thread::sleep(Duration::from_millis(5));
-        assert_eq!(sealer.open(&text, &Binding::of(&[])), Err(BadState::Lapsed));
+        let sealer = Sealer::draw().expect("random bytes");
+        let sealed = sealer.seal(json!(1), &Binding::of(&[]), 7);
+        assert_eq!(sealer.open(&sealed, &Binding::of(&[]), 7 + LIFE), Ok(json!(1)));
+        assert_eq!(sealer.open(&sealed, &Binding::of(&[]), 8 + LIFE), Err(BadState::Lapsed));
+    }
+
+    #[test]
+    fn a_key_is_read_as_it_is_written() {
+        let sealer = Sealer::draw().expect("random bytes");
+        let digits = sealer.digits();
+        assert_eq!(Sealer::parse(&digits).map(|read| read.key), Some(sealer.key));
+        for wrong in ["", "00", &digits[1..], &format!("{}xy", &digits[2..]), &"é".repeat(32)] {
+            assert!(Sealer::parse(wrong).is_none(), "{wrong}");
+        }
     }
 
     proptest! {
         #[test]
         fn no_change_goes_unseen(position in 0usize..60, with in "[A-Za-z0-9_.-]") {
-            let sealer = Sealer::new(Clock::start()).expect("random bytes");
-            let sealed = sealer.seal(json!({"n": 1}), &Binding::of(&[]));
+            let sealer = Sealer::draw().expect("random bytes");
+            let sealed = sealer.seal(json!({"n": 1}), &Binding::of(&[]), 0);
             let mut changed = sealed.clone();
             let position = position % sealed.len();
             changed.replace_range(position..=position, &with);
             prop_assume!(changed != sealed);
-            prop_assert_eq!(sealer.open(&changed, &Binding::of(&[])), Err(BadState::Foreign));
-            prop_assert_eq!(sealer.open(&format!("{sealed}{with}"), &Binding::of(&[])), Err(BadState::Foreign));
+            prop_assert_eq!(sealer.open(&changed, &Binding::of(&[]), 0), Err(BadState::Foreign));
+            prop_assert_eq!(sealer.open(&format!("{sealed}{with}"), &Binding::of(&[]), 0), Err(BadState::Foreign));
         }
     }
 }

@@ -15,6 +15,7 @@ import load
 import machine
 from report import Report, median, number, spread
 from servers import Running, Server, Skip, all_peers, crate, finished, ours
+from shared import store
 
 
 @dataclasses.dataclass
@@ -392,5 +393,5 @@ def syscalls(bench: Bench) -> None:
 
 ALL = {
     function.__name__: function
-    for function in (echo, sse, stateless, http2, large, sessions, memory, million, streams, start, latency, cores, syscalls)
+    for function in (echo, sse, stateless, http2, large, sessions, memory, million, streams, start, latency, cores, syscalls, store)
 }

@@ -25,10 +25,14 @@ use mcp_echo_stateful::{
 };
 use serde_json::{Value, json};
 
-use crate::{probe::probe, support::TestServer};
+use crate::{
+    probe::probe,
+    stores::{Engine, StoreServer},
+    support::TestServer,
+};
 
 /// What users read.
-pub(crate) const DOCUMENTS: [(&str, &str); 8] = [
+pub(crate) const DOCUMENTS: [(&str, &str); 9] = [
     ("README.md", include_str!("../../README.md")),
     ("docs/clients.md", include_str!("../../docs/clients.md")),
     ("docs/migrating.md", include_str!("../../docs/migrating.md")),
@@ -36,6 +40,7 @@ pub(crate) const DOCUMENTS: [(&str, &str); 8] = [
     ("docs/probe.md", include_str!("../../docs/probe.md")),
     ("docs/reference.md", include_str!("../../docs/reference.md")),
     ("docs/sessions-and-streams.md", include_str!("../../docs/sessions-and-streams.md")),
+    ("docs/store.md", include_str!("../../docs/store.md")),
     ("docs/troubleshooting.md", include_str!("../../docs/troubleshooting.md")),
 ];
 const CHANGELOG: &str = include_str!("../../CHANGELOG.md");
@@ -293,6 +298,53 @@ fn the_variable_table_is_that_of_the_program() {
 }
 
 #[test]
+fn the_settings_of_the_store_are_those_of_the_program() {
+    let rows = table("## Its settings", &["setting", "default", ""]);
+    let written: Vec<_> = rows.iter().map(|row| (code(row[0]), row[1])).collect();
+    let mut known = Vec::new();
+    let mut lines = DEFAULTS.lines().skip_while(|line| *line != "[store]").skip(1);
+    for line in lines.by_ref().take_while(|line| !line.starts_with('[')) {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        let Some((key, value)) = line.split_once(" = ") else { continue };
+        let value = value.trim_matches('"');
+        let value = if value.is_empty() { "none".to_owned() } else { format!("`{value}`") };
+        known.push((format!("store.{key}"), value));
+    }
+    let written: Vec<_> =
+        written.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    assert!(known.len() > 5, "{known:?}");
+    assert_eq!(written, known);
+}
+
+/// Every kind of key that a script makes has a row, and its type is there.
+#[test]
+fn the_table_of_keys_holds_what_scripts_make() {
+    let rows = table("## What is in it", &["key", "type", "what", "how long"]);
+    let written: BTreeSet<_> = rows.iter().flat_map(|row| codes(row[0])).collect();
+    let written: BTreeSet<_> =
+        written.iter().map(|key| key.split_inclusive(':').next().expect("a key")).collect();
+    let mut made = BTreeSet::new();
+    scripts(&Path::new(ROOT).join("src"), &mut made);
+    assert!(made.len() > 5, "{made:?}");
+    let unnamed: Vec<_> = made.iter().filter(|key| !written.contains(key.as_str())).collect();
+    assert!(unnamed.is_empty(), "{unnamed:?} are not in docs/store.md");
+}
+
+/// The beginnings of the keys in all scripts below a directory.
+fn scripts(directory: &Path, made: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            scripts(&path, made);
+        } else if path.extension().is_some_and(|extension| extension == "lua") {
+            let text = fs::read_to_string(&path).expect("is text");
+            let keys = text.split("P .. '").skip(1).filter_map(|rest| rest.split_once('\''));
+            made.extend(keys.map(|(key, _)| key.to_owned()));
+        }
+    }
+}
+
+#[test]
 fn the_section_table_and_the_examples_fit_the_configuration() {
     let rows = table("## Configuration", &["section", "what", "per instance", "on a reload"]);
     let written = set(rows.iter().map(|row| code(row[0])));
@@ -362,7 +414,8 @@ fn the_table_of_what_waits_for_a_start_is_that_of_the_program() {
 
 #[tokio::test]
 async fn the_table_of_metrics_is_what_is_told() {
-    let server = TestServer::start(&[]).await;
+    let store = StoreServer::start(Engine::Redis);
+    let server = TestServer::start(&[("MCP_STORE_URL", &store.url())]).await;
     let page = server.operate("GET", "/metrics").send().await.text();
     let families =
         set(page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()));

@@ -164,7 +164,8 @@ async fn sessions_and_their_data_are_booked_and_given_back() {
     end.send().await.expect_status(204);
     store(&"v".repeat(800_000)).send().await.expect_status(200);
     for instance in &server.instances {
-        instance.state.sessions.end_all(mcp_echo_stateful::id::EndReason::Admin).await;
+        let ended = instance.state.sessions.end_all(mcp_echo_stateful::id::EndReason::Admin).await;
+        ended.expect("asked");
     }
     eventually(|| share_booked(&server) == 0).await;
     assert_eq!(metric(&server, "mcp_echo_session_data_bytes").await, 0.0);

@@ -11,6 +11,7 @@ use std::{
 
 use mcp_echo_stateful::{
     id::EndReason,
+    link::usage::{OPERATIONS, Outcome},
     observe::{
         access::AccessLog,
         lines::Lines,
@@ -24,6 +25,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     modern::FIXTURES,
+    stores::{Engine, StoreServer},
     support::{Answer, Connection, PATIENCE, TestServer, instance_host},
 };
 
@@ -34,7 +36,7 @@ async fn get(server: &TestServer, host: &str) -> Answer {
 
 /// A page as a reader of the format takes it: sample by sample, each below its family's head.
 #[derive(Debug)]
-struct Samples {
+pub struct Samples {
     types: BTreeMap<String, String>,
     values: BTreeMap<String, f64>,
 }
@@ -69,26 +71,31 @@ impl Samples {
     }
 
     /// Of all ten instances and the process.
-    async fn of(server: &TestServer) -> Self {
+    pub async fn of(server: &TestServer) -> Self {
         let answer = get(server, "localhost").await;
         Self::parse(&answer.expect_status(200).text())
     }
 
     #[track_caller]
-    fn get(&self, sample: &str) -> f64 {
+    pub fn get(&self, sample: &str) -> f64 {
         let value = self.values.get(sample);
         *value.unwrap_or_else(|| panic!("there is no {sample} in {:#?}", self.values.keys()))
     }
 
+    /// The names of all families.
+    pub fn types(&self) -> impl Iterator<Item = &str> {
+        self.types.keys().map(String::as_str)
+    }
+
     /// The samples of a name, with their labels.
-    fn family<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
+    pub fn family<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
         self.values.iter().filter_map(move |(sample, value)| {
             let labels = sample.strip_prefix(name)?;
             (labels.is_empty() || labels.starts_with('{')).then_some((labels, *value))
         })
     }
 
-    fn sum(&self, name: &str) -> f64 {
+    pub fn sum(&self, name: &str) -> f64 {
         self.family(name).map(|(_, value)| value).sum()
     }
 
@@ -107,7 +114,7 @@ fn after(server: &TestServer, requests: u32) -> impl Future<Output = Samples> {
 
 /// The page once something is so.
 #[track_caller]
-fn until(server: &TestServer, so: impl Fn(&Samples) -> bool) -> impl Future<Output = Samples> {
+pub fn until(server: &TestServer, so: impl Fn(&Samples) -> bool) -> impl Future<Output = Samples> {
     let caller = std::panic::Location::caller();
     async move {
         let start = Instant::now();
@@ -388,7 +395,8 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<String>> {
         ("method", set(Kind::all().map(Kind::as_str).collect())),
         ("era", set(ERAS.to_vec())),
         ("status", set([&STATUSES[..], &stages].concat())),
-        ("outcome", set(outcomes.clone())),
+        ("outcome", set([&outcomes[..], &Outcome::ALL.map(Outcome::as_str)].concat())),
+        ("operation", set(OPERATIONS.to_vec())),
         ("reason", set([&outcomes[..], &ends].concat())),
         ("kind", set(StreamKind::ALL.map(StreamKind::as_str).to_vec())),
         ("version", set(vec![env!("CARGO_PKG_VERSION")])),
@@ -397,7 +405,8 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<String>> {
 
 #[tokio::test]
 async fn nothing_a_client_says_is_a_label() {
-    let server = TestServer::start(&[]).await;
+    let store = StoreServer::start(Engine::Redis);
+    let server = TestServer::start(&[("MCP_STORE_URL", &store.url())]).await;
     let talk = server.session(3).await;
     let before = after(&server, 1).await;
     for request in [
@@ -573,7 +582,8 @@ fn expressions() -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn rules_and_dashboard_name_what_is_there() {
-    let server = TestServer::start(&[]).await;
+    let store = StoreServer::start(Engine::Redis);
+    let server = TestServer::start(&[("MCP_STORE_URL", &store.url())]).await;
     let _talk = server.session(0).await;
     let page = after(&server, 1).await;
     let families: BTreeSet<&str> =

@@ -61,7 +61,7 @@ impl Program {
     }
 
     /// The same on a port that is known beforehand.
-    fn start_on(port: &str, variables: &[(&str, &str)]) -> Self {
+    pub fn start_on(port: &str, variables: &[(&str, &str)]) -> Self {
         Self::start_with(variables, &["--host", "127.0.0.1", "--port", port])
     }
 

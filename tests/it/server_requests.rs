@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Longer than a client that means to answer takes, and short enough to be waited for.
-const IMPATIENT: (&str, &str) = ("MCP_ECHO_SESSION__ANSWER_TIMEOUT_SECONDS", "0.3");
+pub const IMPATIENT: (&str, &str) = ("MCP_ECHO_SESSION__ANSWER_TIMEOUT_SECONDS", "0.3");
 
 /// A session of a client that can do these things, and has not yet said that it is ready.
 async fn begun<'a>(server: &'a TestServer, version: &str, capabilities: Value) -> Talk<'a> {
@@ -43,12 +43,12 @@ fn everything() -> Value {
 }
 
 /// A client that can be asked everything that revision has.
-async fn able<'a>(server: &'a TestServer, version: &str) -> Talk<'a> {
+pub async fn able<'a>(server: &'a TestServer, version: &str) -> Talk<'a> {
     client(server, version, everything()).await
 }
 
 /// Calls a tool that asks, and gives its stream and the question.
-async fn ask(talk: &Talk<'_>, tool: &str, arguments: Value) -> (Events, Value) {
+pub async fn ask(talk: &Talk<'_>, tool: &str, arguments: Value) -> (Events, Value) {
     let mut events = Events::open(talk.call(tool, arguments)).await;
     let question = events.message().await;
     assert_eq!(question["jsonrpc"], "2.0");
@@ -56,7 +56,7 @@ async fn ask(talk: &Talk<'_>, tool: &str, arguments: Value) -> (Events, Value) {
     (events, question)
 }
 
-async fn answer(talk: &Talk<'_>, question: &Value, result: Value) {
+pub async fn answer(talk: &Talk<'_>, question: &Value, result: Value) {
     let message = json!({"jsonrpc": "2.0", "id": question["id"], "result": result});
     let answer = talk.post(message.to_string()).send().await;
     answer.expect_status(202);
@@ -64,7 +64,7 @@ async fn answer(talk: &Talk<'_>, question: &Value, result: Value) {
 }
 
 /// The question must be taken back before the response that ends the stream.
-async fn taken_back(events: &mut Events, question: &Value) {
+pub async fn taken_back(events: &mut Events, question: &Value) {
     let cancelled = events.message().await;
     assert_eq!(cancelled["method"], "notifications/cancelled", "{cancelled}");
     assert_eq!(cancelled["params"]["requestId"], question["id"], "{cancelled}");
@@ -72,7 +72,7 @@ async fn taken_back(events: &mut Events, question: &Value) {
 }
 
 /// The text of the response that ends the stream, and whether it is a tool's error.
-async fn outcome(events: &mut Events) -> (String, bool) {
+pub async fn outcome(events: &mut Events) -> (String, bool) {
     let response = events.message().await;
     assert_eq!(response["id"], 1, "{response}");
     assert_eq!(events.rest().await, [], "the response ends the stream");

@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    net::TcpListener,
     path::Path,
     process::{Command, Stdio},
 };
@@ -51,9 +52,15 @@ tests/run() { [[ $# == 0 && -x $ROOT/tests/run ]]; }
 mcp-echo-stateful() {
   case ${1-} in
     probe | config | healthcheck) "$SERVER" "$@" ;;
-    *) "$SERVER" "$@" config check ;;
+    *)
+      # A replica of a store is started, and goes with the reader.
+      [[ ! ${MCP_STORE_URL-} ]] || exec "$SERVER" --host 127.0.0.1 "$@" >replica.log 2>&1
+      "$SERVER" "$@" config check
+      ;;
   esac
 }
+redis-server() { exec redis-server --bind 127.0.0.1 --dir "$PWD" "$@" >store.log 2>&1; }
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 "##;
 
 /// Bash as a reader has it, in a copy of what the commands name.
@@ -74,9 +81,13 @@ fn reader(script: &str, directory: &Path, session: &str) -> Command {
     bash
 }
 
-/// A text with the ports that the documents name replaced by that of the server.
+/// A text with the ports that the documents name replaced: by that of the server, or by free ones for what they start.
 fn at(port: &str, text: &str) -> String {
-    text.replace(":3000", &format!(":{port}")).replace(":8080", &format!(":{port}"))
+    let text = text.replace(":3000", &format!(":{port}")).replace(":8080", &format!(":{port}"));
+    ["3001", "3002", "6379"].into_iter().fold(text, |text, port| {
+        let free = TcpListener::bind("127.0.0.1:0").expect("binds").local_addr().expect("is bound");
+        text.replace(port, &free.port().to_string())
+    })
 }
 
 /// A session of the server, as a reader has one.

@@ -1,10 +1,15 @@
 //! The contract of a session store, run against every kind there is.
 
 use std::{
-    sync::Arc,
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
 use mcp_echo_stateful::{
     budget::Share,
     config::{Flags, Layers, SessionConfig},
@@ -12,31 +17,92 @@ use mcp_echo_stateful::{
     process::Process,
     session::{
         record::{Change, Handshake, LastEcho, QuotaExceeded, Record, Want},
-        store::{Gone, NotCommitted, NotCreated, NotLoaded, SessionStore, Unavailable},
+        store::{Counts, Gone, NotCommitted, NotCreated, NotLoaded, SessionStore, Unavailable},
         stream::ReplayBudget,
     },
     wire::{model::LogLevel, version::ProtocolVersion},
 };
 use serde_json::value::RawValue;
-use tokio::time::sleep;
+use tokio::{task::JoinSet, time::sleep};
+
+use crate::stores::{Engine, StoreServer};
 
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(300);
 
-/// A store of every kind, empty.
-pub(crate) fn every_kind(capacity: u64) -> Vec<SessionStore> {
-    let variables = [
-        ("MCP_SESSION_TIMEOUT".to_owned(), TIMEOUT.as_secs_f64().to_string()),
-        ("MCP_ECHO_SESSION__CAPACITY".to_owned(), capacity.to_string()),
-    ];
-    let config = Layers::merge(&Flags::default(), &variables)
-        .and_then(|layers| layers.check())
-        .expect("fits");
-    let process = Arc::new(Process::build(&config).expect("builds"));
-    let session: &SessionConfig = &config.instances[4].session;
-    let id = InstanceId::new(4).expect("exists");
-    let share = Share::of(&process.budget, config.memory.max_instance_bytes);
-    let replay = ReplayBudget::of(0, &share);
-    vec![SessionStore::in_memory(id, session, &process, &share, &replay)]
+/// A kind of store, empty: one in memory, or one that two replicas share. Whatever is asked of it is asked of the next of
+/// them in turn.
+pub(crate) struct Kind {
+    pub(crate) replicas: Vec<SessionStore>,
+    turn: AtomicUsize,
+    _server: Option<Arc<StoreServer>>,
+    _links: JoinSet<()>,
+}
+
+impl Deref for Kind {
+    type Target = SessionStore;
+
+    fn deref(&self) -> &SessionStore {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        &self.replicas[turn % self.replicas.len()]
+    }
+}
+
+impl Kind {
+    pub(crate) async fn counts(&self) -> Counts {
+        self.count().await.expect("the store can be asked")
+    }
+
+    /// Ticks all replicas, also where there seems to be nothing to do.
+    pub(crate) async fn tick(&self) {
+        for replica in &self.replicas {
+            replica.tick().await;
+            replica.count().await.expect("the store can be asked");
+        }
+    }
+
+    /// On that server, by two replicas, or in memory.
+    pub(crate) fn build(capacity: u64, server: Option<&Arc<StoreServer>>) -> Self {
+        let mut links = JoinSet::new();
+        let namespace = format!("test-{:x}", getrandom::u64().expect("random bits"));
+        let replicas = (0..if server.is_some() { 2 } else { 1 }).map(|_| {
+            let mut variables = vec![
+                ("MCP_SESSION_TIMEOUT".to_owned(), TIMEOUT.as_secs_f64().to_string()),
+                ("MCP_ECHO_SESSION__CAPACITY".to_owned(), capacity.to_string()),
+            ];
+            if let Some(server) = server {
+                variables.push(("MCP_STORE_URL".to_owned(), server.url()));
+                variables.push(("MCP_ECHO_STORE__NAMESPACE".to_owned(), namespace.clone()));
+                // What is asked here is not how long a machine that is busy takes.
+                variables.push(("MCP_ECHO_STORE__TIMEOUT_SECONDS".to_owned(), "5".to_owned()));
+            }
+            let config = Layers::merge(&Flags::default(), &variables)
+                .and_then(|layers| layers.check())
+                .expect("fits");
+            let process = Arc::new(Process::build(&config).expect("builds"));
+            if let Some(link) = process.link.clone() {
+                links.spawn(async move { link.keep().await });
+            }
+            let session: &SessionConfig = &config.instances[4].session;
+            let id = InstanceId::new(4).expect("exists");
+            let share = Share::of(&process.budget, config.memory.max_instance_bytes);
+            let replay = ReplayBudget::of(0, &share);
+            SessionStore::build(id, session, &process, &share, &replay)
+        });
+        let replicas = replicas.collect();
+        let server = server.cloned();
+        Self { replicas, turn: AtomicUsize::new(0), _server: server, _links: links }
+    }
+}
+
+/// Where stores can be: in memory, and on a server of each engine.
+pub(crate) fn places() -> Vec<Option<Arc<StoreServer>>> {
+    let servers = Engine::ALL.map(|engine| Some(Arc::new(StoreServer::start(engine))));
+    [None].into_iter().chain(servers).collect()
+}
+
+/// A store of every kind.
+pub(crate) fn every_kind(capacity: u64) -> Vec<Kind> {
+    places().iter().map(|place| Kind::build(capacity, place.as_ref())).collect()
 }
 
 pub(crate) fn handshake() -> Handshake {
@@ -108,27 +174,9 @@ async fn a_shorter_life_is_over_to_the_moment() {
         let gone = load(&store, &asked.to_string(), Caller::Anonymous).await.unwrap_err();
         assert_eq!(gone, Gone::Expired(timeout));
         assert!(!end(&store, ended, EndReason::Client).await, "it was over");
-        store.end_all(EndReason::Shutdown).await;
-        let counts = store.counts();
+        store.end_all(EndReason::Shutdown).await.expect("asked");
+        let counts = store.counts().await;
         assert_eq!((counts.live, counts.ended), (0, [3, 0, 0, 0]));
-    }
-}
-
-#[tokio::test]
-async fn the_ends_that_are_remembered_are_the_last_ones() {
-    for store in every_kind(10) {
-        let mut last = Vec::new();
-        for number in 0..10_200 {
-            let id = store.create(handshake(), Caller::Anonymous).await.expect("room").head.id;
-            end(&store, id, EndReason::Client).await;
-            if number >= 10_000 {
-                last.push(id.to_string());
-            }
-        }
-        for id in last {
-            let gone = load(&store, &id, Caller::Anonymous).await.unwrap_err();
-            assert_eq!(gone, Gone::Terminated(EndReason::Client));
-        }
     }
 }
 
@@ -149,7 +197,7 @@ async fn every_end_is_counted_once_and_remembered() {
         assert_eq!(find(admin).await, Gone::Terminated(EndReason::Admin));
         assert_eq!(find(idle).await, Gone::Expired(TIMEOUT));
         assert!(!end(&store, idle, EndReason::Client).await);
-        let counts = store.counts();
+        let counts = store.counts().await;
         assert_eq!((counts.created, counts.live, counts.ended), (3, 0, [1, 1, 1, 0]));
     }
 }
@@ -157,22 +205,22 @@ async fn every_end_is_counted_once_and_remembered() {
 #[tokio::test]
 async fn a_full_store_refuses_and_keeps_what_it_has() {
     for store in every_kind(50) {
-        let mut ids = Vec::new();
-        for _ in 0..50 {
-            ids.push(store.create(handshake(), Caller::Anonymous).await.expect("room").head.id);
-        }
-        for _ in 0..200 {
-            let refused = store.create(handshake(), Caller::Anonymous).await.unwrap_err();
+        let create = || store.create(handshake(), Caller::Anonymous);
+        let created = join_all((0..50).map(|_| create())).await;
+        let ids: Vec<_> = created.iter().map(|made| made.as_ref().expect("room").head.id).collect();
+        for refused in join_all((0..200).map(|_| create())).await {
+            let refused = refused.unwrap_err();
             assert!(matches!(refused, NotCreated::Full { capacity: 50, retry_after_seconds: 1 }));
         }
-        for id in &ids {
-            load(&store, &id.to_string(), Caller::Anonymous).await.expect("still live");
+        let texts: Vec<_> = ids.iter().map(ToString::to_string).collect();
+        for found in join_all(texts.iter().map(|id| load(&store, id, Caller::Anonymous))).await {
+            found.expect("still live");
         }
         assert_eq!(store.list().await.expect("asked").len(), 50);
         // Room comes back by expiry alone, although nobody ticks.
         sleep(TIMEOUT * 2).await;
         store.create(handshake(), Caller::Anonymous).await.expect("room again");
-        assert_eq!((store.counts().live, store.counts().refused), (1, 200));
+        assert_eq!((store.counts().await.live, store.counts().await.refused), (1, 200));
     }
 }
 
@@ -189,14 +237,14 @@ async fn a_held_session_does_not_expire_and_listing_does_not_hold() {
             sleep(TIMEOUT / 6).await;
         }
         drop(hold);
-        assert_eq!(store.counts().live, 1, "the one that is held");
+        assert_eq!(store.counts().await.live, 1, "the one that is held");
         // The last hold to go starts the idle clock.
         drop(second);
         store.tick().await;
-        assert_eq!(store.counts().live, 1);
+        assert_eq!(store.counts().await.live, 1);
         sleep(TIMEOUT * 2).await;
         store.tick().await;
-        assert_eq!(store.counts().live, 0);
+        assert_eq!(store.counts().await.live, 0);
     }
 }
 
@@ -217,11 +265,11 @@ async fn ended_and_expired_races_never_lose_count() {
                 }
             }
         });
-        futures_util::future::join_all(workers).await;
-        let counts = store.counts();
+        join_all(workers).await;
+        let counts = store.counts().await;
         assert_eq!(counts.live, counts.created - counts.ended.iter().sum::<u64>());
-        store.end_all(EndReason::Shutdown).await;
-        let counts = store.counts();
+        store.end_all(EndReason::Shutdown).await.expect("asked");
+        let counts = store.counts().await;
         assert_eq!((counts.live, counts.created), (0, 800));
         assert_eq!(counts.ended.iter().sum::<u64>(), 800);
     }
@@ -229,19 +277,26 @@ async fn ended_and_expired_races_never_lose_count() {
 
 #[tokio::test]
 async fn the_last_to_end_are_the_ones_remembered() {
-    for store in every_kind(10) {
+    for store in every_kind(100) {
         let mut ids = Vec::new();
-        for _ in 0..12_000 {
+        let begin_and_end = async || {
             let session = store.create(handshake(), Caller::Anonymous).await.expect("room");
-            ids.push(session.head.id);
             assert!(end(&store, session.head.id, EndReason::Client).await);
+            session.head.id
+        };
+        // Those of one turn in any order.
+        for _ in 0..240 {
+            ids.extend(join_all((0..50).map(|_| begin_and_end())).await);
         }
-        for id in &ids[2_000..] {
-            let gone = load(&store, &id.to_string(), Caller::Anonymous).await.unwrap_err();
-            assert_eq!(gone, Gone::Terminated(EndReason::Client));
+        let find = async |id: &SessionId| {
+            load(&store, &id.to_string(), Caller::Anonymous).await.unwrap_err()
+        };
+        for turn in ids[2_000..].chunks(50) {
+            for gone in join_all(turn.iter().map(find)).await {
+                assert_eq!(gone, Gone::Terminated(EndReason::Client));
+            }
         }
-        let forgotten = load(&store, &ids[0].to_string(), Caller::Anonymous).await.unwrap_err();
-        assert_eq!(forgotten, Gone::Unknown);
+        assert_eq!(find(&ids[0]).await, Gone::Unknown);
     }
 }
 
@@ -288,8 +343,9 @@ async fn a_change_is_made_as_a_whole_or_not_at_all() {
             (echo.last_echo(), echo.tally.requests, echo.initialized),
             (LastEcho::Kept("hello"), 3, false)
         );
-        assert_eq!(read(Want::Data).await.data().keys(), ["a".into(), "b".into()]);
-        assert_eq!(store.counts().data_bytes, 6 + "hello".len() as u64);
+        let keys: Vec<Box<str>> = vec!["a".into(), "b".into()];
+        assert_eq!(read(Want::Data).await.data().keys(), keys);
+        assert_eq!(store.counts().await.data_bytes, 6 + "hello".len() as u64);
 
         let level = Some(LogLevel::Error);
         let change = Change { initialized: true, log_level: level, ..Change::default() };
@@ -299,10 +355,10 @@ async fn a_change_is_made_as_a_whole_or_not_at_all() {
         assert_eq!((loaded.initialized, loaded.log_level), (true, LogLevel::Error));
 
         assert!(end(&store, session.head.id, EndReason::Client).await);
-        assert_eq!(store.counts().data_bytes, 0);
+        assert_eq!(store.counts().await.data_bytes, 0);
         let gone = NotCommitted::Gone(Gone::Terminated(EndReason::Client));
         assert_eq!(commit(set("a", &one)).await.unwrap_err(), gone);
-        assert_eq!(store.counts().data_bytes, 0);
+        assert_eq!(store.counts().await.data_bytes, 0);
     }
 }
 
@@ -334,7 +390,7 @@ async fn counts_of_one_session_are_never_lost() {
                 tokio::task::yield_now().await;
             }
         });
-        futures_util::future::join_all(workers).await;
+        join_all(workers).await;
         let loaded =
             load(&store, &session.head.id.to_string(), Caller::Anonymous).await.expect("live");
         assert_eq!(loaded.tally.requests, 400);
@@ -346,7 +402,7 @@ async fn a_store_that_cannot_be_asked_says_so_and_loses_nothing() {
     for store in every_kind(10) {
         let session = store.create(handshake(), Caller::Anonymous).await.expect("room");
         let (id, quota) = (session.head.id.to_string(), quota(1000, 100));
-        store.set_available(false);
+        store.replicas.iter().for_each(|replica| replica.set_available(false));
         let created = store.create(handshake(), Caller::Anonymous).await.unwrap_err();
         assert_eq!(created, NotCreated::Unavailable(Unavailable));
         let loaded = store.load(&id, Caller::Anonymous, Want::Nothing).await.unwrap_err();
@@ -355,9 +411,9 @@ async fn a_store_that_cannot_be_asked_says_so_and_loses_nothing() {
         assert_eq!(committed, NotCommitted::Unavailable);
         assert_eq!(store.end(session.head.id, EndReason::Client).await, Err(Unavailable));
         assert!(store.list().await.is_err());
-        store.set_available(true);
+        store.replicas.iter().for_each(|replica| replica.set_available(true));
         let loaded = load(&store, &id, Caller::Anonymous).await.expect("still live");
         assert_eq!(loaded.tally.requests, 0);
-        assert_eq!(store.counts().created, 1);
+        assert_eq!(store.counts().await.created, 1);
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use futures_util::future::join_all;
 use mcp_echo_stateful::{
     config::SessionConfig,
-    id::{Boot, Caller, EndReason, InstanceId, MintedBy, ReplicaTag, SessionId},
+    id::{Boot, Caller, EndReason, InstanceId, MintedBy, ReplicaTag, SessionId, SessionRef},
     session::{
         record::{Change, Handshake, Record},
         store::{Gone, Lease, NotCommitted, NotCreated, SessionStore},
@@ -30,7 +30,10 @@ use proptest::{
 };
 use tokio::{task::JoinSet, time::sleep};
 
-use crate::store::{self, TIMEOUT, every_kind, handshake};
+use crate::{
+    store::{self, Kind, TIMEOUT, every_kind, handshake, places},
+    stores::StoreServer,
+};
 
 /// What `create_session` was told, in some sessions.
 const SHORTER: Duration = Duration::from_millis(120);
@@ -147,6 +150,10 @@ struct Known {
 }
 
 impl Known {
+    fn reference(&self) -> SessionRef {
+        SessionRef::of(&self.session.head.id.to_string())
+    }
+
     fn surely_live(&self, now: Span) -> bool {
         self.ended.is_none() && (self.held_live || now.to + GRAIN < self.kept.from + self.timeout)
     }
@@ -174,8 +181,8 @@ struct Certain {
     strangers: usize,
 }
 
-struct Model {
-    store: SessionStore,
+struct Model<'a> {
+    store: &'a Kind,
     known: Vec<Known>,
     holds: Vec<(usize, Lease)>,
     refused: u64,
@@ -183,8 +190,8 @@ struct Model {
     certain: Certain,
 }
 
-impl Model {
-    fn new(store: SessionStore) -> Self {
+impl<'a> Model<'a> {
+    fn new(store: &'a Kind) -> Self {
         let quota = store::quota(1000, 10);
         Self { store, known: vec![], holds: vec![], refused: 0, quota, certain: Certain::default() }
     }
@@ -193,7 +200,7 @@ impl Model {
         for (number, command) in commands.iter().enumerate() {
             let from = Instant::now();
             let told = match self.step(command).await {
-                Ok(()) => self.check(from),
+                Ok(()) => self.check(from).await,
                 Err(problem) => Err(problem),
             };
             told.map_err(|problem| format!("{problem}, at command {number}: {command:?}"))?;
@@ -243,7 +250,7 @@ impl Model {
                 let Some(index) = self.pick(session) else { return Ok(()) };
                 let known = &mut self.known[index];
                 let found =
-                    store::load(&self.store, &known.session.head.id.to_string(), CALLERS[caller]())
+                    store::load(self.store, &known.session.head.id.to_string(), CALLERS[caller]())
                         .await;
                 let now = Span { from, to: Instant::now() };
                 if caller != known.caller {
@@ -295,6 +302,7 @@ impl Model {
                 let Some(index) = self.pick(session) else { return Ok(()) };
                 if self.holds.len() < 4 {
                     self.holds.push((index, self.store.hold(self.known[index].session.head.id)));
+                    self.tell().await;
                     let known = &mut self.known[index];
                     known.holds += 1;
                     known.held_live = known.surely_live(Span { from, to: Instant::now() });
@@ -306,6 +314,7 @@ impl Model {
                 }
                 let (index, hold) = self.holds.swap_remove(hold % self.holds.len());
                 drop(hold);
+                self.tell().await;
                 self.keep(index, Span { from, to: Instant::now() });
                 let known = &mut self.known[index];
                 known.holds -= 1;
@@ -314,7 +323,7 @@ impl Model {
             Command::End { session, reason } => {
                 let Some(index) = self.pick(session) else { return Ok(()) };
                 let known = &mut self.known[index];
-                let ended = store::end(&self.store, known.session.head.id, reason).await;
+                let ended = store::end(self.store, known.session.head.id, reason).await;
                 let now = Span { from, to: Instant::now() };
                 match (ended, known.ended) {
                     (true, None) => {
@@ -330,13 +339,13 @@ impl Model {
                 }
             }
             Command::EndAll { reason } => {
-                self.store.end_all(reason).await;
+                self.store.end_all(reason).await.map_err(|error| error.to_string())?;
                 let now = Span { from, to: Instant::now() };
                 for known in self.known.iter_mut().filter(|known| known.ended.is_none()) {
                     // What may have been either way says itself which it was.
                     let owner = CALLERS[known.caller]();
                     known.ended =
-                        match store::load(&self.store, &known.session.head.id.to_string(), owner)
+                        match store::load(self.store, &known.session.head.id.to_string(), owner)
                             .await
                         {
                             Err(Gone::Expired(_)) if !known.surely_live(now) => {
@@ -346,15 +355,15 @@ impl Model {
                             other => return Err(format!("{other:?} after all were ended")),
                         };
                 }
-                must(self.store.counts().live == 0, "some outlived the end of all")?;
+                must(self.store.counts().await.live == 0, "some outlived the end of all")?;
             }
             Command::List => {
                 let listed = self.store.list().await.map_err(|error| error.to_string())?;
                 let now = Span { from, to: Instant::now() };
-                let ids: HashSet<_> = listed.iter().map(|session| session.head.id).collect();
+                let ids: HashSet<_> = listed.iter().map(|session| session.reference).collect();
                 must(ids.len() == listed.len(), "listed twice")?;
                 let by_id: HashMap<_, _> =
-                    self.known.iter().map(|known| (known.session.head.id, known)).collect();
+                    self.known.iter().map(|known| (known.reference(), known)).collect();
                 for id in &ids {
                     let known = by_id.get(id).ok_or("listed, but never begun")?;
                     must(known.ended.is_none(), "listed after its end")?;
@@ -362,7 +371,7 @@ impl Model {
                 let missing = self
                     .known
                     .iter()
-                    .find(|known| known.surely_live(now) && !ids.contains(&known.session.head.id));
+                    .find(|known| known.surely_live(now) && !ids.contains(&known.reference()));
                 must(missing.is_none(), "live and not listed")?;
             }
             Command::Tick => self.tick().await?,
@@ -377,13 +386,20 @@ impl Model {
         Ok(())
     }
 
+    /// Has a store that is shared told what is held.
+    async fn tell(&self) {
+        if self.store.is_shared() {
+            self.store.tick().await;
+        }
+    }
+
     /// Keeps what is held; what has been swept is gone.
     async fn tick(&mut self) -> Result<(), String> {
         let from = Instant::now();
         self.store.tick().await;
         let now = Span { from, to: Instant::now() };
         let perhaps = self.known.iter().filter(|known| !known.surely_swept(now)).count();
-        must(self.store.counts().live <= perhaps as u64, "a tick left what was over")?;
+        must(self.store.counts().await.live <= perhaps as u64, "a tick left what was over")?;
         for index in 0..self.known.len() {
             if self.known[index].holds > 0 {
                 self.keep(index, now);
@@ -411,10 +427,14 @@ impl Model {
         let instance = MintedBy { instance: there, ..here };
         let replica = MintedBy { tag: ReplicaTag(tag ^ 1), ..here };
         let before = MintedBy { boot: Boot(boot ^ 1), ..here };
+        let shared = self.store.is_shared();
         let mint = |by| SessionId::mint(by).map_err(|error| error.to_string());
         let (id, due) = match strange {
             Strange::NeverMinted => (mint(here)?.to_string(), Gone::Unknown),
             Strange::OtherInstance => (mint(instance)?.to_string(), Gone::OtherInstance(there)),
+            // Where replicas share a store it does not matter who minted an id.
+            Strange::OtherReplica if shared => (mint(replica)?.to_string(), Gone::Unknown),
+            Strange::EarlierBoot if shared => (mint(before)?.to_string(), Gone::Unknown),
             Strange::OtherReplica => (mint(replica)?.to_string(), Gone::OtherReplica(replica)),
             Strange::EarlierBoot => (mint(before)?.to_string(), Gone::EarlierBoot(before)),
             Strange::UpperCase => {
@@ -422,15 +442,15 @@ impl Model {
             }
             Strange::Garbage => ("so-called id".to_owned(), Gone::Unknown),
         };
-        match store::load(&self.store, &id, CALLERS[known.caller]()).await {
+        match store::load(self.store, &id, CALLERS[known.caller]()).await {
             Err(gone) if gone == due => Ok(()),
             other => Err(format!("{other:?} where {due:?} was due")),
         }
     }
 
     /// What holds after every command.
-    fn check(&self, from: Instant) -> Result<(), String> {
-        let counts = self.store.counts();
+    async fn check(&self, from: Instant) -> Result<(), String> {
+        let counts = self.store.counts().await;
         let now = Span { from, to: Instant::now() };
         let ended = |reason| self.known.iter().filter(|known| known.ended == Some(reason)).count();
         must(counts.created == self.known.len() as u64, "created")?;
@@ -451,51 +471,51 @@ fn must(fine: bool, problem: &str) -> Result<(), String> {
     fine.then_some(()).ok_or_else(|| problem.to_owned())
 }
 
-async fn holds(commands: &[Command]) -> Result<Certain, String> {
-    let mut total = Certain::default();
-    for store in every_kind(CAPACITY) {
-        let Certain { found, expired, full, strangers } = Model::new(store).run(commands).await?;
-        total.found += found;
-        total.expired += expired;
-        total.full += full;
-        total.strangers += strangers;
-    }
-    Ok(total)
+async fn holds(commands: &[Command], place: Option<&Arc<StoreServer>>) -> Result<Certain, String> {
+    Model::new(&Kind::build(CAPACITY, place)).run(commands).await
 }
 
 #[tokio::test]
 async fn the_store_does_as_its_model() {
-    let mut runner = TestRunner::new(Config::default());
-    let cases = (0..CASES).map(|_| vec(command(), 1..60).new_tree(&mut runner).expect("a case"));
-    let mut cases: Vec<_> = cases.collect();
-    let told = join_all(cases.iter().map(|case| {
-        let commands = case.current();
-        async move { holds(&commands).await }
-    }))
-    .await;
-    let mut total = Certain::default();
-    for (case, told) in cases.iter_mut().zip(told) {
-        match told {
-            Ok(certain) => {
-                total.found += certain.found;
-                total.expired += certain.expired;
-                total.full += certain.full;
-                total.strangers += certain.strangers;
-            }
-            Err(problem) => {
-                let (commands, problem) = smallest(case, problem).await;
-                panic!("{problem}\n{commands:?}");
+    for place in places() {
+        let place = place.as_ref();
+        let mut runner = TestRunner::new(Config::default());
+        // Each case has two connections to a store that is shared.
+        let count = if place.is_some() { CASES / 3 } else { CASES };
+        let cases =
+            (0..count).map(|_| vec(command(), 1..60).new_tree(&mut runner).expect("a case"));
+        let mut cases: Vec<_> = cases.collect();
+        let told = join_all(cases.iter().map(|case| {
+            let commands = case.current();
+            async move { holds(&commands, place).await }
+        }))
+        .await;
+        let mut total = Certain::default();
+        for (case, told) in cases.iter_mut().zip(told) {
+            match told {
+                Ok(Certain { found, expired, full, strangers }) => {
+                    total.found += found;
+                    total.expired += expired;
+                    total.full += full;
+                    total.strangers += strangers;
+                }
+                Err(problem) => {
+                    let (commands, problem) = smallest(case, problem, place).await;
+                    panic!("{problem}\n{commands:?}\nin memory: {}", place.is_none());
+                }
             }
         }
+        let Certain { found, expired, full, strangers } = total;
+        let least = found.min(expired).min(full).min(strangers);
+        assert!(least > 10, "the model knew little: {total:?}");
     }
-    let Certain { found, expired, full, strangers } = total;
-    assert!(found.min(expired).min(full).min(strangers) > 10, "the model knew little: {total:?}");
 }
 
 /// The fewest commands that still fail.
 async fn smallest(
     case: &mut impl ValueTree<Value = Vec<Command>>,
     problem: String,
+    place: Option<&Arc<StoreServer>>,
 ) -> (Vec<Command>, String) {
     let mut worst = (case.current(), problem);
     let mut more = case.simplify();
@@ -504,7 +524,7 @@ async fn smallest(
             break;
         }
         let commands = case.current();
-        more = match holds(&commands).await {
+        more = match holds(&commands, place).await {
             Err(problem) => {
                 worst = (commands, problem);
                 case.simplify()
@@ -520,13 +540,14 @@ async fn smallest(
 async fn counts_add_up_at_every_moment() {
     for store in every_kind(CAPACITY) {
         let store = Arc::new(store);
+        let rounds = if store.is_shared() { 400u32 } else { 2000 };
         let mut workers = JoinSet::new();
         for worker in 0..4u32 {
             let store = Arc::clone(&store);
             workers.spawn(async move {
                 let owner = CALLERS[worker as usize % CALLERS.len()]();
                 let mut mine = Vec::new();
-                for round in 0..2000u32 {
+                for round in 0..rounds {
                     let timeout_millis = u64::from(round % 3);
                     match (round * 7 + worker) % 5 {
                         0 | 1 => {
@@ -546,7 +567,7 @@ async fn counts_add_up_at_every_moment() {
                             drop(hold);
                         }
                     }
-                    let counts = store.counts();
+                    let counts = SessionStore::counts(&store);
                     assert_eq!(counts.live, counts.created - counts.ended.iter().sum::<u64>());
                     assert!(counts.live <= CAPACITY, "{counts:?}");
                 }
@@ -555,8 +576,8 @@ async fn counts_add_up_at_every_moment() {
         while let Some(worker) = workers.join_next().await {
             worker.expect("does not panic");
         }
-        store.end_all(EndReason::Shutdown).await;
-        let counts = store.counts();
+        store.end_all(EndReason::Shutdown).await.expect("asked");
+        let counts = store.counts().await;
         assert_eq!((counts.live, counts.ended.iter().sum::<u64>()), (0, counts.created));
         assert!(store.list().await.is_ok_and(|listed| listed.is_empty()));
         assert!(counts.created > 100, "{counts:?}");

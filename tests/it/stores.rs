@@ -143,8 +143,8 @@ impl StoreServer {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
-    /// Sends a command and waits for the reply, which may be an error; one that does not come within two seconds fails the
-    /// test.
+    /// Sends a command on a connection of its own and waits for the reply, which may be an error; one that does not come
+    /// within two seconds fails the test.
     #[track_caller]
     pub fn command(&self, command: &[&str]) -> Reply {
         self.try_command(command).unwrap_or_else(|error| panic!("{command:?}: {error}"))
@@ -202,8 +202,8 @@ fn directory() -> TempDir {
     tempfile::tempdir().expect("a directory")
 }
 
-/// A port below those that the kernel hands out, so that nobody is given it while its server is down; a node of a cluster
-/// takes the one 10,000 above too. It may be taken by another test.
+/// A port below those that the kernel hands out, so that nobody is given it while its server is down; a node of a
+/// cluster takes the one 10,000 above too. It may be taken by another test.
 fn some_port() -> u16 {
     10_000 + u16::try_from(Uuid::new_v4().as_u128() % 10_000).expect("is small")
 }

@@ -63,6 +63,12 @@ impl TestServer {
             ("ADMIN_TOKEN".into(), "admin-secret".into()),
             ("HOST".into(), "127.0.0.1".into()),
         ];
+        if let Ok(url) = std::env::var("STORE_UNDER_TEST") {
+            let namespace = format!("test-{:x}", getrandom::u64().expect("random bits"));
+            all.push(("MCP_STORE_URL".into(), url));
+            all.push(("MCP_ECHO_STORE__NAMESPACE".into(), namespace));
+            all.push(("MCP_ECHO_STORE__TIMEOUT_SECONDS".into(), "5".into()));
+        }
         all.retain(|(name, _)| !variables.iter().any(|(other, _)| other == name));
         all.extend(variables.iter().map(|(name, value)| ((*name).into(), (*value).into())));
         let read = move || Layers::merge(&flags, &all);

@@ -164,6 +164,14 @@ let chosen = null;    // the one instance whose sessions and events are shown
 let alone = false;    // whether there is but one
 let clientsPort = null;   // where clients find it, if this page is on another port
 
+/** Where sessions live; nothing without a store. */
+function storeFacts({ store, instances }) {
+  if (!store) return {};
+  const own = instances.filter((now) => now.sessions === 'memory').map((now) => now.instance);
+  const but = own.length ? `, but ${own.join(', ')} in memory` : '';
+  return { store: `${store.address} (${store.up ? 'up' : store.reached ? 'lost' : 'not reached yet'}${but})` };
+}
+
 function show(overview) {
   if (boot && boot !== overview.boot) {
     before = null;
@@ -181,6 +189,7 @@ function show(overview) {
   }
   const facts = {
     replica: overview.replica, tag: overview.tag, boot: overview.boot, up: span(overview.uptime_seconds), version: overview.version,
+    ...storeFacts(overview),
   };
   $('facts').replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [h('span', {}, `${name} `, h('b', {}, value)), ' ']));
   $('tiles').dataset.count = overview.instances.length;
@@ -551,7 +560,7 @@ const detail = {
       Revision: session.protocol_version ?? 'any',
       Handshake: session.initialized ? 'completed' : 'not completed',
       Calls: whole(session.request_count),
-      'Open streams': whole(session.open_streams),
+      'Open streams': `${whole(session.open_streams)}${session.open_here ? '' : ', as far as this replica knows'}`,
       Began: `${time(session.created_at)}, ${span(session.age_seconds)} ago`,
       Idle: span(session.idle_seconds),
       'Expires in': expiry(session),

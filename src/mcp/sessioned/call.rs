@@ -20,6 +20,7 @@ use super::{ERA, Sessioned, Started};
 use crate::{
     failure::Failure,
     http::body::AnswerForms,
+    id::SessionId,
     mcp::{
         Endpoint,
         call::{self, Call, Front, OwnedCall, ToolCall},
@@ -27,7 +28,7 @@ use crate::{
         exchange::{Exchange, refuse_in_band},
     },
     observe::{Open, RequestOutcome, RequestRecord},
-    session::{Conversation, EventLog, Lease, Record},
+    session::{Conversation, EventLog, Lease, Record, SessionStore},
     tools::{BadArguments, CallContext, ClientFacts, Outcome, Prepared, Tool},
     wire::{
         Feature, Id, InputKind, InputRequest, Inputs, OwnedId, Params, Questions, ToolResult,
@@ -153,6 +154,7 @@ impl Sessioned<'_> {
             id: id.clone(),
             answer,
             rich_forms: self.version.has(Feature::RichForms),
+            own: own.id,
             _leases: [own.id, worked_on].map(|id| sessions.hold(id)),
             _open: open,
         };
@@ -254,6 +256,8 @@ struct Run {
     id: OwnedId,
     answer: Answer,
     rich_forms: bool,
+    /// The connection's session.
+    own: SessionId,
     _leases: [Lease; 2],
     _open: Open,
 }
@@ -270,12 +274,16 @@ struct Question<'a> {
     id: u64,
     conversation: &'a Conversation,
     stream: &'a EventLog,
+    /// Where the response may be taken too, and for which session.
+    sessions: (&'a SessionStore, SessionId),
     /// Why it is given up, if it is.
     reason: &'a OnceLock<&'static str>,
 }
 
 impl Drop for Question<'_> {
     fn drop(&mut self) {
+        let (sessions, session) = self.sessions;
+        sessions.withdraw(session, self.id);
         if self.conversation.give_up(self.id) {
             let reason = self.reason.get().copied().unwrap_or("its call has ended");
             let params = json!({ "requestId": self.id, "reason": reason });
@@ -327,6 +335,9 @@ impl Run {
         let Some(stream) = &self.context.stream else {
             return Err("the client takes no event stream, so it cannot be asked".to_owned());
         };
+        let instance = &self.context.instance;
+        let sessions = &instance.state.sessions;
+        let patience = instance.policy.config.session.answer_timeout_seconds.get();
         let reason = OnceLock::new();
         let mut waiting = Vec::with_capacity(requests.len());
         for (key, InputRequest { kind, mut params }) in requests {
@@ -340,17 +351,17 @@ impl Run {
                 InputKind::Form | InputKind::Sampling | InputKind::Roots => {}
             }
             let (id, answer) = self.conversation.ask();
+            sessions.expect_answer(self.own, id, patience).await;
             stream.send(&jsonrpc::request(id, kind.method(), &params)).await;
             let conversation = &*self.conversation;
-            let question = Question { id, conversation, stream, reason: &reason };
+            let sessions = (sessions, self.own);
+            let question = Question { id, conversation, stream, sessions, reason: &reason };
             let asked = InputRequest { kind, params };
             waiting.push(async move {
                 let _given_up_when_dropped = question;
                 (key, asked, answer.await)
             });
         }
-        let session = &self.context.instance.policy.config.session;
-        let patience = session.answer_timeout_seconds.get();
         let mut waiting = pin!(join_all(waiting));
         let answers = tokio::select! {
             answers = &mut waiting => answers,

@@ -11,16 +11,19 @@ use super::Sessioned;
 use crate::{
     failure::Failure,
     http::answer::Answer,
+    id::SessionId,
     mcp::exchange::{Exchange, Reply},
     observe::StreamKind,
     session::{Conversation, EventLog, EventStream, Lease},
-    tenant::OpenStream,
+    tenant::{Instance, OpenStream},
     wire::{Feature, Known, sse},
 };
 
 /// Counts a stream as open, and keeps its session from expiring, until dropped.
 struct Following {
     conversation: Arc<Conversation>,
+    instance: Arc<Instance>,
+    session: SessionId,
     _lease: Lease,
     _open: OpenStream,
 }
@@ -28,6 +31,7 @@ struct Following {
 impl Drop for Following {
     fn drop(&mut self) {
         self.conversation.close_stream();
+        self.instance.state.sessions.fall_silent(self.session);
     }
 }
 
@@ -42,6 +46,12 @@ pub(in crate::mcp) async fn listen(exchange: Exchange<'_>) -> Result<Answer, Fai
     let resumed = request.resumed(limit).await?;
     let conversation = request.conversation().await?;
     let after = resumed.as_ref().map(|(_, number)| *number);
+    if resumed.as_ref().is_none_or(|(log, _)| conversation.is_standalone(log)) {
+        for uri in exchange.sessions().speak(head.id).await? {
+            // Without room it is not told of that one.
+            let _ = instance.state.subscriptions.follow(&conversation, &uri);
+        }
+    }
     let log = conversation
         .open_stream(resumed.map(|(log, _)| log), limit)
         .ok_or(Failure::TooManyStreams { limit })?;
@@ -55,6 +65,8 @@ pub(in crate::mcp) async fn listen(exchange: Exchange<'_>) -> Result<Answer, Fai
     let closed = conversation.closed().clone();
     let following = Following {
         conversation,
+        instance: Arc::clone(instance),
+        session: head.id,
         _lease: exchange.sessions().hold(head.id),
         _open: instance.open_stream(StreamKind::Standalone, Some(head.reference)),
     };

@@ -11,12 +11,14 @@ use super::Stateless;
 use crate::{
     failure::Failure,
     id::Caller,
+    link::Lost,
     mcp::{
         call::ToolCall,
         dispatch::{self, invalid},
         exchange::Reply,
     },
     observe::RequestOutcome,
+    process::NotOpened,
     tools::{ClientFacts, Outcome},
     wire::{
         Binding, Capabilities, Id, Inputs, Method, Object, Params, Questions, Raw, inputs, jsonrpc,
@@ -61,8 +63,11 @@ impl Stateless<'_> {
         let state = match &common.request_state {
             None => None,
             Some(Value::String(sealed)) => {
-                let opened = self.exchange.instance().process.sealer.open(sealed, &binding());
-                Some(opened.map_err(|refused| Failure::InvalidParams(refused.to_string()))?)
+                let opened = self.exchange.instance().process.seals.open(sealed, &binding());
+                Some(opened.map_err(|not_opened| match not_opened {
+                    NotOpened::Refused(bad) => Failure::InvalidParams(bad.to_string()),
+                    NotOpened::Unavailable => Failure::StoreUnavailable,
+                })?)
             }
             Some(_) => return invalid("\"requestState\" must be a string"),
         };
@@ -89,8 +94,8 @@ impl Stateless<'_> {
             "_meta": self.exchange.catalogue().server_meta(),
         });
         if let Some(state) = state {
-            result["requestState"] =
-                self.exchange.instance().process.sealer.seal(state, binding).into();
+            let sealed = self.exchange.instance().process.seals.seal(state, binding);
+            result["requestState"] = sealed.map_err(|Lost| Failure::StoreUnavailable)?.into();
         }
         Ok(result)
     }

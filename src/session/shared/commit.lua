@@ -45,7 +45,10 @@ if echo then
 end
 if grown ~= 0 then redis.call('HINCRBY', COUNTS, 'bytes', grown) end
 if ARGV[11] == '1' then redis.call('HSET', S, 'initialized', 1) end
-if ARGV[12] ~= '' then redis.call('HSET', S, 'level', ARGV[12]) end
+if ARGV[12] ~= '' then
+  redis.call('HSET', S, 'level', ARGV[12])
+  tell('level', 's', sid, 'l', ARGV[12])
+end
 if ARGV[3] == '1' then
   if redis.call('HINCRBY', S, 'count', 1) == 1 then redis.call('HSET', S, 'first', NOW) end
   redis.call('HSET', S, 'last', NOW)

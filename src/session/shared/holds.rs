@@ -41,18 +41,16 @@ impl Holds {
         held.under_way.is_empty() && held.released.is_empty()
     }
 
-    /// All that the store must be told of now.
-    pub(super) fn take(&self) -> Vec<SessionDigest> {
+    /// All that the store must be told of now: what is held, and what is held no longer.
+    pub(super) fn take(&self) -> (Vec<SessionDigest>, Vec<SessionDigest>) {
         let mut held = lock(&self.0);
-        let released = std::mem::take(&mut held.released);
-        held.under_way.keys().copied().chain(released).collect()
+        let mut released = std::mem::take(&mut held.released);
+        released.retain(|session| !held.under_way.contains_key(session));
+        (held.under_way.keys().copied().collect(), released.into_iter().collect())
     }
 
-    /// The store was not told.
-    pub(super) fn put_back(&self, taken: &[SessionDigest]) {
-        let mut held = lock(&self.0);
-        let released = taken.iter().filter(|session| !held.under_way.contains_key(session));
-        let released: Vec<_> = released.copied().collect();
-        held.released.extend(released);
+    /// The store was not told of what is held no longer.
+    pub(super) fn put_back(&self, released: Vec<SessionDigest>) {
+        lock(&self.0).released.extend(released);
     }
 }

@@ -12,6 +12,17 @@ end
 
 local function record(sid) return P .. 's:' .. sid end
 local function data(sid) return P .. 'd:' .. sid end
+local function subscriptions(sid) return P .. 'u:' .. sid end
+local function question(sid, number) return P .. 'a:' .. sid .. ':' .. number end
+
+-- Tells all replicas what has happened: a kind, and its members by name. They read it in order; the bell says that there is
+-- something to read, and says so once a script.
+local NEWS, rung = P .. 'news', false
+local function tell(kind, ...)
+  redis.call('XADD', NEWS, 'MAXLEN', '~', 10000, '*', 'k', kind, ...)
+  if not rung then redis.call('PUBLISH', P .. 'bell', '') end
+  rung = true
+end
 
 -- The event logs of a session: their streams by when they began, and of each a head and its events.
 local function logs(sid) return P .. 'l:' .. sid end
@@ -61,11 +72,12 @@ local function finish(sid, reason)
   for _, stream in ipairs(redis.call('ZRANGE', logs(sid), 0, -1)) do
     redis.call('UNLINK', log_head(sid, stream), log_events(sid, stream))
   end
-  redis.call('UNLINK', record(sid), data(sid), logs(sid))
+  redis.call('UNLINK', record(sid), data(sid), subscriptions(sid), logs(sid))
   redis.call('HINCRBY', COUNTS, reason, 1)
   if held > 0 then redis.call('HINCRBY', COUNTS, 'bytes', -held) end
   redis.call('ZADD', ENDED, NOW, sid)
   redis.call('HSET', ENDINGS, sid, reason .. ' ' .. (s[2] or '0') .. ' ' .. (s[1] or '-'))
+  tell('end', 's', sid)
   forget()
   return true
 end
@@ -90,13 +102,15 @@ local function sweep(most)
   return due
 end
 
--- Sets the idle clock back. The keys themselves outlive the session, so that one which everyone has forgotten goes at last.
+-- Sets the idle clock back, but never brings the end of a session nearer, which a process may hold. The keys themselves
+-- outlive it, so that one which everyone has forgotten goes at last.
 local function touch(sid, timeout)
   redis.call('HSET', record(sid), 'touched', NOW)
-  redis.call('ZADD', LIVE, NOW + timeout, sid)
+  redis.call('ZADD', LIVE, 'GT', NOW + timeout, sid)
   if redis.call('PTTL', record(sid)) < timeout + 1800000 then
     redis.call('PEXPIRE', record(sid), timeout + 3600000)
     redis.call('PEXPIRE', data(sid), timeout + 3600000)
+    redis.call('PEXPIRE', subscriptions(sid), timeout + 3600000)
     for _, stream in ipairs(redis.call('ZRANGE', logs(sid), 0, -1)) do
       redis.call('PEXPIRE', log_head(sid, stream), timeout + 3600000)
       redis.call('PEXPIRE', log_events(sid, stream), timeout + 3600000)

@@ -1,10 +1,19 @@
--- the replica if it writes event logs, and the sessions that are held: keeps them, ends those that are due, and counts
+-- the replica if it writes event logs, how many sessions are held, those, and those that are held no longer: keeps them, ends
+-- what is due, and counts
 redis.call('ZREMRANGEBYSCORE', P .. 'writers', '-inf', NOW)
 if ARGV[1] ~= '' then write_on(ARGV[1]) end
-for i = 2, #ARGV - 2 do
+
+-- A session that is held outlives a tick which comes late, even if its own time is short.
+local LEASE = 10000
+for i = 3, #ARGV - 2 do
   local sid = ARGV[i]
   local timeout = redis.call('ZSCORE', LIVE, sid) and redis.call('HGET', record(sid), 'timeout')
-  if timeout then touch(sid, tonumber(timeout)) end
+  if timeout then
+    timeout = tonumber(timeout)
+    touch(sid, timeout)
+    local held = i - 2 <= tonumber(ARGV[2])
+    redis.call('ZADD', LIVE, NOW + (held and math.max(timeout, LEASE) or timeout), sid)
+  end
 end
 local ended = sweep(256)
 forget()

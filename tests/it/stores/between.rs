@@ -97,8 +97,8 @@ impl Between {
         }
     }
 
-    /// Loses the answer to the `nth` script (EVALSHA or EVAL) from now on, 1 being the next, on whatever connection it comes.
-    /// The server runs the script. Answers that are on their way on the same connection may be lost with it.
+    /// Loses the answer to the `nth` script (EVALSHA or EVAL) from now on, 1 being the next, on whatever connection it
+    /// comes. The server runs the script. Answers that are on their way on the same connection may be lost with it.
     pub fn lose_answer(&self, nth: usize, loss: Loss) {
         self.lock().lose = Some((nth, loss));
     }

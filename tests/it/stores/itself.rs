@@ -155,8 +155,10 @@ fn sentinel_fails_over() {
     let sentinel = Sentinel::start();
     let [first, second] = [0, 1].map(|at| sentinel.stores[at].port());
     assert_eq!(sentinel.master().port(), first);
-    sentinel.master().command(&["SET", "a", "b"]);
-    assert_eq!(sentinel.master().command(&["WAIT", "1", "2000"]).integer(), 1);
+    // WAIT waits for what its own connection has written.
+    let mut client = Client::connect(first);
+    assert_eq!(client.ask(&["SET", "a", "b"]).expect("answers"), "OK");
+    assert_eq!(client.ask(&["WAIT", "1", "200"]).expect("answers"), "1");
     sentinel.fail_over();
     assert_eq!(sentinel.master().port(), second);
     assert_eq!(sentinel.master().command(&["GET", "a"]).text(), "b");

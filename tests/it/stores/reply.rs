@@ -1,7 +1,8 @@
 //! The least client that a test needs: one command on a connection of its own, and its reply.
 //!
-//! Owns what a reply of RESP2 is. Trap: text that is no UTF-8 is read with replacements, so bytes that a script has
-//! packed do not come through unchanged.
+//! Owns what a reply of RESP2 is. Traps: text that is no UTF-8 is read with replacements, so bytes that a script has
+//! packed do not come through unchanged; and what a connection remembers is gone with the next command, so that MULTI,
+//! SELECT and WAIT do nothing here.
 
 use std::{
     fmt,

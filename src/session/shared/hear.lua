@@ -1,0 +1,19 @@
+-- the last entry that was heard of, how many entries at the most. The first time, when there is none, says where to begin.
+local function id_of(entries) return entries[1] and entries[1][1] or '0-0' end
+local function later(a, b)
+  local a1, a2 = string.match(a, '(%d+)-(%d+)')
+  local b1, b2 = string.match(b, '(%d+)-(%d+)')
+  if a1 ~= b1 then return tonumber(a1) > tonumber(b1) end
+  return tonumber(a2) > tonumber(b2)
+end
+
+local last = ARGV[1]
+local newest = id_of(redis.call('XREVRANGE', NEWS, '+', '-', 'COUNT', 1))
+-- A stream that ends before that is another one, or what a replica knew of it.
+if last == '' or later(last, newest) then return { NOW, 1, newest, {} } end
+if last == newest then return { NOW, 0, last, {} } end
+-- Of what was trimmed nobody knows whether it has been heard.
+local missed = later(id_of(redis.call('XRANGE', NEWS, '-', '+', 'COUNT', 1)), last)
+if last == '0-0' then missed = redis.call('XLEN', NEWS) >= 10000 end
+local entries = redis.call('XRANGE', NEWS, '(' .. last, '+', 'COUNT', ARGV[2])
+return { NOW, missed and 1 or 0, entries[#entries][1], entries }

@@ -1,0 +1,417 @@
+//! News between replicas: one stream an instance in the store, and a bell.
+//!
+//! Owns [`News`], this replica's part of it, and the one reader. The bell only rings; what has happened stands in the stream. So
+//! after a bell, and every few seconds without one, the reader reads from where it was; what it has missed for good, because the
+//! stream is bounded, it makes up for by asking the store how its conversations stand.
+//! Trap: its own news come back to a replica as well, and what it was told may be told again. So whoever acts on news acts on what
+//! is so already without harm; changes, which would be notified twice, carry who wrote them.
+
+use std::{collections::HashMap, sync::Mutex, time::Duration};
+
+use moka::sync::Cache;
+use tokio::{
+    select,
+    sync::{mpsc, watch},
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{SharedStore, codec::read_level, subscribers::unveil};
+use crate::{
+    clock::millis,
+    id::{SessionDigest, SessionId},
+    link::{Call, Lost, Reply, scripts},
+    session::{
+        lock,
+        news::{Audience, Changed, Outbox, Untold},
+    },
+    wire::{Id, jsonrpc::MAX_ID},
+};
+
+scripts! { "prelude.lua":
+    HEAR: repeated, "hear.lua";
+    STANDING: repeated, "standing.lua";
+    PUBLISH: repeated, "publish.lua";
+    ASK: repeated, "ask.lua";
+    ANSWER: repeated, "answer.lua";
+    TAKE: repeated, "take.lua";
+    WITHDRAW: repeated, "withdraw.lua";
+    CANCEL: repeated, "cancel.lua";
+    SILENT: repeated, "silent.lua";
+}
+
+/// A bell that was not heard is made good after that time.
+const AT_LATEST: Duration = Duration::from_secs(3);
+/// Between two reads, so that many changes are one read.
+const PAUSE: Duration = Duration::from_millis(5);
+/// How many entries one script reads, and of how many sessions one tells how they stand.
+const PAGE: u64 = 256;
+/// How much longer than its asker waits a question stands in the store.
+const MARGIN: Duration = Duration::from_secs(30);
+/// What has not been told.
+const UNTOLD: usize = 1024;
+/// As many are told at once.
+const TOLD_AT_ONCE: usize = 64;
+/// Ends that a conversation which begins just now may have missed.
+const ENDS: u64 = 10_000;
+const ENDS_FOR: Duration = Duration::from_secs(60);
+
+/// The answer that is an error; others begin with `=`.
+const REFUSED: &str = "!";
+
+/// What a replica knows of the others.
+#[derive(Debug)]
+pub(super) struct News {
+    /// Who writes here.
+    writer: String,
+    outbox: mpsc::Sender<Untold>,
+    /// Until the reader takes it.
+    untold: Mutex<Option<mpsc::Receiver<Untold>>>,
+    ended: Cache<SessionDigest, ()>,
+    /// Those who wait for event logs, by session.
+    logs: Mutex<HashMap<SessionDigest, watch::Sender<()>>>,
+}
+
+impl News {
+    pub(super) fn new() -> Self {
+        let (outbox, untold) = mpsc::channel(UNTOLD);
+        Self {
+            writer: uuid::Uuid::new_v4().simple().to_string(),
+            outbox,
+            untold: Mutex::new(Some(untold)),
+            logs: Mutex::default(),
+            ended: Cache::builder().max_capacity(ENDS).time_to_live(ENDS_FOR).build(),
+        }
+    }
+
+    /// Who writes here.
+    pub(super) fn writer(&self) -> &str {
+        &self.writer
+    }
+
+    /// Tells it soon, if there is room.
+    pub(super) fn tell(&self, what: Untold) {
+        let _ = self.outbox.try_send(what);
+    }
+
+    /// A session has ended, here or elsewhere.
+    pub(super) fn note_end(&self, session: SessionDigest) {
+        self.ended.insert(session, ());
+        lock(&self.logs).remove(&session);
+    }
+}
+
+/// One entry of the stream.
+#[derive(Debug, Default)]
+struct Entry {
+    kind: String,
+    writer: String,
+    session: Option<SessionDigest>,
+    digest: Option<SessionDigest>,
+    level: String,
+    question: Option<u64>,
+    call: String,
+    uri: String,
+}
+
+impl Entry {
+    /// A member that is not known was written by a later version.
+    fn read(mut members: Reply) -> Option<Self> {
+        let mut entry = Self::default();
+        while members.len() > 0 {
+            let (name, value) = (members.text()?, members.text()?);
+            match &*name {
+                "k" => entry.kind = value,
+                "w" => entry.writer = value,
+                "s" => entry.session = SessionDigest::parse(value.as_bytes()),
+                "d" => entry.digest = SessionDigest::parse(value.as_bytes()),
+                "l" => entry.level = value,
+                "q" => entry.question = value.parse().ok(),
+                "c" => entry.call = value,
+                "u" => entry.uri = value,
+                _ => {}
+            }
+        }
+        Some(entry)
+    }
+}
+
+impl SharedStore {
+    pub(in crate::session) fn outbox(&self) -> Outbox {
+        Outbox(self.news.outbox.clone())
+    }
+
+    /// See [`SessionStore::log_bell`](crate::session::SessionStore::log_bell).
+    pub(in crate::session) fn log_bell(&self, session: SessionDigest) -> watch::Receiver<()> {
+        let mut logs = lock(&self.news.logs);
+        // Now and then those go for whom nobody waits.
+        if logs.len().is_power_of_two() {
+            logs.retain(|_, bell| bell.receiver_count() > 0);
+        }
+        logs.entry(session).or_insert_with(|| watch::Sender::new(())).subscribe()
+    }
+
+    /// Whether the session has ended lately, as far as is known here.
+    pub(in crate::session) fn has_ended(&self, id: SessionId) -> bool {
+        self.news.ended.contains_key(&id.digest())
+    }
+
+    /// See [`SessionStore::hear`](crate::session::SessionStore::hear).
+    pub(in crate::session) async fn hear(&self, audience: &dyn Audience) {
+        // Of two readers one would hear nothing.
+        let Some(mut untold) = lock(&self.news.untold).take() else { return };
+        let channel = self.key.strip_suffix("live").unwrap_or(&self.key);
+        let bell = self.link.bell(&format!("{channel}bell"));
+        let mut last = String::new();
+        loop {
+            // The next bell or the next few seconds make good what fails.
+            let _ = self.read_on(&mut last, audience).await;
+            sleep(PAUSE).await;
+            let (mut some, latest) = (Vec::new(), Instant::now() + AT_LATEST);
+            loop {
+                select! {
+                    () = bell.rung() => break,
+                    () = sleep_until(latest) => break,
+                    _ = untold.recv_many(&mut some, TOLD_AT_ONCE) => self.publish(&mut some).await,
+                }
+            }
+        }
+    }
+
+    /// Tells the other replicas. What the store cannot be told is lost: they could not be served by it either.
+    async fn publish(&self, some: &mut Vec<Untold>) {
+        let mut changes = Call::new(&PUBLISH, &self.key).text(&self.news.writer);
+        let mut withdrawals = Call::new(&WITHDRAW, &self.key);
+        let mut silences = Call::new(&SILENT, &self.key).text(&self.news.writer);
+        let (mut withdrawn, mut silent) = (0, 0);
+        let mut told = Vec::new();
+        for what in some.drain(..) {
+            if told.contains(&what) {
+                continue;
+            }
+            told.push(what);
+            let (kind, digest) = match what {
+                Untold::Withdrawn(session, question) => {
+                    withdrawals = withdrawals.bytes(digits(session)).number(question);
+                    withdrawn += 1;
+                    continue;
+                }
+                Untold::Silent(session) => {
+                    silences = silences.bytes(digits(session));
+                    silent += 1;
+                    continue;
+                }
+                Untold::Changed(Changed::Tools) => ("tools", None),
+                Untold::Changed(Changed::Prompts) => ("prompts", None),
+                Untold::Changed(Changed::Resource(digest)) => ("resource", Some(digest)),
+                Untold::Changed(Changed::Task(digest)) => ("task", Some(digest)),
+            };
+            changes = changes.text(kind).bytes(digest.map(digits).unwrap_or_default());
+        }
+        let changed = told.len() - withdrawn - silent;
+        for (count, call) in [(withdrawn, withdrawals), (silent, silences), (changed, changes)] {
+            if count > 0 {
+                let _ = self.run(&call).await;
+            }
+        }
+    }
+
+    /// See [`SessionStore::expect_answer`](crate::session::SessionStore::expect_answer).
+    pub(in crate::session) async fn expect_answer(
+        &self,
+        session: SessionDigest,
+        question: u64,
+        time: Duration,
+    ) {
+        let call = Call::new(&ASK, &self.key).bytes(digits(session)).number(question);
+        let _ = self.run(&call.number(millis(time.saturating_add(MARGIN)))).await;
+    }
+
+    /// See [`SessionStore::answer_elsewhere`](crate::session::SessionStore::answer_elsewhere).
+    pub(in crate::session) async fn answer_elsewhere(
+        &self,
+        session: SessionDigest,
+        question: u64,
+        result: Option<&str>,
+    ) -> Result<(), Lost> {
+        let answer = result.map_or(REFUSED.to_owned(), |result| format!("={result}"));
+        let call = Call::new(&ANSWER, &self.key).bytes(digits(session)).number(question);
+        self.run(&call.bytes(answer.into_bytes())).await.map(|_| ())
+    }
+
+    pub(in crate::session) fn withdraw(&self, session: SessionDigest, question: u64) {
+        // One that is not withdrawn expires.
+        self.news.tell(Untold::Withdrawn(session, question));
+    }
+
+    pub(in crate::session) async fn cancel_elsewhere(
+        &self,
+        session: SessionDigest,
+        id: Id<'_>,
+    ) -> Result<(), Lost> {
+        let id = id.to_string();
+        // No call has one that is longer.
+        if id.len() > MAX_ID {
+            return Ok(());
+        }
+        let call = Call::new(&CANCEL, &self.key).bytes(digits(session));
+        let call = call.text(&self.news.writer).text(&id);
+        self.run(&call).await.map(|_| ())
+    }
+
+    /// Hands an answer that was given elsewhere to whoever waits for it here.
+    async fn take_answer(&self, session: SessionDigest, question: u64) -> Result<(), Lost> {
+        let named = self.conversations.named(session);
+        let Some((_, conversation)) = named.filter(|(_, it)| it.is_asked(question)) else {
+            return Ok(());
+        };
+        let call = Call::new(&TAKE, &self.key).bytes(digits(session)).number(question);
+        let answer = self.run(&call).await?.text().ok_or(Lost)?;
+        if let Some(result) = answer.strip_prefix('=') {
+            conversation.answer(question, serde_json::from_str(result).ok());
+        } else if answer == REFUSED {
+            conversation.answer(question, None);
+        }
+        Ok(())
+    }
+
+    async fn read_on(&self, last: &mut String, audience: &dyn Audience) -> Result<(), Lost> {
+        loop {
+            let call = Call::new(&HEAR, &self.key).text(last).number(PAGE);
+            let mut reply = self.run(&call).await?;
+            let missed = reply.count() == Some(1);
+            let next = reply.text().ok_or(Lost)?;
+            let mut entries = reply.list().ok_or(Lost)?;
+            let more = entries.len() as u64 == PAGE;
+            if missed {
+                self.make_up(audience).await?;
+                if !last.is_empty() {
+                    audience.missed();
+                }
+            }
+            while let Some(mut entry) = entries.list() {
+                let _id = entry.bytes();
+                if let Some(entry) = entry.list().and_then(Entry::read) {
+                    self.take_in(entry, audience).await?;
+                }
+            }
+            *last = next;
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn take_in(&self, entry: Entry, audience: &dyn Audience) -> Result<(), Lost> {
+        let Entry { kind, writer, session, digest, level, question, call, uri } = entry;
+        let elsewhere = writer != self.news.writer;
+        let changed = |what| {
+            if elsewhere {
+                audience.changed(what);
+            }
+        };
+        match (&*kind, session, digest) {
+            ("end", Some(session), _) => self.end_here(session),
+            ("level", Some(session), _) => {
+                if let Some((_, conversation)) = self.conversations.named(session) {
+                    conversation.set_log_level(read_level(&level));
+                }
+            }
+            ("answer", Some(session), _) => {
+                if let Some(question) = question {
+                    self.take_answer(session, question).await?;
+                }
+            }
+            // Its own was for a call that has ended, and there may be another of that id.
+            ("cancel", Some(session), _) if elsewhere => {
+                let named = self.conversations.named(session);
+                if let (Some((_, conversation)), Some(id)) = (named, Id::parse(&call)) {
+                    conversation.cancel_call(id);
+                }
+            }
+            ("log", Some(session), _) => {
+                if let Some(bell) = lock(&self.news.logs).get(&session) {
+                    bell.send_replace(());
+                }
+            }
+            ("follow", Some(session), Some(digest)) if elsewhere => {
+                let named = self.conversations.named(session);
+                if let Some((id, conversation)) = named.filter(|(_, it)| it.has_standalone())
+                    && let Some(uri) = unveil(id, digest, &uri)
+                {
+                    audience.follow(&conversation, &uri);
+                }
+            }
+            ("unfollow", Some(session), Some(digest)) if elsewhere => {
+                if let Some((_, conversation)) = self.conversations.named(session) {
+                    conversation.unsubscribe_digest(digest);
+                }
+            }
+            ("speaker", Some(session), _) => {
+                if let Some((_, conversation)) = self.conversations.named(session) {
+                    conversation.set_speaking(!elsewhere);
+                }
+            }
+            ("silent", Some(session), _) if elsewhere => {
+                let named = self.conversations.named(session);
+                if let Some((id, _)) = named.filter(|(_, it)| it.has_listener()) {
+                    self.speak(id).await?;
+                }
+            }
+            ("tools", ..) => changed(Changed::Tools),
+            ("prompts", ..) => changed(Changed::Prompts),
+            ("resource", _, Some(digest)) => changed(Changed::Resource(digest)),
+            ("task", _, Some(digest)) => changed(Changed::Task(digest)),
+            // Of a later version.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A session has ended, so whatever is open for it here ends.
+    fn end_here(&self, session: SessionDigest) {
+        self.news.note_end(session);
+        if let Some((id, _)) = self.conversations.named(session) {
+            self.forget(id);
+        }
+    }
+
+    /// News were missed: asks how the sessions stand that have a conversation here.
+    async fn make_up(&self, audience: &dyn Audience) -> Result<(), Lost> {
+        lock(&self.news.logs).values().for_each(|bell| _ = bell.send_replace(()));
+        for some in self.conversations.digests().chunks(PAGE as usize) {
+            let mut call = Call::new(&STANDING, &self.key);
+            for digest in some {
+                call = call.bytes(digits(*digest));
+            }
+            let mut standing = self.run(&call).await?.list().ok_or(Lost)?;
+            for digest in some {
+                for question in self.conversations.questions(*digest) {
+                    self.take_answer(*digest, question).await?;
+                }
+                let mut stands = standing.list().ok_or(Lost)?;
+                let (lives, level, speaker) = (stands.count(), stands.text(), stands.text());
+                if lives != Some(1) {
+                    self.end_here(*digest);
+                    continue;
+                }
+                let Some((id, conversation)) = self.conversations.named(*digest) else { continue };
+                if let Some(level) = level.filter(|level| !level.is_empty()) {
+                    conversation.set_log_level(read_level(&level));
+                }
+                if let Some(speaker) = speaker.filter(|speaker| !speaker.is_empty()) {
+                    conversation.set_speaking(speaker == self.news.writer);
+                }
+                if conversation.has_standalone() {
+                    for uri in self.subscriptions(id, "").await? {
+                        audience.follow(&conversation, &uri);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn digits(digest: SessionDigest) -> Vec<u8> {
+    digest.digits().as_str().as_bytes().to_vec()
+}

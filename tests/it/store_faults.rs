@@ -1,0 +1,1 @@
+//! A store that fails in every way that it can.
