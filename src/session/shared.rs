@@ -9,6 +9,7 @@ mod codec;
 mod holds;
 mod logs;
 mod news;
+mod resume;
 mod shelf;
 mod subscribers;
 mod survey;
@@ -430,7 +431,9 @@ impl SharedStore {
         after: u64,
     ) -> Result<Option<Arc<EventLog>>, Unavailable> {
         let conversation = self.conversations.get_or_begin(id);
-        Ok(self.logs.find(id.digest(), &conversation, number, after).await?)
+        let session = id.digest();
+        let bell = self.log_bell(session);
+        Ok(self.logs.find(session, &conversation, number, after, bell).await?)
     }
 
     async fn run(&self, call: &Call<'_>) -> Result<Reply, Lost> {
