@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
+#![allow(clippy::print_stdout, reason = "what was measured is told")]
 
 mod support;
 
