@@ -191,6 +191,8 @@ impl Server {
             if instance.state.sessions.is_shared() {
                 let state = Arc::clone(&instance.state);
                 tickers.spawn(async move { state.sessions.hear(&*state).await });
+                let state = Arc::clone(&instance.state);
+                tickers.spawn(async move { state.tasks.keep().await });
             }
         }
         if let Some(link) = self.process.link.clone() {

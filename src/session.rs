@@ -29,6 +29,7 @@ pub(crate) use self::{
     news::{Audience, Changed, Outbox, Subscribed},
     record::{Change, Client, Handshake, Head, LastEcho, Listed, Record, Tally, Want},
     search::Search,
+    shared::caller_text,
     store::{Counts, Gone, Lease, NotCommitted, NotCreated, NotLoaded, SessionStore, Unavailable},
     stream::{EventLog, ReplayBudget},
 };

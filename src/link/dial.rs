@@ -255,6 +255,8 @@ async fn greet(
 ) -> Result<(MultiplexedConnection, Driver), Fault> {
     let mut info = RedisConnectionInfo::default()
         .set_db(account.database.into())
+        // The crate would tell its own name, for which a user of an ACL would need one more right.
+        .set_skip_set_lib_name()
         .set_protocol(ProtocolVersion::RESP2);
     let mut config = AsyncConnectionConfig::new().set_response_timeout(None);
     if let Some(bells) = bells {

@@ -14,7 +14,7 @@ use super::trouble::Trouble;
 use crate::histogram::Histogram;
 
 /// The scripts by name: the label `operation`, in lower case.
-pub const OPERATIONS: [&str; 26] = [
+pub const OPERATIONS: &[&str] = &[
     "create",
     "load",
     "commit",
@@ -25,22 +25,31 @@ pub const OPERATIONS: [&str; 26] = [
     "list",
     "sizes",
     "ended",
-    "agree",
-    "answer",
-    "append",
-    "ask",
-    "attach",
-    "cancel",
     "hear",
-    "publish",
-    "replay",
-    "silent",
-    "speak",
     "standing",
-    "subscribe",
+    "publish",
+    "ask",
+    "answer",
     "take",
-    "unsubscribe",
     "withdraw",
+    "cancel",
+    "silent",
+    "subscribe",
+    "unsubscribe",
+    "speak",
+    "append",
+    "attach",
+    "replay",
+    "agree",
+    "task_create",
+    "task_get",
+    "task_look",
+    "task_own",
+    "task_ask",
+    "task_update",
+    "task_cancel",
+    "task_finish",
+    "task_sweep",
 ];
 
 /// What came of a script: the label `outcome`.
@@ -108,12 +117,23 @@ impl Outcome {
 }
 
 /// What was counted since the start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Usage {
-    operations: [[AtomicU64; Outcome::ALL.len()]; OPERATIONS.len()],
+    operations: Vec<[AtomicU64; Outcome::ALL.len()]>,
     pub(crate) durations: Histogram,
     repeated: AtomicU64,
     sent_whole: AtomicU64,
+}
+
+impl Default for Usage {
+    fn default() -> Self {
+        Self {
+            operations: OPERATIONS.iter().map(|_| Default::default()).collect(),
+            durations: Histogram::default(),
+            repeated: AtomicU64::new(0),
+            sent_whole: AtomicU64::new(0),
+        }
+    }
 }
 
 impl Usage {
@@ -139,7 +159,7 @@ impl Usage {
     }
 
     pub(crate) fn operations(&self) -> impl Iterator<Item = (&'static str, Outcome, u64)> {
-        OPERATIONS.into_iter().zip(&self.operations).flat_map(|(operation, outcomes)| {
+        OPERATIONS.iter().copied().zip(&self.operations).flat_map(|(operation, outcomes)| {
             let numbers = Outcome::ALL.into_iter().zip(outcomes);
             numbers.map(move |(outcome, count)| (operation, outcome, read(count)))
         })

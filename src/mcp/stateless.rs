@@ -134,7 +134,7 @@ impl<'a> Stateless<'a> {
                 Ok(Reply::Stream(stream))
             }
             Method::TasksGet | Method::TasksUpdate | Method::TasksCancel => {
-                self.task(method, id, params, &client)
+                self.task(method, id, params, &client).await
             }
             // Calls are answered before this; the others are of the sessioned era.
             Method::ToolsCall

@@ -1,9 +1,10 @@
 //! With which key `requestState` is sealed, and by which clock it lapses.
 //!
-//! Owns [`Seals`]. A process alone seals with a key of its own and by its own clock. Replicas that share a store share a key that
-//! is kept there, whichever of them came first, and go by the store's clock, so what one has sealed any of them opens.
-//! Trap: a store may lose the key. Replicas that have it put it back when they reach the store again, so that nothing is refused
-//! which was sealed before; only where none of them is left is there another key.
+//! Owns [`Seals`]. A process alone seals with a key of its own and by its own clock. Replicas that share a store
+//! share a key that is kept there, whichever of them came first, and go by the store's clock, so what one has sealed
+//! any of them opens.
+//! Trap: a store may lose the key. Replicas that have it put it back when they reach the store again, so that nothing
+//! is refused which was sealed before; only where none of them is left is there another key.
 
 use std::{
     fmt,

@@ -106,12 +106,6 @@ impl Conversations {
         Some((id, self.get(id)?))
     }
 
-    /// The requests to the client of that session that await a response here.
-    pub(super) fn questions(&self, digest: SessionDigest) -> Vec<u64> {
-        let named = self.named(digest);
-        named.map(|(_, it)| lock(&it.state).asked.keys().copied().collect()).unwrap_or_default()
-    }
-
     /// All that other replicas may have news of.
     pub(super) fn digests(&self) -> Vec<SessionDigest> {
         self.ids.as_ref().map(|ids| lock(ids).keys().copied().collect()).unwrap_or_default()
@@ -265,8 +259,8 @@ impl Conversation {
     }
 
     /// Sends a message that belongs to no call on one standalone stream, because the same message must not go out on
-    /// several (2025-11-25, basic/transports); on one with a reader, if there is any. False if there is no stream, or another
-    /// replica sends it.
+    /// several (2025-11-25, basic/transports); on one with a reader, if there is any. False if there is no stream, or
+    /// another replica sends it.
     pub(crate) fn notify(&self, message: &[u8]) -> bool {
         let state = lock(&self.state);
         if state.elsewhere {
@@ -365,6 +359,11 @@ impl Conversation {
         true
     }
 
+    /// The requests to the client that await a response here.
+    pub(super) fn asked(&self) -> Vec<u64> {
+        lock(&self.state).asked.keys().copied().collect()
+    }
+
     /// Whether a response to that request is awaited here.
     pub(super) fn is_asked(&self, id: u64) -> bool {
         lock(&self.state).asked.contains_key(&id)
@@ -417,7 +416,7 @@ impl Conversation {
     }
 }
 
-/// A random multiple of a million or so, so that two who count from there do not meet; numbers of JavaScript end at 2^53.
+/// A random multiple of a million or so: two who count from there do not meet. Numbers of JavaScript end at 2^53.
 fn some_multiple() -> u64 {
     (u64::from(uuid::Uuid::new_v4().as_fields().0)) << 20
 }

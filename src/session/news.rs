@@ -1,16 +1,17 @@
 //! What other replicas do, and what they are told.
 //!
-//! Owns the door to the news between replicas that share a store: [`Changed`], what may be told; [`Audience`], who is told of
-//! what is not a session's own; and [`SessionStore::hear`], which takes part for as long as it runs.
-//! Traps: news are hints that come after the fact, at least once, and to whoever is connected; what must not be lost stands
-//! in the store itself. Telling never waits: where too much is untold, the newest is dropped and counted.
+//! Owns the door to the news between replicas that share a store: [`Changed`], what may be told; [`Audience`], who is
+//! told of what is not a session's own; and [`SessionStore::hear`], which takes part for as long as it runs.
+//! Traps: news are hints that come after the fact, at least once, and to whoever is connected; what must not be lost
+//! stands in the store itself. Telling never waits: where too much is untold, the newest is dropped and counted.
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::{
     conversation::Conversation,
+    shared::SharedStore,
     store::{SessionStore, Unavailable},
 };
 use crate::{
@@ -72,19 +73,23 @@ pub(crate) enum Subscribed {
 
 /// Tells other replicas of changes.
 #[derive(Clone, Debug)]
-pub struct Outbox(pub(super) mpsc::Sender<Untold>);
+pub struct Outbox(Arc<SharedStore>);
 
 impl Outbox {
     /// Tells of a change soon, if there is room.
     pub(crate) fn tell(&self, what: Changed) {
-        if self.0.try_send(Untold::Changed(what)).is_err() {
-            tracing::warn!(?what, "other replicas are not told: too much is untold already");
-        }
+        self.0.tell(what);
     }
 }
 
 impl SessionStore {
-    /// Hears what other replicas do, and tells them of what happens here. To be run as long as the store is used; never ends.
+    /// How much was not told to other replicas, because too much was untold already.
+    pub fn news_dropped(&self) -> u64 {
+        self.shared_store().map_or(0, |store| store.dropped())
+    }
+
+    /// Hears what other replicas do, and tells them of what happens here. To be run as long as the store is used, by one
+    /// task.
     pub async fn hear(&self, audience: &dyn Audience) {
         match self.shared_store() {
             Some(store) => store.hear(audience).await,
@@ -92,15 +97,16 @@ impl SessionStore {
         }
     }
 
-    /// Lets every replica take the response to a question, for so long; to be called before the client is asked. Without the
-    /// store this replica alone takes it.
+    /// Lets every replica take the response to a question, for so long; to be called before the client is asked. Without
+    /// the store this replica alone takes it.
     pub(crate) async fn expect_answer(&self, session: SessionId, question: u64, time: Duration) {
         if let Some(store) = self.shared_store() {
             Box::pin(store.expect_answer(session.digest(), question, time)).await;
         }
     }
 
-    /// Hands a client's response to the replica that has asked, if it waits for it: a result as JSON, `None` for an error.
+    /// Hands a client's response to the replica that has asked, if it waits for it: a result as JSON, `None` for an
+    /// error.
     pub(crate) async fn answer_elsewhere(
         &self,
         session: SessionId,
@@ -144,8 +150,8 @@ impl SessionStore {
         }
     }
 
-    /// From now on this replica sends the client what belongs to no call, on a standalone stream. Returns what the client has
-    /// subscribed to, here or elsewhere, as far as the conversation may not know it.
+    /// From now on this replica sends the client what belongs to no call, on a standalone stream. Returns what the client
+    /// has subscribed to, here or elsewhere.
     pub(crate) async fn speak(&self, session: SessionId) -> Result<Vec<String>, Unavailable> {
         match self.shared_store() {
             Some(store) => Ok(Box::pin(store.speak(session)).await?),
@@ -180,6 +186,6 @@ impl SessionStore {
 
     /// Where changes are told to other replicas, if there are any.
     pub(crate) fn outbox(&self) -> Option<Outbox> {
-        self.shared_store().map(|store| store.outbox())
+        self.shared_store().map(|store| Outbox(Arc::clone(store)))
     }
 }

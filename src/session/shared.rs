@@ -9,6 +9,7 @@ mod codec;
 mod holds;
 mod logs;
 mod news;
+mod resume;
 mod shelf;
 mod subscribers;
 mod survey;
@@ -23,8 +24,9 @@ use std::{
 
 use moka::sync::Cache;
 
+pub(crate) use self::codec::caller_text;
 use self::{
-    codec::{Ending, caller_text, handshake_text, read_head, read_level, read_record},
+    codec::{Ending, handshake_text, read_head, read_level, read_record},
     holds::Holds,
     news::News,
 };
@@ -291,8 +293,11 @@ impl SharedStore {
     fn note_end(&self, reference: SessionRef, reason: EndReason) {
         {
             let mut counts = lock(&self.counts);
-            counts.live = counts.live.saturating_sub(1);
-            counts.ended[reason.index()] += 1;
+            // What others have begun since the last tick is not counted here yet, so their ends are not either.
+            if counts.live > 0 {
+                counts.live -= 1;
+                counts.ended[reason.index()] += 1;
+            }
         }
         tracing::debug!(
             instance = self.here.instance.digit(),
@@ -426,7 +431,9 @@ impl SharedStore {
         after: u64,
     ) -> Result<Option<Arc<EventLog>>, Unavailable> {
         let conversation = self.conversations.get_or_begin(id);
-        Ok(self.logs.find(id.digest(), &conversation, number, after).await?)
+        let session = id.digest();
+        let bell = self.log_bell(session);
+        Ok(self.logs.find(session, &conversation, number, after, bell).await?)
     }
 
     async fn run(&self, call: &Call<'_>) -> Result<Reply, Lost> {

@@ -102,10 +102,11 @@ impl State {
         let replay = ReplayBudget::of(policy.stream.max_replay_bytes, &share);
         let sessions = SessionStore::build(id, &policy.session, process, &share, &replay);
         let subscriptions = Arc::new(Subscriptions::telling(sessions.outbox()));
+        let shared = sessions.is_shared();
         Self {
             sessions,
             replay,
-            tasks: Tasks::new(id, &policy.tasks, process, &share, &subscriptions),
+            tasks: Tasks::new(id, &policy.tasks, process, &share, &subscriptions, shared),
             share,
             subscriptions,
             requests: RequestLog::new(config.admin.recent_requests),
@@ -131,12 +132,13 @@ impl Audience for State {
             Changed::Tools => self.subscriptions.notify(&Update::Tools),
             Changed::Prompts => self.subscriptions.notify(&Update::Prompts),
             Changed::Resource(digest) => self.subscriptions.resource_changed(digest),
-            Changed::Task(digest) => self.tasks.changed_elsewhere(digest),
+            Changed::Task(digest) => self.tasks.hear_task(digest),
         }
     }
 
     fn missed(&self) {
         self.subscriptions.notify_all();
+        self.tasks.missed();
     }
 
     fn follow(&self, conversation: &Arc<Conversation>, uri: &str) {

@@ -131,6 +131,30 @@ enum Topic {
     Task(Box<str>),
 }
 
+impl Topic {
+    /// What the store knows by its digest alone.
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Resource(name) | Self::Task(name) => Some(name),
+            Self::Tools | Self::Prompts => None,
+        }
+    }
+
+    fn uri(self) -> Option<String> {
+        match self {
+            Self::Resource(uri) => Some(uri.into()),
+            Self::Task(_) | Self::Tools | Self::Prompts => None,
+        }
+    }
+
+    fn task(self) -> Option<String> {
+        match self {
+            Self::Task(id) => Some(id.into()),
+            Self::Resource(_) | Self::Tools | Self::Prompts => None,
+        }
+    }
+}
+
 /// Listeners by topic, so that a change costs as much as it has listeners, however many listen to something else.
 #[derive(Debug)]
 struct Topics<T>(Mutex<Listeners<T>>);
@@ -139,13 +163,13 @@ struct Topics<T>(Mutex<Listeners<T>>);
 struct Listeners<T> {
     next: u64,
     by_topic: HashMap<Topic, BTreeMap<u64, Weak<T>>>,
-    /// The URIs of resources by digest, where other replicas speak of those.
-    uris: Option<HashMap<SessionDigest, Box<str>>>,
+    /// The resources and tasks by digest, where other replicas speak of those.
+    named: Option<HashMap<SessionDigest, Topic>>,
 }
 
 impl<T> Default for Topics<T> {
     fn default() -> Self {
-        Self(Mutex::new(Listeners { next: 0, by_topic: HashMap::new(), uris: None }))
+        Self(Mutex::new(Listeners { next: 0, by_topic: HashMap::new(), named: None }))
     }
 }
 
@@ -153,20 +177,25 @@ impl<T> Topics<T> {
     /// The same for listeners of whom other replicas know digests.
     fn shared() -> Arc<Self> {
         let topics = Self::default();
-        lock(&topics.0).uris = Some(HashMap::new());
+        lock(&topics.0).named = Some(HashMap::new());
         Arc::new(topics)
     }
 
-    /// The URI of that digest, if it has listeners.
-    fn uri(&self, digest: SessionDigest) -> Option<String> {
-        lock(&self.0).uris.as_ref()?.get(&digest).map(|uri| uri.to_string())
+    /// The resource or task of that digest, if it has listeners.
+    fn named(&self, digest: SessionDigest) -> Option<Topic> {
+        lock(&self.0).named.as_ref()?.get(&digest).cloned()
+    }
+
+    /// The resources and tasks that have listeners.
+    fn all_named(&self) -> Vec<(SessionDigest, Topic)> {
+        let listeners = lock(&self.0);
+        let all = listeners.named.iter().flatten();
+        all.map(|(digest, topic)| (*digest, topic.clone())).collect()
     }
 
     /// The URIs that have listeners.
     fn uris(&self) -> Vec<String> {
-        let listeners = lock(&self.0);
-        let uris = listeners.uris.iter().flat_map(HashMap::values);
-        uris.map(|uri| uri.to_string()).collect()
+        self.all_named().into_iter().filter_map(|(_, topic)| topic.uri()).collect()
     }
 }
 
@@ -182,8 +211,8 @@ impl<T> Topics<T> {
         }
         known.insert(number, Arc::downgrade(listener));
         listeners.next += 1;
-        if let (Some(uris), Topic::Resource(uri)) = (&mut listeners.uris, &topic) {
-            uris.entry(SessionDigest::of(uri)).or_insert_with(|| uri.clone());
+        if let (Some(named), Some(name)) = (&mut listeners.named, topic.name()) {
+            named.entry(SessionDigest::of(name)).or_insert_with(|| topic.clone());
         }
         Some(Registration { topics: Arc::clone(self), topic, number })
     }
@@ -211,8 +240,8 @@ impl<T> Drop for Registration<T> {
             known.remove(&self.number);
             if known.is_empty() {
                 listeners.by_topic.remove(&self.topic);
-                if let (Some(uris), Topic::Resource(uri)) = (&mut listeners.uris, &self.topic) {
-                    uris.remove(&SessionDigest::of(uri));
+                if let (Some(named), Some(name)) = (&mut listeners.named, self.topic.name()) {
+                    named.remove(&SessionDigest::of(name));
                 }
             }
         }
@@ -307,10 +336,21 @@ impl Subscriptions {
 
     /// A resource was changed at another replica.
     pub(crate) fn resource_changed(&self, digest: SessionDigest) {
-        let uri = self.conversations.uri(digest).or_else(|| self.subscriptions.uri(digest));
-        if let Some(uri) = uri {
+        let topic = self.conversations.named(digest).or_else(|| self.subscriptions.named(digest));
+        if let Some(uri) = topic.and_then(Topic::uri) {
             self.notify(&Update::Resource { uri });
         }
+    }
+
+    /// The id of the task of that digest, if someone listens to it here.
+    pub(super) fn task(&self, digest: SessionDigest) -> Option<String> {
+        self.subscriptions.named(digest).and_then(Topic::task)
+    }
+
+    /// The tasks that someone listens to here.
+    pub(super) fn tasks(&self) -> Vec<(SessionDigest, String)> {
+        let all = self.subscriptions.all_named().into_iter();
+        all.filter_map(|(digest, topic)| Some((digest, topic.task()?))).collect()
     }
 
     /// Anything may have been changed at other replicas.

@@ -1,30 +1,36 @@
 //! Tasks: calls that outlive their request (extension `io.modelcontextprotocol/tasks`, SEP-2663).
 //!
-//! Owns one instance's tasks: their states, questions to the client, time to live, and limit. A task exists only for the
-//! caller who created it.
-//! Traps: a terminal state never changes again, whatever the work still does. A task must be found from the moment its id
-//! is sent. Its id says where it was minted, as a session id does.
+//! Owns [`Tasks`], the door to one instance's tasks, wherever they are kept: in this process (`local`), or in the
+//! store that replicas share (`shared`), where any of them finds a task, updates and cancels it, while its work
+//! runs at one.
+//! Traps: a terminal state never changes again, whatever the work still does. A task must be found from the moment
+//! its id is sent. Its id says where it was minted, as a session id does.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, Weak},
-    time::Duration,
-};
+mod kept;
+mod local;
+mod run;
+mod shared;
 
-use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::subscriptions::{Subscriptions, Update};
+use self::{
+    local::{LocalTask, LocalTasks},
+    run::Run,
+    shared::SharedTasks,
+};
+use super::subscriptions::Subscriptions;
 use crate::{
-    budget::{Booking, NoRoom, Share},
-    clock::{Clock, Moment, millis},
+    budget::{NoRoom, Share},
     config::TasksConfig,
     failure::Failure,
-    id::{Caller, InstanceId, SessionDigest, SessionId},
+    id::{Caller, InstanceId, SessionDigest},
     process::Process,
-    session::lock,
-    wire::{Ask, Capabilities, Era, InputRequest, Questions, inputs},
+    session::Unavailable,
+    wire::{Ask, Capabilities, InputRequest, Questions},
 };
 
 /// How often a client should poll, in milliseconds.
@@ -35,13 +41,12 @@ const VALUE_TIMES: usize = 16;
 
 /// One instance's tasks.
 #[derive(Debug)]
-pub struct Tasks {
-    instance: InstanceId,
-    process: Arc<Process>,
-    share: Arc<Share>,
-    subscriptions: Arc<Subscriptions>,
-    limits: Mutex<TasksConfig>,
-    tasks: Mutex<HashMap<String, Arc<Task>>>,
+pub struct Tasks(Place);
+
+#[derive(Debug)]
+enum Place {
+    Local(LocalTasks),
+    Shared(Arc<SharedTasks>),
 }
 
 /// Why no task was created.
@@ -50,33 +55,15 @@ pub(crate) enum NotCreated {
     Full,
     /// The operating system gave no random bytes.
     NoEntropy,
+    /// The store cannot be reached.
+    Unavailable,
 }
 
-/// One call that outlives its request.
-#[derive(Debug)]
-pub(crate) struct Task {
-    pub(crate) id: String,
-    /// Cancelled when the client cancels the task, and when its time to live is over.
-    pub(crate) cancelled: CancellationToken,
-    owner: Caller,
-    client: Capabilities,
-    clock: Clock,
-    created: Moment,
-    ttl: Duration,
-    subscriptions: Weak<Subscriptions>,
-    /// The client's answers and the result.
-    booking: Booking,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    status: Status,
-    updated: Moment,
-    /// How often the client was asked. Makes the keys of questions unique over the task's life.
-    rounds: usize,
-    waiter: Option<oneshot::Sender<BTreeMap<String, Value>>>,
-    answers: BTreeMap<String, Value>,
+/// A task whose work runs in this process.
+#[derive(Clone, Debug)]
+pub(crate) enum Task {
+    Local(Arc<LocalTask>),
+    Shared(Arc<Run>),
 }
 
 /// `status` on the wire.
@@ -110,6 +97,10 @@ impl Stage {
         }
     }
 
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|stage| stage.as_str() == text)
+    }
+
     const fn is_terminal(self) -> bool {
         match self {
             Self::Working | Self::InputRequired => false,
@@ -118,104 +109,110 @@ impl Stage {
     }
 }
 
-#[derive(Debug)]
-enum Status {
-    Working,
-    /// Each question with the key that the client sees and the tool's own key.
-    InputRequired(Vec<(String, &'static str, InputRequest)>),
-    Completed(Value),
-    Failed(Value),
-    Cancelled,
-}
-
-impl Status {
-    const fn stage(&self) -> Stage {
-        match self {
-            Self::Working => Stage::Working,
-            Self::InputRequired(_) => Stage::InputRequired,
-            Self::Completed(_) => Stage::Completed,
-            Self::Failed(_) => Stage::Failed,
-            Self::Cancelled => Stage::Cancelled,
-        }
-    }
-}
-
 impl Tasks {
-    /// A task was changed at another replica. Tells those who listen to it here, if it is known here.
-    pub(crate) fn changed_elsewhere(&self, digest: SessionDigest) {
-        let known: Vec<_> = lock(&self.tasks).values().cloned().collect();
-        for task in known.iter().filter(|task| SessionDigest::of(&task.id) == digest) {
-            let (id, state) = (task.id.clone(), task.describe());
-            self.subscriptions.notify(&Update::Task { id, state });
-        }
-    }
-
+    /// None yet. Those that are shared are kept where the sessions are.
     pub(crate) fn new(
         id: InstanceId,
         config: &TasksConfig,
         process: &Arc<Process>,
         share: &Arc<Share>,
         subscriptions: &Arc<Subscriptions>,
+        shared: bool,
     ) -> Self {
-        Self {
-            instance: id,
-            process: Arc::clone(process),
-            share: Arc::clone(share),
-            subscriptions: Arc::clone(subscriptions),
-            limits: Mutex::new(config.clone()),
-            tasks: Mutex::default(),
-        }
+        Self(match process.link.as_ref().filter(|_| shared) {
+            None => Place::Local(LocalTasks::new(id, config, process, share, subscriptions)),
+            Some(link) => {
+                let tasks = SharedTasks::new(id, config, process, link, share, subscriptions);
+                Place::Shared(Arc::new(tasks))
+            }
+        })
+    }
+
+    /// Whether other replicas find them.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.0, Place::Shared(_))
     }
 
     /// Limits for new tasks. Those that exist keep their time to live.
     pub(crate) fn set_limits(&self, limits: &TasksConfig) {
-        *lock(&self.limits) = limits.clone();
+        match &self.0 {
+            Place::Local(tasks) => tasks.set_limits(limits),
+            Place::Shared(tasks) => tasks.set_limits(limits),
+        }
     }
 
-    pub(crate) fn create(
+    pub(crate) async fn create(
         &self,
         owner: Caller,
         client: Capabilities,
-    ) -> Result<Arc<Task>, NotCreated> {
-        self.sweep();
-        let id = SessionId::mint(self.process.minted_by(self.instance));
-        let id = id.map_err(|_| NotCreated::NoEntropy)?.to_string();
-        let now = self.process.clock.now();
-        let TasksConfig { ttl_seconds, capacity } = lock(&self.limits).clone();
-        let task = Arc::new(Task {
-            id: id.clone(),
-            cancelled: CancellationToken::new(),
-            owner,
-            client,
-            clock: self.process.clock,
-            created: now,
-            ttl: ttl_seconds.get(),
-            subscriptions: Arc::downgrade(&self.subscriptions),
-            booking: Booking::of(&self.share),
-            state: Mutex::new(State {
-                status: Status::Working,
-                updated: now,
-                rounds: 0,
-                waiter: None,
-                answers: BTreeMap::new(),
-            }),
-        });
-        let mut tasks = lock(&self.tasks);
-        if tasks.len() >= capacity {
-            return Err(NotCreated::Full);
+    ) -> Result<Task, NotCreated> {
+        match &self.0 {
+            Place::Local(tasks) => tasks.create(owner, client).map(Task::Local),
+            Place::Shared(tasks) => Box::pin(tasks.create(owner, client)).await.map(Task::Shared),
         }
-        tasks.insert(id, Arc::clone(&task));
-        Ok(task)
     }
 
-    /// The task of that id, if this caller created it and its time to live is not over.
-    pub(crate) fn find(&self, id: &str, caller: Caller) -> Option<Arc<Task>> {
-        lock(&self.tasks).get(id).filter(|task| task.owner == caller && !task.is_over()).cloned()
+    /// The task as `tasks/get` shows it, if this caller created it and its time to live is not over.
+    pub(crate) async fn get(&self, id: &str, caller: Caller) -> Result<Option<Value>, Unavailable> {
+        match &self.0 {
+            Place::Local(tasks) => Ok(tasks.find(id, caller).map(|task| task.describe())),
+            Place::Shared(tasks) => {
+                let kept = Box::pin(tasks.get(id, caller)).await?;
+                Ok(kept.map(|kept| kept.describe(id)))
+            }
+        }
     }
 
-    /// How many tasks there are.
+    /// Those of the ids that are of this caller's tasks, to be listened to.
+    pub(crate) async fn own(
+        &self,
+        ids: Vec<String>,
+        caller: Caller,
+    ) -> Result<Vec<String>, Unavailable> {
+        match &self.0 {
+            Place::Local(tasks) => {
+                let own = |id: &String| tasks.find(id, caller).is_some();
+                Ok(ids.into_iter().filter(own).collect())
+            }
+            Place::Shared(tasks) => Box::pin(tasks.own(ids, caller)).await,
+        }
+    }
+
+    /// Takes answers, which came in a body of so many bytes, and ignores those to no question; none, if one does not
+    /// fit its question. The work goes on when the last question is answered. False if there is no such task.
+    pub(crate) async fn update(
+        &self,
+        id: &str,
+        caller: Caller,
+        answers: &Map<String, Value>,
+        bytes: usize,
+    ) -> Result<bool, Failure> {
+        match &self.0 {
+            Place::Local(tasks) => match tasks.find(id, caller) {
+                Some(task) => task.update(answers, bytes).map(|()| true),
+                None => Ok(false),
+            },
+            Place::Shared(tasks) => Box::pin(tasks.update(id, caller, answers)).await,
+        }
+    }
+
+    /// Ends the task because its client no longer wants it. False if there is no such task.
+    pub(crate) async fn cancel(&self, id: &str, caller: Caller) -> Result<bool, Unavailable> {
+        match &self.0 {
+            Place::Local(tasks) => {
+                let found = tasks.find(id, caller);
+                Ok(found.inspect(|task| task.cancel()).is_some())
+            }
+            Place::Shared(tasks) => Box::pin(tasks.cancel(id, caller)).await,
+        }
+    }
+
+    /// How many tasks there are; of shared ones, as of the last sweep.
     pub fn len(&self) -> usize {
-        lock(&self.tasks).len()
+        match &self.0 {
+            Place::Local(tasks) => tasks.len(),
+            Place::Shared(tasks) => tasks.len(),
+        }
     }
 
     /// Whether there is no task.
@@ -223,172 +220,119 @@ impl Tasks {
         self.len() == 0
     }
 
-    /// How many tasks there are at each stage, by [`Stage::index`].
+    /// How many tasks there are at each stage, by [`Stage::index`]; of shared ones, as of the last sweep.
     pub(crate) fn census(&self) -> [u64; Stage::ALL.len()] {
-        let tasks: Vec<_> = lock(&self.tasks).values().cloned().collect();
-        let mut census = [0; Stage::ALL.len()];
-        for task in tasks.iter().filter(|task| !task.is_over()) {
-            census[lock(&task.state).status.stage().index()] += 1;
+        match &self.0 {
+            Place::Local(tasks) => tasks.census(),
+            Place::Shared(tasks) => tasks.census(),
         }
-        census
     }
 
-    /// Forgets tasks whose time to live is over, and stops their work.
+    /// Forgets tasks whose time to live is over, and stops their work. For shared ones [`keep`](Self::keep) does it.
     pub fn sweep(&self) {
-        lock(&self.tasks).retain(|_, task| {
-            let over = task.is_over();
-            if over {
-                task.cancelled.cancel();
-            }
-            !over
-        });
+        match &self.0 {
+            Place::Local(tasks) => tasks.sweep(),
+            Place::Shared(_) => {}
+        }
+    }
+
+    /// Hears what is done to shared tasks elsewhere, and says that their work goes on. To be run as long as they are
+    /// used; never ends.
+    pub async fn keep(&self) {
+        match &self.0 {
+            Place::Local(_) => std::future::pending().await,
+            Place::Shared(tasks) => tasks.keep().await,
+        }
+    }
+
+    /// A task was changed, perhaps at another replica: it is looked at soon.
+    pub(crate) fn hear_task(&self, digest: SessionDigest) {
+        match &self.0 {
+            Place::Local(_) => {}
+            Place::Shared(tasks) => tasks.look_soon(digest),
+        }
+    }
+
+    /// Any may have been changed.
+    pub(crate) fn missed(&self) {
+        match &self.0 {
+            Place::Local(_) => {}
+            Place::Shared(tasks) => tasks.look_at_all_soon(),
+        }
     }
 }
 
 impl Task {
-    fn is_over(&self) -> bool {
-        self.clock.now().since(self.created) > self.ttl
-    }
-
-    /// Enters another state, unless the present one is terminal.
-    fn enter(&self, status: Status) {
-        {
-            let mut state = lock(&self.state);
-            if state.status.stage().is_terminal() {
-                return;
-            }
-            state.status = status;
-            state.updated = self.clock.now();
+    /// Cancelled when the client cancels the task, and when its time to live is over.
+    pub(crate) fn cancelled(&self) -> &CancellationToken {
+        match self {
+            Self::Local(task) => &task.cancelled,
+            Self::Shared(run) => &run.cancelled,
         }
-        if let Some(subscriptions) = self.subscriptions.upgrade() {
-            subscriptions.publish(&Update::Task { id: self.id.clone(), state: self.describe() });
-        }
-    }
-
-    /// Ends the task with what the request would have returned, a result of so many bytes.
-    pub(crate) fn complete(&self, result: Value, bytes: usize) -> Result<(), NoRoom> {
-        self.booking.keep(bytes)?;
-        self.enter(Status::Completed(result));
-        Ok(())
-    }
-
-    /// Ends the task with a JSON-RPC error.
-    pub(crate) fn fail(&self, error: Value) {
-        self.enter(Status::Failed(error));
-    }
-
-    /// Ends the task because its client no longer wants it.
-    pub(crate) fn cancel(&self) {
-        self.cancelled.cancel();
-        self.enter(Status::Cancelled);
     }
 
     /// The task as a `CreateTaskResult` shows it: without questions, result or error.
     pub(crate) fn summary(&self) -> Value {
-        self.summary_of(&lock(&self.state))
+        match self {
+            Self::Local(task) => task.summary(),
+            Self::Shared(run) => run.summary(),
+        }
     }
 
-    fn summary_of(&self, state: &State) -> Value {
-        let day = self.clock.time_of_day();
-        let mut task = json!({
-            "taskId": self.id,
-            "status": state.status.stage().as_str(),
-            "createdAt": day.time(self.created),
-            "lastUpdatedAt": day.time(state.updated),
-            "ttlMs": millis(self.ttl),
-            "pollIntervalMs": POLL_INTERVAL_MS,
-        });
-        if let Status::Failed(error) = &state.status {
-            task["statusMessage"] = error["message"].clone();
+    /// Ends the task with what the request would have returned, a result of so many bytes.
+    pub(crate) async fn complete(&self, result: Value, bytes: usize) -> Result<(), NoRoom> {
+        match self {
+            Self::Local(task) => task.complete(result, bytes),
+            Self::Shared(run) => Box::pin(run.complete(&result, bytes)).await,
         }
-        task
     }
 
-    /// The task as `tasks/get` shows it.
-    pub(crate) fn describe(&self) -> Value {
-        let state = lock(&self.state);
-        let mut task = self.summary_of(&state);
-        match &state.status {
-            Status::Working | Status::Cancelled => {}
-            Status::InputRequired(questions) => {
-                let open = questions.iter().cloned();
-                let open = open.map(|(key, _, question)| (key, question.embedded()));
-                task["inputRequests"] = Value::Object(open.collect());
-            }
-            Status::Completed(result) => task["result"] = result.clone(),
-            Status::Failed(error) => task["error"] = error.clone(),
+    /// Ends the task with a JSON-RPC error.
+    pub(crate) async fn fail(&self, error: Value) {
+        match self {
+            Self::Local(task) => task.fail(error),
+            Self::Shared(run) => Box::pin(run.fail(&error)).await,
         }
-        task
     }
 
     /// How this task's work asks the client.
-    pub(crate) fn asker(self: &Arc<Self>) -> Ask {
-        let task = Arc::clone(self);
+    pub(crate) fn asker(&self) -> Ask {
+        let task = self.clone();
         Box::new(move |questions| {
-            let task = Arc::clone(&task);
+            let task = task.clone();
             Box::pin(async move { task.ask(questions).await })
         })
     }
 
     async fn ask(&self, questions: Questions) -> BTreeMap<String, Value> {
-        if let Some(required) = inputs::missing(&questions, self.client) {
-            let failure = Failure::MissingCapability(required);
-            self.fail(serde_json::to_value(failure.to_object(Era::Stateless)).unwrap_or_default());
-            self.cancelled.cancel();
-            return BTreeMap::new();
+        match self {
+            Self::Local(task) => task.ask(questions).await,
+            Self::Shared(run) => run.ask(questions).await,
         }
-        let (sender, answers) = oneshot::channel();
-        let round = {
-            let mut state = lock(&self.state);
-            state.rounds += 1;
-            state.waiter = Some(sender);
-            state.rounds
-        };
-        let questions = questions.into_iter().map(|(key, question)| {
-            let unique = match round {
-                1 => key.to_owned(),
-                round => format!("{key}-{round}"),
-            };
-            (unique, key, question)
-        });
-        self.enter(Status::InputRequired(questions.collect()));
-        // Fails if the task has been forgotten, and then nobody waits for the work.
-        answers.await.unwrap_or_default()
     }
+}
 
-    /// Takes answers, which came in a body of so many bytes, and ignores those to no question; none, if one does not fit
-    /// its question. The work goes on when the last question is answered.
-    pub(crate) fn update(
-        &self,
-        answers: &serde_json::Map<String, Value>,
-        bytes: usize,
-    ) -> Result<(), Failure> {
-        let done = {
-            let mut guard = lock(&self.state);
-            let state = &mut *guard;
-            let Status::InputRequired(questions) = &mut state.status else { return Ok(()) };
-            for (key, _, question) in &*questions {
-                if let Some(answer) = answers.get(key).filter(|answer| answer.is_object()) {
-                    question.check(answer).map_err(|problem| Failure::unfit(key, &problem))?;
-                }
-            }
-            self.booking.keep(bytes * VALUE_TIMES)?;
-            questions.retain(|(key, own, _)| match answers.get(key).filter(|a| a.is_object()) {
-                Some(answer) => {
-                    state.answers.insert((*own).to_owned(), answer.clone());
-                    false
-                }
-                None => true,
-            });
-            state.updated = self.clock.now();
-            questions.is_empty().then(|| (state.waiter.take(), std::mem::take(&mut state.answers)))
-        };
-        if let Some((waiter, answers)) = done {
-            self.enter(Status::Working);
-            if let Some(waiter) = waiter {
-                let _ = waiter.send(answers);
-            }
-        }
-        Ok(())
+/// What every form of a task begins with.
+fn summary(id: &str, stage: Stage, created: Timestamp, updated: Timestamp, ttl: u64) -> Value {
+    json!({
+        "taskId": id,
+        "status": stage.as_str(),
+        "createdAt": created,
+        "lastUpdatedAt": updated,
+        "ttlMs": ttl,
+        "pollIntervalMs": POLL_INTERVAL_MS,
+    })
+}
+
+/// Questions that are open, as `tasks/get` shows them.
+fn open_questions(open: impl Iterator<Item = (String, InputRequest)>) -> Value {
+    Value::Object(open.map(|(key, question)| (key, question.embedded())).collect())
+}
+
+/// The key of a question that is unique over the task's life.
+fn unique(key: &str, round: usize) -> String {
+    match round {
+        1 => key.to_owned(),
+        round => format!("{key}-{round}"),
     }
 }

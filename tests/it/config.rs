@@ -162,7 +162,10 @@ mod effect {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::support::{Connection, TestServer, instance_host};
+    use crate::{
+        stores::{Engine, StoreServer},
+        support::{Connection, TestServer, instance_host},
+    };
 
     async fn with(name: &str, value: &str) -> TestServer {
         TestServer::start(&[(name, value)]).await
@@ -413,6 +416,79 @@ mod effect {
                 &["admin.listen", wrong, "127.0.0.1:9090", "MCP_ECHO_ADMIN__LISTEN"],
             );
         }
+    }
+
+    /// With a store at that address.
+    fn stored(name: &str, value: &str) -> mcp_echo_stateful::config::StoreConfig {
+        environment(&[("MCP_STORE_URL", "redis://store"), (name, value)]).store
+    }
+
+    #[tokio::test]
+    async fn store_url() {
+        let store = StoreServer::start(Engine::Valkey);
+        let first = with("MCP_ECHO_STORE__URL", &store.url()).await;
+        let second = with("MCP_ECHO_STORE__URL", &store.url()).await;
+        crate::support::eventually(|| store.commandstats().contains_key("evalsha")).await;
+        let talk = first.session(0).await;
+        talk.ask("echo", json!({"message": "x"})).await;
+        let talk = crate::support::Talk { server: &second, ..talk };
+        assert_eq!(talk.info().await["request_count"], 1);
+    }
+
+    #[tokio::test]
+    async fn store_url_file() {
+        let store = StoreServer::start(Engine::Redis);
+        let file = file(&store.url());
+        let _server =
+            with("MCP_ECHO_STORE__URL_FILE", file.path().to_str().expect("is text")).await;
+        crate::support::eventually(|| store.commandstats().contains_key("evalsha")).await;
+    }
+
+    #[tokio::test]
+    async fn store_ca_file() {
+        let store = stored("MCP_ECHO_STORE__CA_FILE", "/etc/ca.pem");
+        assert_eq!(store.ca_file, Path::new("/etc/ca.pem"));
+    }
+
+    #[tokio::test]
+    async fn store_namespace() {
+        let store = StoreServer::start(Engine::Redis);
+        let variables = [("MCP_STORE_URL", &*store.url()), ("MCP_ECHO_STORE__NAMESPACE", "other")];
+        let server = TestServer::start(&variables).await;
+        crate::support::eventually(|| store.commandstats().contains_key("evalsha")).await;
+        server.session(3).await;
+        assert_eq!(store.command(&["EXISTS", "other:{other:3}:live"]).integer(), 1);
+    }
+
+    #[tokio::test]
+    async fn store_timeout_seconds() {
+        let store = stored("MCP_ECHO_STORE__TIMEOUT_SECONDS", "1.5");
+        assert_eq!(store.timeout_seconds.get(), Duration::from_millis(1500));
+    }
+
+    #[tokio::test]
+    async fn store_wait_aof() {
+        assert!(stored("MCP_ECHO_STORE__WAIT_AOF", "true").wait_aof);
+    }
+
+    #[tokio::test]
+    async fn store_allow_eviction() {
+        assert!(stored("MCP_ECHO_STORE__ALLOW_EVICTION", "true").allow_eviction);
+    }
+
+    #[tokio::test]
+    async fn store_unready_when_lost() {
+        assert!(stored("MCP_ECHO_STORE__UNREADY_WHEN_LOST", "true").unready_when_lost);
+    }
+
+    #[tokio::test]
+    async fn session_store() {
+        let store = StoreServer::start(Engine::Redis);
+        let variables =
+            [("MCP_STORE_URL", &*store.url()), ("MCP_ECHO_INSTANCES__9__SESSION__STORE", "memory")];
+        let server = TestServer::start(&variables).await;
+        let shared = |instance: usize| server.instances[instance].state.sessions.is_shared();
+        assert!(shared(8) && !shared(9));
     }
 
     #[tokio::test]

@@ -395,6 +395,9 @@ fn the_section_table_and_the_examples_fit_the_configuration() {
         if value == "tokens" {
             variables.push(("MCP_ECHO_AUTH__TOKENS".to_owned(), "a=b".to_owned()));
         }
+        if name.starts_with("MCP_ECHO_STORE__") && !name.contains("__URL") {
+            variables.push(("MCP_STORE_URL".to_owned(), "redis://store".to_owned()));
+        }
         let merged = Layers::merge(&Flags::default(), &variables);
         let checked = merged.and_then(|layers| layers.check());
         checked.unwrap_or_else(|error| panic!("{error}: {name}={value}"));

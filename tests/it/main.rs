@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
+#![allow(clippy::print_stdout, reason = "what was measured is told")]
 
 mod support;
 
@@ -62,6 +63,7 @@ mod store_logs;
 mod store_model;
 mod store_news;
 mod store_seen;
+mod store_tasks;
 mod store_unavailable;
 mod stores;
 mod streams;

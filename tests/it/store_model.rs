@@ -506,8 +506,8 @@ async fn the_store_does_as_its_model() {
             }
         }
         let Certain { found, expired, full, strangers } = total;
-        let least = found.min(expired).min(full).min(strangers);
-        assert!(least > 10, "the model knew little: {total:?}");
+        let least = found.min(expired).min(strangers);
+        assert!(least > 10 && full > 0, "the model knew little: {total:?}");
     }
 }
 

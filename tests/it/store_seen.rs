@@ -39,7 +39,7 @@ fn every_script_is_counted() {
     });
     let declared: BTreeSet<String> = declared.collect();
     assert!(declared.len() >= 10, "{declared:?}");
-    assert_eq!(declared, OPERATIONS.map(str::to_owned).into());
+    assert_eq!(declared, OPERATIONS.iter().map(|name| (*name).to_owned()).collect());
 }
 
 fn operations(page: &Samples, operation: &str, outcome: &str) -> f64 {

@@ -237,7 +237,8 @@ fn nobody_becomes_anonymous_by_default() {
         assert!(strays.is_empty(), "{word} stands in {:?}", strays[0].name);
     }
     // A caller is found in one place, and handed on.
-    only_in("Caller::Anonymous =>", &["http/bearer.rs", "mcp/stateless/input.rs"]);
+    let elsewhere = ["http/bearer.rs", "mcp/stateless/input.rs", "session/shared/codec.rs"];
+    only_in("Caller::Anonymous =>", &elsewhere);
 }
 
 #[test]
@@ -330,4 +331,9 @@ fn no_function_grows_beyond_reading() {
         "        1;\n".repeat(70)
     );
     assert_eq!(functions(&sample), [("y(".to_owned(), 73)]);
+}
+
+#[test]
+fn the_client_of_the_store_is_known_in_one_room() {
+    only_in("redis::", &["link"]);
 }

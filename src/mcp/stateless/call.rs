@@ -73,7 +73,7 @@ impl Stateless<'_> {
                 self.exchange.whole(self.finish(id, &call, &context, outcome)?)
             }
             Prepared::Task { run, .. } if context.client.capabilities.tasks => {
-                self.create_task(id, call.tool, Arc::new(context), run)
+                Box::pin(self.create_task(id, call.tool, Arc::new(context), run)).await
             }
             Prepared::Task { required: true, .. } => Err(Failure::needs_tasks()),
             prepared => self.take_time(id, Call { call, prepared, context }).await,

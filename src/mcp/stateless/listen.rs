@@ -58,14 +58,12 @@ pub(super) async fn open(
             resource_subscriptions.push(uri);
         }
     }
+    let task_ids = instance.state.tasks.own(wanted.task_ids, caller).await?;
     let filter = Filter {
         resource_subscriptions,
         // The list of resources never changes here.
         resources_list_changed: false,
-        task_ids: {
-            let own = |id: &String| instance.state.tasks.find(id, caller).is_some();
-            wanted.task_ids.into_iter().filter(own).collect()
-        },
+        task_ids,
         tools_list_changed: wanted.tools_list_changed,
         prompts_list_changed: wanted.prompts_list_changed,
     };

@@ -27,7 +27,7 @@ use crate::{
 
 impl Stateless<'_> {
     /// Answers a call with a task.
-    pub(super) fn create_task(
+    pub(super) async fn create_task(
         &self,
         id: Id<'_>,
         tool: &'static Tool,
@@ -36,10 +36,11 @@ impl Stateless<'_> {
     ) -> Result<Reply, Failure> {
         let instance = self.exchange.instance();
         let caller = self.exchange.inbound.caller;
-        let task = match instance.state.tasks.create(caller, context.client.capabilities) {
+        let task = match instance.state.tasks.create(caller, context.client.capabilities).await {
             Ok(task) => task,
             Err(NotCreated::Full) => return Err(Failure::TooManyTasks),
             Err(NotCreated::NoEntropy) => return Err(Failure::Internal),
+            Err(NotCreated::Unavailable) => return Err(Failure::StoreUnavailable),
         };
         let mut result = task.summary();
         result["resultType"] = "task".into();
@@ -52,7 +53,7 @@ impl Stateless<'_> {
     }
 
     /// `tasks/get`, `tasks/update`, `tasks/cancel`.
-    pub(super) fn task(
+    pub(super) async fn task(
         &self,
         method: Method,
         id: Id<'_>,
@@ -64,33 +65,32 @@ impl Stateless<'_> {
         }
         let TaskParams { task_id } = require(params.raw, "\"taskId\"")?;
         let instance = self.exchange.instance();
-        let Some(task) = instance.state.tasks.find(&task_id, self.exchange.inbound.caller) else {
-            dispatch::minted_by(instance, self.exchange.record(), &task_id);
-            return invalid(unknown_task(&task_id, instance.here()));
-        };
-        let result = match method {
+        let (tasks, caller) = (&instance.state.tasks, self.exchange.inbound.caller);
+        let empty = |found: bool| found.then(|| json!({}));
+        let found = match method {
             Method::TasksUpdate => {
                 let Common { input_responses, .. } = dispatch::common(params)?;
                 match input_responses {
                     Some(Value::Object(answers)) => {
-                        task.update(&answers, self.exchange.inbound.body.len())?;
+                        let bytes = self.exchange.inbound.body.len();
+                        empty(tasks.update(&task_id, caller, &answers, bytes).await?)
                     }
                     _ => return invalid("\"inputResponses\" is required, an object"),
                 }
-                json!({})
             }
-            Method::TasksCancel => {
-                task.cancel();
-                json!({})
-            }
-            _ => task.describe(),
+            Method::TasksCancel => empty(tasks.cancel(&task_id, caller).await?),
+            _ => tasks.get(&task_id, caller).await?,
+        };
+        let Some(result) = found else {
+            dispatch::minted_by(instance, self.exchange.record(), &task_id);
+            return invalid(unknown_task(&task_id, instance.here(), tasks.is_shared()));
         };
         self.complete(id, result.to_string().as_bytes())
     }
 }
 
 /// Why a task id is not found, as far as the id tells.
-fn unknown_task(task_id: &str, here: MintedBy) -> String {
+fn unknown_task(task_id: &str, here: MintedBy, shared: bool) -> String {
     let over = || "there is no such task; its time may be over (tasks.ttl_seconds)".to_owned();
     let Some(id) = SessionId::parse(task_id) else { return "there is no such task".to_owned() };
     let Some(made_by) = id.minted_by() else { return over() };
@@ -99,6 +99,8 @@ fn unknown_task(task_id: &str, here: MintedBy) -> String {
             "there is no such task here: instance {} made it, and instance {} answers",
             made_by.instance, here.instance
         ),
+        // Any replica would have found it.
+        Some(Elsewhere::Replica | Elsewhere::Boot) if shared => over(),
         Some(Elsewhere::Replica) => format!(
             "there is no such task here: replica {} made it, and replica {} answers",
             made_by.tag, here.tag
@@ -110,24 +112,25 @@ fn unknown_task(task_id: &str, here: MintedBy) -> String {
     }
 }
 
+async fn fail(task: &Task, failure: &Failure) {
+    task.fail(serde_json::to_value(failure.to_object(ERA)).unwrap_or_default()).await;
+}
+
 /// Runs a task to its end, or until it is cancelled.
 async fn run_task(
     endpoint: Arc<Endpoint>,
-    task: Arc<Task>,
+    task: Task,
     context: Arc<CallContext>,
     tool: &'static Tool,
     work: Work,
     _guard: (Option<Lease>, Open),
 ) {
-    let fail = |failure: &Failure| {
-        task.fail(serde_json::to_value(failure.to_object(ERA)).unwrap_or_default());
-    };
     let outcome = tokio::select! {
         outcome = outcome_of(work) => outcome,
-        () = task.cancelled.cancelled() => return,
+        () = task.cancelled().cancelled() => return,
     };
     let most = context.instance.policy.config.tools.max_response_bytes;
-    let Some(outcome) = outcome else { return fail(&Failure::Internal) };
+    let Some(outcome) = outcome else { return fail(&task, &Failure::Internal).await };
     match call::count(tool, &context, outcome).await {
         Outcome::Done(result) => {
             let result = result.within(most);
@@ -136,14 +139,15 @@ async fn run_task(
                     // What the call would have returned (tasks extension, "Task Execution Errors").
                     value["resultType"] = "complete".into();
                     value["_meta"] = endpoint.catalogue.server_meta();
-                    let completed = task.complete(value, result.bytes());
-                    completed.unwrap_or_else(|full| fail(&full.into()));
+                    if let Err(full) = task.complete(value, result.bytes()).await {
+                        fail(&task, &full.into()).await;
+                    }
                 }
-                Err(_) => fail(&Failure::Internal),
+                Err(_) => fail(&task, &Failure::Internal).await,
             }
         }
         // A task's questions go through `tasks/get`, so this is an internal error.
-        Outcome::NeedInput { .. } => fail(&Failure::Internal),
-        Outcome::Failed(failure) => fail(&failure),
+        Outcome::NeedInput { .. } => fail(&task, &Failure::Internal).await,
+        Outcome::Failed(failure) => fail(&task, &failure).await,
     }
 }

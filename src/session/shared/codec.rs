@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// `-` for nobody, else 32 hex digits.
-pub(super) fn caller_text(caller: Caller) -> String {
+pub(crate) fn caller_text(caller: Caller) -> String {
     match caller {
         Caller::Anonymous => "-".to_owned(),
         Caller::Known(digest) => format!("{:032x}", u128::from_be_bytes(digest)),

@@ -7,7 +7,8 @@ if not alive then return gone(sid, just_now) end
 local operation = OPERATION ~= '' and P .. 'op:' .. OPERATION
 local before = operation and redis.call('GET', operation)
 if before then
-  -- It has been done, and the answer was lost.
+  -- It has been done, and the answer was lost. A write, so that who waits for the disk waits for the first one too.
+  redis.call('PEXPIRE', operation, 2000)
   local reply = told(sid, ARGV[13])
   local count, first, last, replaced = string.match(before, '(%d+) (%d+) (%d+) (%d)')
   reply[4], reply[5], reply[6], reply[12] = count, first, last, replaced

@@ -1,6 +1,10 @@
 -- sid, owner, handshake, timeout, capacity
 local sid, timeout, capacity = ARGV[1], tonumber(ARGV[4]), tonumber(ARGV[5])
-if redis.call('EXISTS', record(sid)) == 1 then return { NOW, 'ok' } end
+if redis.call('EXISTS', record(sid)) == 1 then
+  -- It has been done. A write, so that who waits for the disk waits for the first one too.
+  redis.call('PEXPIRE', record(sid), timeout + 3600000)
+  return { NOW, 'ok' }
+end
 while redis.call('ZCARD', LIVE) >= capacity do
   if #sweep(256) == 0 then
     redis.call('HINCRBY', COUNTS, 'refused', 1)

@@ -1,6 +1,7 @@
 -- sid, reason
 local operation = P .. 'op:' .. OPERATION
-if redis.call('EXISTS', operation) == 1 then return { NOW, 1, 0 } end
+-- Done already: a write, so that who waits for the disk waits for the first one too.
+if redis.call('PEXPIRE', operation, 2000) == 1 then return { NOW, 1, 0 } end
 local alive, just_now = lives(ARGV[1])
 if not alive then return { NOW, 0, just_now and 1 or 0 } end
 finish(ARGV[1], ARGV[2])

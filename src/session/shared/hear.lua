@@ -1,4 +1,4 @@
--- the last entry that was heard of, how many entries at the most. The first time, when there is none, says where to begin.
+-- the last entry that was heard of, how many entries at the most. The first time there is none: says where to begin
 local function id_of(entries) return entries[1] and entries[1][1] or '0-0' end
 local function later(a, b)
   local a1, a2 = string.match(a, '(%d+)-(%d+)')

@@ -1,12 +1,19 @@
 //! News between replicas: one stream an instance in the store, and a bell.
 //!
-//! Owns [`News`], this replica's part of it, and the one reader. The bell only rings; what has happened stands in the stream. So
-//! after a bell, and every few seconds without one, the reader reads from where it was; what it has missed for good, because the
-//! stream is bounded, it makes up for by asking the store how its conversations stand.
-//! Trap: its own news come back to a replica as well, and what it was told may be told again. So whoever acts on news acts on what
-//! is so already without harm; changes, which would be notified twice, carry who wrote them.
+//! Owns [`News`], this replica's part of it, and the one reader. The bell only rings; what has happened stands in the
+//! stream. So after a bell, and every few seconds without one, the reader reads from where it was. What it has missed for
+//! good, because the stream is bounded, it makes up for by asking the store how its conversations stand.
+//! Trap: its own news come back to a replica, and the same news may come again. So to act on them twice does no harm, and
+//! what would be notified twice says who wrote it.
 
-use std::{collections::HashMap, sync::Mutex, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use moka::sync::Cache;
 use tokio::{
@@ -21,8 +28,8 @@ use crate::{
     id::{SessionDigest, SessionId},
     link::{Call, Lost, Reply, scripts},
     session::{
-        lock,
-        news::{Audience, Changed, Outbox, Untold},
+        Conversation, lock,
+        news::{Audience, Changed, Untold},
     },
     wire::{Id, jsonrpc::MAX_ID},
 };
@@ -66,6 +73,8 @@ pub(super) struct News {
     outbox: mpsc::Sender<Untold>,
     /// Until the reader takes it.
     untold: Mutex<Option<mpsc::Receiver<Untold>>>,
+    /// What there was no room to tell.
+    dropped: AtomicU64,
     ended: Cache<SessionDigest, ()>,
     /// Those who wait for event logs, by session.
     logs: Mutex<HashMap<SessionDigest, watch::Sender<()>>>,
@@ -78,6 +87,7 @@ impl News {
             writer: uuid::Uuid::new_v4().simple().to_string(),
             outbox,
             untold: Mutex::new(Some(untold)),
+            dropped: AtomicU64::new(0),
             logs: Mutex::default(),
             ended: Cache::builder().max_capacity(ENDS).time_to_live(ENDS_FOR).build(),
         }
@@ -90,7 +100,16 @@ impl News {
 
     /// Tells it soon, if there is room.
     pub(super) fn tell(&self, what: Untold) {
-        let _ = self.outbox.try_send(what);
+        if self.outbox.try_send(what).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// An event log of the session may have grown.
+    fn ring_log(&self, session: SessionDigest) {
+        if let Some(bell) = lock(&self.logs).get(&session) {
+            bell.send_replace(());
+        }
     }
 
     /// A session has ended, here or elsewhere.
@@ -136,8 +155,14 @@ impl Entry {
 }
 
 impl SharedStore {
-    pub(in crate::session) fn outbox(&self) -> Outbox {
-        Outbox(self.news.outbox.clone())
+    /// Tells other replicas of a change soon.
+    pub(in crate::session) fn tell(&self, what: Changed) {
+        self.news.tell(Untold::Changed(what));
+    }
+
+    /// How much was not told, because too much was untold already.
+    pub(in crate::session) fn dropped(&self) -> u64 {
+        self.news.dropped.load(Ordering::Relaxed)
     }
 
     /// See [`SessionStore::log_bell`](crate::session::SessionStore::log_bell).
@@ -259,11 +284,15 @@ impl SharedStore {
     }
 
     /// Hands an answer that was given elsewhere to whoever waits for it here.
-    async fn take_answer(&self, session: SessionDigest, question: u64) -> Result<(), Lost> {
-        let named = self.conversations.named(session);
-        let Some((_, conversation)) = named.filter(|(_, it)| it.is_asked(question)) else {
+    async fn take_answer(
+        &self,
+        conversation: &Conversation,
+        session: SessionDigest,
+        question: u64,
+    ) -> Result<(), Lost> {
+        if !conversation.is_asked(question) {
             return Ok(());
-        };
+        }
         let call = Call::new(&TAKE, &self.key).bytes(digits(session)).number(question);
         let answer = self.run(&call).await?.text().ok_or(Lost)?;
         if let Some(result) = answer.strip_prefix('=') {
@@ -302,66 +331,62 @@ impl SharedStore {
     }
 
     async fn take_in(&self, entry: Entry, audience: &dyn Audience) -> Result<(), Lost> {
-        let Entry { kind, writer, session, digest, level, question, call, uri } = entry;
-        let elsewhere = writer != self.news.writer;
-        let changed = |what| {
-            if elsewhere {
-                audience.changed(what);
+        let elsewhere = entry.writer != self.news.writer;
+        let what = match (&*entry.kind, entry.digest, entry.session) {
+            ("tools", ..) => Changed::Tools,
+            ("prompts", ..) => Changed::Prompts,
+            ("resource", Some(digest), _) => Changed::Resource(digest),
+            ("task", Some(digest), _) => Changed::Task(digest),
+            (_, _, Some(session)) => {
+                return self.take_in_of(session, &entry, elsewhere, audience).await;
             }
+            // Of a later version.
+            (_, _, None) => return Ok(()),
         };
-        match (&*kind, session, digest) {
-            ("end", Some(session), _) => self.end_here(session),
-            ("level", Some(session), _) => {
-                if let Some((_, conversation)) = self.conversations.named(session) {
-                    conversation.set_log_level(read_level(&level));
-                }
-            }
-            ("answer", Some(session), _) => {
-                if let Some(question) = question {
-                    self.take_answer(session, question).await?;
+        if elsewhere {
+            audience.changed(what);
+        }
+        Ok(())
+    }
+
+    async fn take_in_of(
+        &self,
+        session: SessionDigest,
+        entry: &Entry,
+        elsewhere: bool,
+        audience: &dyn Audience,
+    ) -> Result<(), Lost> {
+        match &*entry.kind {
+            "end" => self.end_here(session),
+            "log" => self.news.ring_log(session),
+            _ => {}
+        }
+        let Some((id, conversation)) = self.conversations.named(session) else { return Ok(()) };
+        match (&*entry.kind, elsewhere) {
+            ("level", _) => conversation.set_log_level(read_level(&entry.level)),
+            ("answer", _) => {
+                if let Some(question) = entry.question {
+                    self.take_answer(&conversation, session, question).await?;
                 }
             }
             // Its own was for a call that has ended, and there may be another of that id.
-            ("cancel", Some(session), _) if elsewhere => {
-                let named = self.conversations.named(session);
-                if let (Some((_, conversation)), Some(id)) = (named, Id::parse(&call)) {
-                    conversation.cancel_call(id);
+            ("cancel", true) => {
+                if let Some(call) = Id::parse(&entry.call) {
+                    conversation.cancel_call(call);
                 }
             }
-            ("log", Some(session), _) => {
-                if let Some(bell) = lock(&self.news.logs).get(&session) {
-                    bell.send_replace(());
-                }
+            ("follow", true) if conversation.has_standalone() => {
+                let uri = entry.digest.and_then(|digest| unveil(id, digest, &entry.uri));
+                uri.iter().for_each(|uri| audience.follow(&conversation, uri));
             }
-            ("follow", Some(session), Some(digest)) if elsewhere => {
-                let named = self.conversations.named(session);
-                if let Some((id, conversation)) = named.filter(|(_, it)| it.has_standalone())
-                    && let Some(uri) = unveil(id, digest, &uri)
-                {
-                    audience.follow(&conversation, &uri);
-                }
+            ("unfollow", true) => {
+                entry.digest.iter().for_each(|digest| conversation.unsubscribe_digest(*digest));
             }
-            ("unfollow", Some(session), Some(digest)) if elsewhere => {
-                if let Some((_, conversation)) = self.conversations.named(session) {
-                    conversation.unsubscribe_digest(digest);
-                }
+            ("speaker", _) => conversation.set_speaking(!elsewhere),
+            ("silent", true) if conversation.has_listener() => {
+                self.speak(id).await?;
             }
-            ("speaker", Some(session), _) => {
-                if let Some((_, conversation)) = self.conversations.named(session) {
-                    conversation.set_speaking(!elsewhere);
-                }
-            }
-            ("silent", Some(session), _) if elsewhere => {
-                let named = self.conversations.named(session);
-                if let Some((id, _)) = named.filter(|(_, it)| it.has_listener()) {
-                    self.speak(id).await?;
-                }
-            }
-            ("tools", ..) => changed(Changed::Tools),
-            ("prompts", ..) => changed(Changed::Prompts),
-            ("resource", _, Some(digest)) => changed(Changed::Resource(digest)),
-            ("task", _, Some(digest)) => changed(Changed::Task(digest)),
-            // Of a later version.
+            // Not for this replica, or of a later version.
             _ => {}
         }
         Ok(())
@@ -377,7 +402,9 @@ impl SharedStore {
 
     /// News were missed: asks how the sessions stand that have a conversation here.
     async fn make_up(&self, audience: &dyn Audience) -> Result<(), Lost> {
-        lock(&self.news.logs).values().for_each(|bell| _ = bell.send_replace(()));
+        lock(&self.news.logs).values().for_each(|bell| {
+            bell.send_replace(());
+        });
         for some in self.conversations.digests().chunks(PAGE as usize) {
             let mut call = Call::new(&STANDING, &self.key);
             for digest in some {
@@ -385,9 +412,6 @@ impl SharedStore {
             }
             let mut standing = self.run(&call).await?.list().ok_or(Lost)?;
             for digest in some {
-                for question in self.conversations.questions(*digest) {
-                    self.take_answer(*digest, question).await?;
-                }
                 let mut stands = standing.list().ok_or(Lost)?;
                 let (lives, level, speaker) = (stands.count(), stands.text(), stands.text());
                 if lives != Some(1) {
@@ -395,6 +419,9 @@ impl SharedStore {
                     continue;
                 }
                 let Some((id, conversation)) = self.conversations.named(*digest) else { continue };
+                for question in conversation.asked() {
+                    self.take_answer(&conversation, *digest, question).await?;
+                }
                 if let Some(level) = level.filter(|level| !level.is_empty()) {
                     conversation.set_log_level(read_level(&level));
                 }

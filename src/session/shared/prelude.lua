@@ -15,8 +15,8 @@ local function data(sid) return P .. 'd:' .. sid end
 local function subscriptions(sid) return P .. 'u:' .. sid end
 local function question(sid, number) return P .. 'a:' .. sid .. ':' .. number end
 
--- Tells all replicas what has happened: a kind, and its members by name. They read it in order; the bell says that there is
--- something to read, and says so once a script.
+-- Tells all replicas what has happened: a kind, and its members by name. They read it in order; the bell says that
+-- there is something to read, and says so once a script.
 local NEWS, rung = P .. 'news', false
 local function tell(kind, ...)
   redis.call('XADD', NEWS, 'MAXLEN', '~', 10000, '*', 'k', kind, ...)

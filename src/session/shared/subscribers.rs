@@ -1,11 +1,11 @@
 //! Who of the replicas sends a session's client what belongs to no call, and of which resources.
 //!
-//! Owns the session's subscriptions in the store, and its speaker: the replica at which the client opened its last standalone
-//! stream, since the same message must not go out on several. When that stream has lost its reader, a replica that has
-//! another takes over; if none has, the speaker keeps what is to be sent, until the client comes back.
-//! Traps: a URI of a session's data holds a session id, which the store must not know. So a URI is veiled by what only those know
-//! who know the id of the session that has subscribed. And a speaker that was killed is not replaced until its client opens a
-//! stream again, as it will.
+//! Owns the session's subscriptions in the store, and its speaker: the replica at which the client opened its last
+//! standalone stream, since the same message must not go out on several. When that stream has lost its reader, a replica
+//! that has another takes over; if none has, the speaker keeps what is to be sent, until the client comes back.
+//! Traps: a URI of a session's data holds a session id, which the store must not know. So a URI is veiled: to read it
+//! takes the id of the session that has subscribed. And a speaker that was killed is not replaced until its client opens
+//! a stream again, as it will.
 
 use super::{SharedStore, news::digits};
 use crate::{
@@ -101,7 +101,7 @@ pub(super) fn unveil(session: SessionId, digest: SessionDigest, hidden: &str) ->
     (SessionDigest::of(&uri) == digest).then_some(uri)
 }
 
-/// Each byte combined with one that follows from the session's id, its place and the URI's digest, which no other URI has.
+/// Each byte combined with one that follows from the session's id, the URI's digest, which no other URI has, and its place.
 fn veiled(session: SessionId, digest: SessionDigest, bytes: &[u8]) -> Vec<u8> {
     let (mut id, digits) = ([0; 36], digest.digits());
     let id = session.encode(&mut id).as_bytes();
