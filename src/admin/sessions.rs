@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::StatusCode;
+use http::{StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -193,7 +193,8 @@ async fn end_all(
 }
 
 fn unavailable() -> Response {
-    problem(StatusCode::SERVICE_UNAVAILABLE, &Unavailable.to_string())
+    let told = problem(StatusCode::SERVICE_UNAVAILABLE, &format!("{Unavailable}; ask again"));
+    ([(header::RETRY_AFTER, "1")], told).into_response()
 }
 
 fn unknown() -> Response {

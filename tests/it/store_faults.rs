@@ -170,7 +170,9 @@ async fn what_needs_no_session(server: &TestServer, own: &Talk<'_>) {
     server.operate("GET", "/metrics").send().await.expect_status(200);
     server.operate("GET", "/debug/overview").send().await.expect_status(200);
     // A store that does not take writes may be read by operators.
-    let list = server.operate("GET", "/debug/sessions").send().await.status;
+    let list = server.operate("GET", "/debug/sessions").send().await;
+    assert_eq!(list.status == 503, list.header("retry-after") == Some("1"), "{list:?}");
+    let list = list.status;
     let (found, ended) = match list {
         200 => (404, 200),
         _ => (503, 503),
