@@ -307,6 +307,10 @@ async fn sentinel_says_who_is_the_master() {
                 })
                 .await;
                 master_waits(sentinel.master()).await;
+                // The next one is alone.
+                for store in &sentinel.stores {
+                    store.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
+                }
                 sentinel.master().kill();
             }
         }
