@@ -225,12 +225,10 @@ fn serve(flags: &Flags) -> Tried {
     let served = runtime().map(|runtime| {
         let served = runtime.block_on(async {
             // A store that is not there yet is waited for while serving; one that cannot be used is not.
-            match server.link() {
-                Some(link) => match link.look().await {
-                    Err(wrong @ Fault::Wrong(_)) => return Err(AskedWrongly(wrong.into())),
-                    Ok(_) | Err(Fault::Unreached(_)) => {}
-                },
-                None => {}
+            if let Some(link) = server.link()
+                && let Err(wrong @ Fault::Wrong(_)) = link.look().await
+            {
+                return Err(AskedWrongly(wrong.into()));
             }
             Ok(run(&config, server).await)
         });
