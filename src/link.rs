@@ -54,6 +54,9 @@ use crate::{
 /// How far the store's clock and this machine's may differ, in milliseconds, and count as the same.
 const AGREEMENT: u64 = 100;
 
+/// How late the store may notice that a time is over.
+const STEP: Duration = Duration::from_millis(120);
+
 /// Between two lines in the log that say that the store refuses what it is asked, in milliseconds.
 const SELDOM: u64 = 10_000;
 
@@ -273,8 +276,9 @@ impl Link {
     }
 
     async fn ask(&self, call: &Call<'_>, command: &Cmd, until: Instant) -> Result<Value, Trouble> {
-        // The store gives up first, so that its answer is in time.
-        let on_disk = (self.wait_aof && call.script.promised).then(|| self.patience.mul_f64(0.8));
+        // The store gives up first, so that its answer is in time; it looks at its clock ten times a second.
+        let in_time = || self.patience.saturating_sub(STEP).max(self.patience / 2);
+        let on_disk = (self.wait_aof && call.script.promised).then(in_time);
         match &self.route {
             Route::Single(line) => line.ask(command, on_disk, until).await,
             Route::Cluster(cluster) => cluster.ask(call.key(), command, on_disk, until).await,

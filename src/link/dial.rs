@@ -23,7 +23,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     task::{AbortHandle, Id, JoinSet},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_rustls::{
     TlsConnector,
@@ -38,6 +38,8 @@ use super::{
 
 /// How long a connection may take to be made.
 const DIALLING: Duration = Duration::from_secs(1);
+/// How long after it was named a master is asked for again.
+const OFTEN: Duration = Duration::from_secs(1);
 
 impl fmt::Debug for Dialler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -151,6 +153,22 @@ impl Dialler {
                 }
                 Err(failed)
             }
+        }
+    }
+
+    /// Until a sentinel names another master, which is one. The old one may not have heard of it, and refuses what is asked
+    /// or, worse, does it.
+    pub(super) async fn replaced(&self, target: &Target, place: &Place) {
+        let Target::Master { sentinels, name } = target else { return future::pending().await };
+        let (mut drivers, nobody) = (JoinSet::new(), Arc::default());
+        loop {
+            sleep(OFTEN).await;
+            let Ok(named) = in_time(self.master(sentinels, name)).await else { continue };
+            let is_other = named != *place;
+            if is_other && self.reach(&named, Use::Writing, &nobody, &mut drivers).await.is_ok() {
+                return;
+            }
+            while drivers.try_join_next().is_some() {}
         }
     }
 

@@ -4,7 +4,7 @@
 //! so, and the next connection is made at once: the old one goes on for a while for those who still wait on it.
 //! Trap: while there is no connection nobody waits longer than for one answer, and after that time nobody waits at all.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt, future, sync::Arc, time::Duration};
 
 use redis::{Cmd, Pipeline, RedisError, Value, aio::MultiplexedConnection, cmd};
 use tokio::{
@@ -184,11 +184,14 @@ impl Line {
                     self.standing.send_replace(Standing::Up {
                         connection: connection.clone(),
                         number,
-                        place,
+                        place: place.clone(),
                     });
                     self.changed.notify_one();
                     self.bells.ring_all();
-                    self.watch(&mut drivers, connection, &driving, number).await;
+                    tokio::select! {
+                        () = self.watch(&mut drivers, connection, &driving, number) => {}
+                        never = self.follow(&place, number) => match never {},
+                    }
                     drivers.spawn(async move {
                         sleep(FAREWELL).await;
                         drop(driving);
@@ -207,6 +210,13 @@ impl Line {
             }
             while drivers.try_join_next().is_some() {}
         }
+    }
+
+    /// Gives the connection up when another server is the master.
+    async fn follow(&self, place: &Place, number: u64) -> Infallible {
+        self.dialler.replaced(&self.target, place).await;
+        self.give_up(number);
+        future::pending().await
     }
 
     /// Until the connection breaks or is given up. Meanwhile hears channels that have been added.

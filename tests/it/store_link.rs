@@ -24,10 +24,16 @@ use crate::{
 /// How soon all is well again after a store is.
 const SOON: Duration = Duration::from_secs(2);
 
-/// What every test gives the store for an answer.
+/// What a hasty server gives the store for an answer.
 const PATIENCE: Duration = Duration::from_millis(250);
 
+/// One that is patient, as a machine with much to do needs it.
 async fn server(url: &str) -> TestServer {
+    let variables = [("MCP_STORE_URL", url), ("MCP_ECHO_STORE__TIMEOUT_SECONDS", "1")];
+    TestServer::start(&variables).await
+}
+
+async fn hasty(url: &str) -> TestServer {
     TestServer::start(&[("MCP_STORE_URL", url)]).await
 }
 
@@ -135,7 +141,7 @@ fn what_the_url_says_wrongly_is_told_without_it() {
         (vec![("MCP_ECHO_STORE__URL_FILE", "/no/such")], "/no/such"),
         (
             vec![("MCP_STORE_URL", "redis://hidden"), ("MCP_ECHO_STORE__URL_FILE", path)],
-            "store.url_file: stands beside store.url",
+            "stands beside store.url",
         ),
         (
             vec![("MCP_STORE_URL", "redis://hidden"), ("MCP_ECHO_STORE__CA_FILE", path)],
@@ -143,15 +149,15 @@ fn what_the_url_says_wrongly_is_told_without_it() {
         ),
         (
             vec![("MCP_STORE_URL", "redis://hidden"), ("MCP_ECHO_SESSION__STORE", "memory")],
-            "store.url: is of no use",
+            "is of no use: every instance",
         ),
-        (vec![("MCP_ECHO_STORE__WAIT_AOF", "true")], "store.wait_aof: does nothing without"),
-        (vec![("MCP_ECHO_STORE__ALLOW_EVICTION", "true")], "store.allow_eviction: does nothing"),
-        (vec![("MCP_ECHO_STORE__CA_FILE", path)], "store.ca_file: does nothing without"),
-        (vec![("MCP_ECHO_STORE__NAMESPACE", "a:b")], "store.namespace: must be"),
-        (vec![("MCP_ECHO_STORE__NAMESPACE", "a b")], "store.namespace: must be"),
-        (vec![("MCP_ECHO_STORE__TIMEOUT_SECONDS", "0")], "store.timeout_seconds: must be from"),
-        (vec![("MCP_ECHO_STORE__TIMEOUT_SECONDS", "11")], "store.timeout_seconds: must be from"),
+        (vec![("MCP_ECHO_STORE__WAIT_AOF", "true")], "does nothing without a store"),
+        (vec![("MCP_ECHO_STORE__ALLOW_EVICTION", "true")], "does nothing without a store"),
+        (vec![("MCP_ECHO_STORE__CA_FILE", path)], "does nothing without a store"),
+        (vec![("MCP_ECHO_STORE__NAMESPACE", "a:b")], "must be visible ASCII without"),
+        (vec![("MCP_ECHO_STORE__NAMESPACE", "a b")], "must be visible ASCII without"),
+        (vec![("MCP_ECHO_STORE__TIMEOUT_SECONDS", "0")], "must be from 0.01 to 10"),
+        (vec![("MCP_ECHO_STORE__TIMEOUT_SECONDS", "11")], "must be from 0.01 to 10"),
     ] {
         let (text, code) = check(&variables);
         assert!(text.contains(said), "{said:?} is not in {text}");
@@ -162,8 +168,9 @@ fn what_the_url_says_wrongly_is_told_without_it() {
 
 #[tokio::test]
 async fn a_password_is_asked_for_and_given() {
-    let store = StoreServer::with(Engine::Redis, &["--requirepass", "p@ss/word"]);
+    let store = StoreServer::start(Engine::Redis);
     let port = store.port();
+    store.command(&["CONFIG", "SET", "requirepass", "p@ss/word"]);
     is_wrong(&[("MCP_STORE_URL", &store.url())], "asks for a password");
     let wrong = format!("redis://:other@127.0.0.1:{port}");
     is_wrong(&[("MCP_STORE_URL", &wrong)], "refuses the user or password");
@@ -307,6 +314,10 @@ async fn sentinel_says_who_is_the_master() {
                 })
                 .await;
                 master_waits(sentinel.master()).await;
+                // The next one is alone.
+                for store in &sentinel.stores {
+                    store.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
+                }
                 sentinel.master().kill();
             }
         }
@@ -349,7 +360,7 @@ async fn a_cluster_has_the_ten_instances_among_its_shards() {
             assert!(echo(&talk).await);
             let there = session(&second, instance).await;
             let there = Talk { id: talk.id.clone(), ..there };
-            assert!(echo(&there).await);
+            is_whole(&there).await;
             assert_eq!(count(&talk).await, 2, "instance {instance}");
         }
         let keys = |shard: &StoreServer| shard.command(&["DBSIZE"]).integer();
@@ -422,7 +433,7 @@ async fn a_shard_that_is_gone_takes_only_its_own_along() {
     for shard in &cluster.shards {
         shard.command(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
     }
-    let server = server(&cluster.url()).await;
+    let server = hasty(&cluster.url()).await;
     let mut talks = Vec::new();
     for instance in 0..10 {
         talks.push(session(&server, instance).await);
@@ -430,11 +441,11 @@ async fn a_shard_that_is_gone_takes_only_its_own_along() {
     let at = |instance: u8| cluster.shard_of(&format!("{{mcpe:{instance}}}")).port();
     // The first is the one that tells where the others are.
     let killed = cluster.shards.iter().find(|shard| shard.port() == at(0)).expect("has it");
-    killed.pause();
     let far = (1..10).find(|&instance| at(instance) != at(0)).expect("is elsewhere");
+    killed.pause();
     let start = Instant::now();
     assert!(!echo(&talks[0]).await);
-    assert!(start.elapsed() < PATIENCE * 3, "{:?}", start.elapsed());
+    assert!(start.elapsed() < PATIENCE * 8, "{:?}", start.elapsed());
     for _ in 0..20 {
         assert!(echo(&talks[usize::from(far)]).await);
     }
@@ -489,7 +500,8 @@ type Trouble =
 
 #[tokio::test]
 async fn a_store_that_refuses_is_never_taken_for_one_that_has_nothing() {
-    const KILL: &[&str] = &["CLIENT", "KILL", "TYPE", "normal"];
+    // Which is what one is that has subscribed.
+    const KILL: &[&str] = &["CLIENT", "KILL", "TYPE", "pubsub"];
     const USER: &[&str] = &["ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all"];
     let troubles: [Trouble; 6] = [
         ("read-only", &[&["REPLICAOF", "127.0.0.1", "1"]], &[&["REPLICAOF", "NO", "ONE"]]),
@@ -519,7 +531,7 @@ async fn a_store_that_refuses_is_never_taken_for_one_that_has_nothing() {
             let store = StoreServer::start(engine);
             store.command(USER);
             let url = format!("redis://app:secret@127.0.0.1:{}", store.port());
-            let server = server(&url).await;
+            let server = hasty(&url).await;
             let talk = session(&server, 0).await;
             assert!(echo(&talk).await);
             for command in breaking {
@@ -529,7 +541,7 @@ async fn a_store_that_refuses_is_never_taken_for_one_that_has_nothing() {
             for _ in 0..10 {
                 assert!(!echo(&talk).await, "{name}");
             }
-            assert!(start.elapsed() < PATIENCE * 4, "{name} waits: {:?}", start.elapsed());
+            assert!(start.elapsed() < PATIENCE * 8, "{name} waits: {:?}", start.elapsed());
             for command in mending {
                 assert!(!store.command(command).is_error(), "{name}: {command:?}");
             }
@@ -544,7 +556,7 @@ async fn a_store_that_stops_answering_costs_two_waits_and_then_none() {
     for engine in Engine::ALL {
         let store = StoreServer::start(engine);
         let between = Between::start(store.port());
-        let (direct, through) = (server(&store.url()).await, server(&between.url()).await);
+        let (direct, through) = (hasty(&store.url()).await, hasty(&between.url()).await);
         let (talk, far) = (session(&direct, 0).await, session(&through, 0).await);
         assert!(echo(&talk).await && echo(&far).await);
         for way in ["paused", "hanging", "refusing", "killed"] {
@@ -571,7 +583,7 @@ async fn a_store_that_stops_answering_costs_two_waits_and_then_none() {
             for _ in 0..10 {
                 assert!(!echo(talk).await, "{way}");
             }
-            assert!(start.elapsed() < PATIENCE * 4, "{way}: not at once: {:?}", start.elapsed());
+            assert!(start.elapsed() < PATIENCE * 8, "{way}: not at once: {:?}", start.elapsed());
             store.resume();
             between.set(Mode::Pass);
             is_whole(talk).await;
@@ -593,7 +605,7 @@ async fn a_lost_store_is_told_once_and_so_is_its_return() {
     eventually(|| said("the store is reached again") == 1).await;
 
     store.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
-    store.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+    store.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     eventually(|| said("the store cannot be used") == 1).await;
     sleep(Duration::from_millis(500)).await;
     store.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
