@@ -26,7 +26,7 @@ pub(crate) use self::{
     conversation::{Conversation, Followed, MAX_SUBSCRIPTIONS},
     event_stream::EventStream,
     ledger::{EndedSession, SESSION_BYTES},
-    news::{Audience, Changed, Outbox, Subscribed},
+    news::{Audience, Changed, Outbox},
     record::{Change, Client, Handshake, Head, LastEcho, Listed, Record, Tally, Want},
     search::Search,
     shared::caller_text,

@@ -28,7 +28,7 @@ use crate::{
     failure::Failure,
     http::answer::Answer,
     observe::{RequestOutcome, RpcMethod, shown},
-    session::{Change, EventLog, Followed, MAX_SUBSCRIPTIONS, Record, Subscribed},
+    session::{Change, EventLog, Followed, MAX_SUBSCRIPTIONS, Record},
     tools::{Outcome, resources},
     wire::{
         CancelledParams, EnvelopeError, Era, Feature, Id, Inputs, LevelParams, ListParams, Message,
@@ -413,17 +413,18 @@ impl<'a> Sessioned<'a> {
         let (session, uri) = (self.session().await?.head.id, resources::canonical(&uri));
         let subscriptions = &instance.state.subscriptions;
         subscriptions.follow_lists(&conversation);
-        let too_many =
-            || format!("the session has {MAX_SUBSCRIPTIONS} subscriptions, the most it may");
-        match subscriptions.follow(&conversation, &uri)? {
-            Followed::Yes => match self.exchange.sessions().subscribe(session, &uri).await? {
-                Subscribed::Yes => Ok(done(id, b"{}")),
-                Subscribed::TooMany => {
-                    conversation.unsubscribe(&uri);
-                    invalid(too_many())
-                }
-            },
-            Followed::TooMany => invalid(too_many()),
+        let mut followed = subscriptions.follow(&conversation, &uri)?;
+        if followed == Followed::Yes {
+            followed = self.exchange.sessions().subscribe(session, &uri).await?;
+            if followed != Followed::Yes {
+                conversation.unsubscribe(&uri);
+            }
+        }
+        match followed {
+            Followed::Yes => Ok(done(id, b"{}")),
+            Followed::TooMany => invalid(format!(
+                "the session has {MAX_SUBSCRIPTIONS} subscriptions, the most it may"
+            )),
             Followed::Crowded => {
                 invalid("the resource has as many subscribers as it may; try again later")
             }

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use super::{
-    conversation::Conversation,
+    conversation::{Conversation, Followed},
     shared::SharedStore,
     store::{SessionStore, Unavailable},
 };
@@ -61,14 +61,6 @@ pub(super) enum Untold {
     Withdrawn(SessionDigest, u64),
     /// The last standalone stream of that session has lost its reader.
     Silent(SessionDigest),
-}
-
-/// What came of a wish that all replicas know a subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Subscribed {
-    Yes,
-    /// The session has as many as it may.
-    TooMany,
 }
 
 /// Tells other replicas of changes.
@@ -131,10 +123,10 @@ impl SessionStore {
         &self,
         session: SessionId,
         uri: &str,
-    ) -> Result<Subscribed, Unavailable> {
+    ) -> Result<Followed, Unavailable> {
         match self.shared_store() {
             Some(store) => Box::pin(store.subscribe(session, uri)).await,
-            None => Ok(Subscribed::Yes),
+            None => Ok(Followed::Yes),
         }
     }
 

@@ -353,8 +353,7 @@ impl Run {
             let (id, answer) = self.conversation.ask();
             sessions.expect_answer(self.own, id, patience).await;
             stream.send(&jsonrpc::request(id, kind.method(), &params)).await;
-            let conversation = &*self.conversation;
-            let sessions = (sessions, self.own);
+            let (conversation, sessions) = (&*self.conversation, (sessions, self.own));
             let question = Question { id, conversation, stream, sessions, reason: &reason };
             let asked = InputRequest { kind, params };
             waiting.push(async move {

@@ -9,11 +9,13 @@ end
 
 local last = ARGV[1]
 local newest = id_of(redis.call('XREVRANGE', NEWS, '+', '-', 'COUNT', 1))
--- A stream that ends before that is another one, or what a replica knew of it.
-if last == '' or later(last, newest) then return { NOW, 1, newest, {} } end
-if last == newest then return { NOW, 0, last, {} } end
--- Of what was trimmed nobody knows whether it has been heard.
-local missed = later(id_of(redis.call('XRANGE', NEWS, '-', '+', 'COUNT', 1)), last)
-if last == '0-0' then missed = redis.call('XLEN', NEWS) >= 10000 end
+if last == newest and newest ~= '0-0' then return { NOW, 0, last, {} } end
+-- A stream that is empty would look the same if the store lost it, so it never is.
+local new = newest == '0-0'
+if new then newest = redis.call('XADD', NEWS, '*', 'k', 'begin') end
+-- One that ends before that is another one, or what another server knew of it. Of what was trimmed nobody knows whether
+-- it has been heard. Whoever has missed something asks how all stands, and needs not hear how it came about.
+local oldest = id_of(redis.call('XRANGE', NEWS, '-', '+', 'COUNT', 1))
+if last == '' or new or later(last, newest) or later(oldest, last) then return { NOW, 1, newest, {} } end
 local entries = redis.call('XRANGE', NEWS, '(' .. last, '+', 'COUNT', ARGV[2])
-return { NOW, missed and 1 or 0, entries[#entries][1], entries }
+return { NOW, 0, entries[#entries][1], entries }

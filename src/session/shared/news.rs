@@ -402,9 +402,7 @@ impl SharedStore {
 
     /// News were missed: asks how the sessions stand that have a conversation here.
     async fn make_up(&self, audience: &dyn Audience) -> Result<(), Lost> {
-        lock(&self.news.logs).values().for_each(|bell| {
-            bell.send_replace(());
-        });
+        lock(&self.news.logs).values().for_each(|bell| bell.send_replace(()));
         for some in self.conversations.digests().chunks(PAGE as usize) {
             let mut call = Call::new(&STANDING, &self.key);
             for digest in some {

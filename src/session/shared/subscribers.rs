@@ -11,11 +11,7 @@ use super::{SharedStore, news::digits};
 use crate::{
     id::{SessionDigest, SessionId, digest_of},
     link::{Call, Lost, scripts},
-    session::{
-        MAX_SUBSCRIPTIONS,
-        news::{Subscribed, Untold},
-        store::Unavailable,
-    },
+    session::{Followed, MAX_SUBSCRIPTIONS, news::Untold, store::Unavailable},
 };
 
 scripts! { "prelude.lua":
@@ -29,7 +25,7 @@ impl SharedStore {
         &self,
         session: SessionId,
         uri: &str,
-    ) -> Result<Subscribed, Unavailable> {
+    ) -> Result<Followed, Unavailable> {
         let (digest, hidden) = (SessionDigest::of(uri), veil(session, uri));
         let call = Call::new(&SUBSCRIBE, &self.key)
             .bytes(digits(session.digest()))
@@ -38,9 +34,9 @@ impl SharedStore {
             .bytes(hidden.into_bytes())
             .number(MAX_SUBSCRIPTIONS as u64);
         match self.run(&call).await?.text().as_deref() {
-            Some("many") => Ok(Subscribed::TooMany),
+            Some("many") => Ok(Followed::TooMany),
             // Of a session that has just ended there is nothing to tell.
-            Some(_) => Ok(Subscribed::Yes),
+            Some(_) => Ok(Followed::Yes),
             None => Err(Unavailable),
         }
     }
