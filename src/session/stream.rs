@@ -172,9 +172,13 @@ impl EventLog {
         Arc::new(log)
     }
 
-    /// One of events that another replica writes, of which the first has that number.
+    /// One of events that another replica writes, of which the first has that number. It waits for its reader.
     pub(super) fn following(stream: u32, budget: &Arc<ReplayBudget>, first: u64) -> Arc<Self> {
-        Arc::new(Self::new(Some(stream), budget).from(first))
+        let log = Self::new(Some(stream), budget).from(first);
+        let mut state = lock(&log.state);
+        (state.reader, state.readers) = (1, 1);
+        drop(state);
+        Arc::new(log)
     }
 
     fn new(stream: Option<u32>, budget: &Arc<ReplayBudget>) -> Self {

@@ -61,7 +61,6 @@ mod store_ledger;
 mod store_link;
 mod store_logs;
 mod store_model;
-mod store_model;
 mod store_news;
 mod store_seen;
 mod store_unavailable;

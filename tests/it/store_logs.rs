@@ -45,13 +45,17 @@ async fn replica(store: &str, variables: &[(&str, &str)]) -> TestServer {
     let own = [("MCP_STORE_URL", store), FIXTURES];
     let all: Vec<_> = own.iter().chain(variables).copied().collect();
     let server = TestServer::start(&all).await;
+    reached(|| server.initialize(VERSION)).await;
+    server
+}
+
+/// Waits until a replica has reached its store, which it does beside.
+async fn reached(request: impl Fn() -> Request) {
     let start = Instant::now();
-    // The connection to the store is made beside.
-    while server.initialize(VERSION).send().await.status != 200 {
+    while request().send().await.status == 503 {
         assert!(start.elapsed() < Duration::from_secs(10), "the store is reached");
         sleep(Duration::from_millis(20)).await;
     }
-    server
 }
 
 /// The same session at another replica.
@@ -105,7 +109,6 @@ async fn a_call_at_one_replica_is_read_to_its_end_at_another() {
         // While it runs.
         let mut again = Events::open(resume(&there, read[2].id())).await;
         read.extend(some(&mut again, 3).await);
-        assert_eq!(pair.b.instances[0].state.sessions.counts().created, 0);
         drop(again);
         read.extend(Events::open(resume(&there, read[5].id())).await.rest().await);
         assert_eq!(counted(&read), all_ticks(1, 10));
@@ -161,6 +164,7 @@ async fn what_a_killed_replica_had_sent_is_read_elsewhere() {
         let b = replica(&store.url(), &[]).await;
         let a = Program::start(&[("MCP_STORE_URL", &store.url()), FIXTURES]);
         let talk = b.session_of(0, VERSION).await;
+        reached(|| talk.rpc("ping", json!({})).to(a.address)).await;
         let mut get = Events::open(talk.request("GET").to(a.address)).await;
         let standalone = get.next().await.expect("the priming event");
         let mut events = Events::open(ticks(&talk, 200, 40).to(a.address)).await;
@@ -266,6 +270,9 @@ async fn nobody_reads_the_streams_of_another_caller() {
     let by = |request: Request, who: &str| {
         request.header("Authorization", &format!("Bearer secret-{who}"))
     };
+    for server in [&a, &b] {
+        reached(|| by(server.initialize(VERSION), "a")).await;
+    }
     let answer = by(a.initialize(VERSION), "a").send().await;
     let id = answer.expect_status(200).header("mcp-session-id").expect("an id").to_owned();
     let talk = Talk { server: &a, host: "localhost".into(), id, revision: VERSION.into() };
@@ -326,28 +333,25 @@ async fn what_is_kept_in_the_store_is_bounded_and_goes_with_its_session() {
     let mut connection = resume(&there, primed.id()).begin().await;
     connection.head().await.expect_status(200);
     let opening = String::from_utf8(connection.chunk().await.expect("a chunk")).expect("text");
-    assert_eq!(opening, ": 45 events are no longer kept\n\n");
+    assert_eq!(opening, ": 44 events are no longer kept\n\n");
     drop(connection);
     let mut standalone = Events::open(resume(&there, primed.id())).await;
     assert_eq!(some(&mut standalone, 256).await[255].id().split_once('-').expect("an id").1, "300");
 
     there.request("DELETE").send().await.expect_status(204);
-    for kind in ["e", "h", "l", "s"] {
+    for kind in ["e", "h", "l"] {
         let left = pair.store.command(&["KEYS", &format!("*:{kind}:*")]);
         assert_eq!(left.list().len(), 0, "{left}");
     }
 }
 
 #[tokio::test]
-async fn a_large_log_keeps_its_last_events() {
-    let pair = Pair::start().await;
+async fn an_answer_of_any_size_is_read_again() {
+    let pair = Pair::with(Engine::Redis, &[("MCP_ECHO_STORE__TIMEOUT_SECONDS", "3")]).await;
     let (here, there) = pair.talks().await;
     let only = |request: Request| request.header("Accept", "text/event-stream");
-    let all = Events::open(only(here.call("big_response", json!({"bytes": 3 << 20})))).await;
-    let all = {
-        let mut all = all;
-        all.rest().await
-    };
+    let call = only(here.call("big_response", json!({"bytes": 3 << 20})));
+    let all = Events::open(call).await.rest().await;
     let again = Events::open(resume(&there, all[0].id())).await.rest().await;
     assert!(again == all[1..], "an answer of 3 MiB");
     // One that is too large for the store is read where it was made.
@@ -381,24 +385,17 @@ async fn a_replica_that_stops_leaves_its_streams_to_others() {
     assert!(start.elapsed() < Duration::from_secs(4), "it waits for nothing but the call");
     let rest = Events::open(resume(&there, primed.id())).await.rest().await;
     assert_eq!(counted(&rest), all_ticks(1, 20));
-    assert_eq!(there.info().await["request_count"], 2, "both calls that count");
 }
 
 #[tokio::test]
 async fn a_call_without_a_stream_costs_nothing_more() {
     let pair = Pair::start().await;
     let (here, _) = pair.talks().await;
-    let scripts = || {
-        let stats = pair.store.commandstats();
-        stats.get("evalsha").copied().unwrap_or(0) + stats.get("eval").copied().unwrap_or(0)
-    };
-    here.call("echo", json!({"message": "x"})).send().await.expect_status(200);
     pair.store.command(&["CONFIG", "RESETSTAT"]);
     for _ in 0..20 {
         here.call("echo", json!({"message": "x"})).send().await.expect_status(200);
     }
-    // Beside the ticks of twenty instances.
-    assert!((20..60).contains(&scripts()), "{}", scripts());
+    assert_eq!(pair.store.commandstats().get("xadd"), None);
     assert_eq!(pair.store.command(&["KEYS", "*:e:*"]).list().len(), 0);
     assert_eq!(pair.store.command(&["KEYS", "*:writers"]).list().len(), 0);
 }

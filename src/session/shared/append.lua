@@ -33,4 +33,6 @@ for _, key in ipairs({ logs(sid), head, events }) do
   if redis.call('PTTL', key) < left then redis.call('PEXPIRE', key, left) end
 end
 write_on(writer)
+-- It may be followed elsewhere.
+if tonumber(h[4] or 0) > 0 then tell('log', 's', sid) end
 return { NOW, 'ok', h[4] or 0 }

@@ -23,4 +23,6 @@ elseif h[4] == '1' then
   redis.call('HDEL', head, 'done')
   write_on(taker)
 end
-return { NOW, what, redis.call('HINCRBY', head, 'reader', 1), first_kept(events, next), next }
+local readers = redis.call('HINCRBY', head, 'reader', 1)
+if readers > 1 then tell('log', 's', sid) end
+return { NOW, what, readers, first_kept(events, next), next }
