@@ -268,16 +268,19 @@ impl SharedStore {
     /// What the store says of a session that does not live. Whatever is open for it here ends.
     fn gone(&self, id: SessionId, caller: Caller, reply: &mut Reply) -> Gone {
         let ending = reply.text().and_then(|text| Ending::parse(&text));
-        let just_now = reply.count() == Some(1);
+        let how = reply.count();
         let Some(ending) = ending else {
-            self.forget(id);
+            // Another's session lives on.
+            if how != Some(2) {
+                self.forget(id);
+            }
             return match id.minted_by() {
                 Some(by) if by.instance != self.here.instance => Gone::OtherInstance(by.instance),
                 Some(_) | None => Gone::Unknown,
             };
         };
         self.forget(id);
-        if just_now {
+        if how == Some(1) {
             self.note_end(id.reference(), ending.reason);
         }
         ending.told_to(caller)
