@@ -9,7 +9,7 @@ use crate::{
     events::Events,
     modern::{FIXTURES, Modern, PASSTHROUGH},
     process::Program,
-    store_news::two,
+    store_news,
     stores::{Between, Engine, Loss, StoreServer},
     support::{PATIENCE, TestServer, eventually},
 };
@@ -65,6 +65,15 @@ async fn ready(server: &TestServer) {
         assert!(start.elapsed() < PATIENCE, "the store is never reached");
         sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Two replicas that have reached the store.
+async fn two(store: &StoreServer, more: &[(&str, &str)]) -> [TestServer; 2] {
+    let both = store_news::two(store, more).await;
+    for server in &both {
+        ready(server).await;
+    }
+    both
 }
 
 /// The fields of the only task in the store.
@@ -144,7 +153,16 @@ async fn questions_are_answered_at_another_replica() {
 #[tokio::test]
 async fn a_task_is_cancelled_at_another_replica_and_its_work_stops() {
     let store = StoreServer::start(Engine::Valkey);
-    let [a, b] = two(&store, &[FIXTURES, PASSTHROUGH]).await;
+    let [a, b] = store_news::two(&store, &[FIXTURES, PASSTHROUGH]).await;
+    for server in [&a, &b] {
+        let call = || server.modern_call(ASKER, json!({})).by("alice");
+        let call = || call().capabilities(json!({"elicitation": {}})).send();
+        let start = Instant::now();
+        while call().await.status != 200 {
+            assert!(start.elapsed() < PATIENCE, "the store is never reached");
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
     let call = a.modern_call("slow_compute", json!({"seconds": 60})).with_tasks();
     let created = call.by("alice").result().await;
     let id = created["taskId"].as_str().expect("an id");
@@ -193,7 +211,7 @@ async fn all_replicas_together_hold_so_many_and_no_more() {
 async fn a_task_whose_replica_is_gone_has_failed() {
     let store = StoreServer::start(Engine::Redis);
     let [a, b] = two(&store, &[FIXTURES, ("MCP_ECHO_SHUTDOWN__DRAIN_SECONDS", "0.1")]).await;
-    let working = start(&a, "slow_compute", json!({"seconds": 120})).await;
+    let working = start(&a, "slow_compute", json!({"seconds": 60})).await;
     let asking = start(&a, "multi_input", json!({})).await;
     until(&b, &asking, "input_required").await;
     // What is worked on outlives its lease, since that is renewed.
@@ -221,9 +239,18 @@ async fn a_replica_that_is_killed_leaves_no_task_under_way() {
     let url = store.url();
     let variables = [FIXTURES, ("MCP_STORE_URL", &*url)];
     let b = TestServer::start(&variables).await;
+    ready(&b).await;
     let a = Program::start(&variables);
-    let call = b.modern_call("slow_compute", json!({"seconds": 120})).with_tasks();
-    let created = call.build().to(a.address).send().await.json()["result"].clone();
+    let call = b.modern_call("slow_compute", json!({"seconds": 60})).with_tasks();
+    let start = Instant::now();
+    let created = loop {
+        let answer = call.clone().build().to(a.address).send().await;
+        match answer.status {
+            200 => break answer.json()["result"].clone(),
+            _ => assert!(start.elapsed() < PATIENCE, "{answer:?}"),
+        }
+        sleep(Duration::from_millis(50)).await;
+    };
     let id = created["taskId"].as_str().expect("an id");
     assert_eq!(get(&b, id).await["status"], "working");
     let since = Instant::now();
@@ -241,6 +268,7 @@ async fn a_change_whose_answer_was_lost_is_made_once() {
     let b = TestServer::start(&[FIXTURES, ("MCP_STORE_URL", &url)]).await;
     let straight = store.url();
     let a = TestServer::start(&[FIXTURES, ("MCP_STORE_URL", &straight)]).await;
+    ready(&a).await;
     ready(&b).await;
     let id = start(&a, "multi_input", json!({})).await;
     let (asking, _) = until(&b, &id, "input_required").await;
@@ -384,8 +412,6 @@ fn answer<'a>(server: &'a TestServer, state: &str) -> Modern<'a> {
 async fn what_one_replica_sealed_another_opens_and_a_later_one_too() {
     let store = StoreServer::start(Engine::Valkey);
     let [a, b] = two(&store, &[FIXTURES]).await;
-    ready(&a).await;
-    ready(&b).await;
     let state = ask(&a).await;
     assert_eq!(answer(&b, &state).text().await, "state-ok");
     let from_b = ask(&b).await;
@@ -398,15 +424,12 @@ async fn what_one_replica_sealed_another_opens_and_a_later_one_too() {
         server.stopped().await;
     }
     let [c, d] = two(&store, &[FIXTURES]).await;
-    ready(&c).await;
-    ready(&d).await;
     assert_eq!(answer(&c, &state).text().await, "state-ok");
     // A store that has lost the key gets it back from whoever has it.
     store.start_again();
     sleep(Duration::from_millis(500)).await;
     ready(&d).await;
     let [e, f] = two(&store, &[FIXTURES]).await;
-    ready(&e).await;
     assert_eq!(answer(&e, &state).text().await, "state-ok");
     // Where nobody has it there is another one.
     for server in [&c, &d, &e, &f] {
@@ -415,7 +438,6 @@ async fn what_one_replica_sealed_another_opens_and_a_later_one_too() {
     }
     store.start_again();
     let [g, _] = two(&store, &[FIXTURES]).await;
-    ready(&g).await;
     let error = answer(&g, &state).refused(200, INVALID_PARAMS).await;
     assert!(error["message"].as_str().is_some_and(|it| it.contains("requestState")), "{error}");
 }
