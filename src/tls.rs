@@ -1,7 +1,8 @@
 //! TLS as a client: which certificates are trusted.
 //!
-//! Owns the choice of roots for a connection to another server: those of the system (or `SSL_CERT_FILE`), those of a file,
-//! or both. The name in the certificate is always compared. Refuses to go on without any root, since every handshake would fail.
+//! Owns the choice of roots for a connection to another server: those of the system (or `SSL_CERT_FILE`), those of a
+//! file, or both. The name in the certificate is always compared. Refuses to go on without any root, since every
+//! handshake would fail.
 //! Trap: an image without a certificate store has no roots of its own.
 
 use std::{
