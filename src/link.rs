@@ -28,7 +28,7 @@ use std::{
 };
 
 use redis::{Cmd, Value};
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 pub use self::check::Fault;
 use self::{
@@ -90,7 +90,11 @@ pub struct Link {
 /// How the server is found that has a key.
 #[derive(Debug)]
 enum Route {
-    Single(Line),
+    /// What is published is heard on a connection of its own: a store hangs up on a listener that has much to read.
+    Single {
+        line: Line,
+        hearing: Line,
+    },
     Cluster(Cluster),
 }
 
@@ -124,11 +128,15 @@ impl Link {
             made_again: AtomicU64::new(0),
         });
         let bells = Arc::new(Bells::default());
-        let line = |target| Line::new(target, &dialler, &bells, &Arc::new(Notify::new()));
+        let pair = |target: &dyn Fn() -> Target| {
+            let line = Line::new(target(), &dialler, &Arc::default(), &Arc::default());
+            let hearing = Line::new(target(), &dialler, &bells, &Arc::default());
+            Route::Single { line, hearing: hearing.untold() }
+        };
         let route = match address.way {
-            Way::Single(place) => Route::Single(line(Target::Server(place))),
-            Way::Sentinel { sentinels, master: name } => {
-                Route::Single(line(Target::Master { sentinels, name }))
+            Way::Single(place) => pair(&|| Target::Server(place.clone())),
+            Way::Sentinel { sentinels, master } => {
+                pair(&|| Target::Master { sentinels: sentinels.clone(), name: master.clone() })
             }
             Way::Cluster(nodes) => Route::Cluster(Cluster::new(nodes, &dialler, &bells)),
         };
@@ -152,7 +160,9 @@ impl Link {
     /// Makes the connection, and makes it again whenever it is lost. To be run as long as the link is used.
     pub async fn keep(&self) {
         match &self.route {
-            Route::Single(line) => line.keep().await,
+            Route::Single { line, hearing } => {
+                tokio::join!(line.keep(), hearing.keep(), hearing.pulse());
+            }
             Route::Cluster(cluster) => cluster.keep().await,
         }
     }
@@ -165,7 +175,7 @@ impl Link {
     /// Whether there is a connection to each server that is needed.
     pub fn is_up(&self) -> bool {
         match &self.route {
-            Route::Single(line) => line.is_up(),
+            Route::Single { line, .. } => line.is_up(),
             Route::Cluster(cluster) => cluster.is_up(),
         }
     }
@@ -195,10 +205,10 @@ impl Link {
         self.unready_when_lost.store(config.unready_when_lost, Ordering::Relaxed);
     }
 
-    /// The line that hears what is published.
+    /// The line that stands for the store.
     fn any(&self) -> &Line {
         match &self.route {
-            Route::Single(line) => line,
+            Route::Single { line, .. } => line,
             Route::Cluster(cluster) => cluster.guide(),
         }
     }
@@ -280,7 +290,7 @@ impl Link {
         let in_time = || self.patience.saturating_sub(STEP).max(self.patience / 2);
         let on_disk = (self.wait_aof && call.script.promised).then(in_time);
         match &self.route {
-            Route::Single(line) => line.ask(command, on_disk, until).await,
+            Route::Single { line, .. } => line.ask(command, on_disk, until).await,
             Route::Cluster(cluster) => cluster.ask(call.key(), command, on_disk, until).await,
         }
     }

@@ -23,6 +23,8 @@ use super::{
 
 /// Between two attempts to make a connection.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Between two signs of life.
+const PULSE: Duration = Duration::from_secs(3);
 /// How long an old connection may go on for those who still wait on it.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -42,6 +44,8 @@ pub(super) struct Line {
     bells: Arc<Bells>,
     /// Told whenever a connection is made, is lost, or cannot be made.
     changed: Arc<Notify>,
+    /// Whether the log and the metrics are told of it.
+    told: bool,
 }
 
 impl fmt::Debug for Line {
@@ -65,6 +69,22 @@ impl Line {
             given_up: Notify::new(),
             bells: Arc::clone(bells),
             changed: Arc::clone(changed),
+            told: true,
+        }
+    }
+
+    /// The same beside another line to that server, of which it is told what there is to tell.
+    pub(super) fn untold(self) -> Self {
+        Self { told: false, ..self }
+    }
+
+    /// Asks every few seconds for a sign of life, on a line on which nobody asks for anything else.
+    pub(super) async fn pulse(&self) {
+        loop {
+            sleep(PULSE).await;
+            let until = Instant::now() + self.dialler.demands.patience;
+            // Who does not answer is given up, and dialled anew.
+            let _ = self.ask(&cmd("PING"), None, until).await;
         }
     }
 
@@ -173,13 +193,15 @@ impl Line {
     /// Makes the connection whenever there is none. To be run once, as long as the line is used.
     pub(super) async fn keep(&self) {
         let mut drivers = JoinSet::new();
-        let (mut number, mut diary) = (0, Diary::default());
+        let (mut number, mut diary) = (0, self.told.then(Diary::default));
         loop {
             match self.dialler.dial(&self.target, &self.bells, &mut drivers).await {
                 Ok(Dialled { connection, driving, place, found }) => {
                     number += 1;
-                    self.dialler.count(number);
-                    diary.reached(&self.target, &place, &found);
+                    if let Some(diary) = &mut diary {
+                        self.dialler.count(number);
+                        diary.reached(&self.target, &place, &found);
+                    }
                     let made = Instant::now();
                     self.standing.send_replace(Standing::Up {
                         connection: connection.clone(),
@@ -196,14 +218,16 @@ impl Line {
                         sleep(FAREWELL).await;
                         drop(driving);
                     });
-                    diary.lost();
+                    diary.iter_mut().for_each(Diary::lost);
                     // Who accepts and hangs up is not asked without end.
                     if made.elapsed() < PAUSE {
                         sleep(PAUSE).await;
                     }
                 }
                 Err(fault) => {
-                    diary.not_reached(&self.target, &fault);
+                    if let Some(diary) = &mut diary {
+                        diary.not_reached(&self.target, &fault);
+                    }
                     self.changed.notify_one();
                     sleep(PAUSE).await;
                 }

@@ -23,14 +23,16 @@ impl Link {
     pub async fn look(&self) -> Result<String, Fault> {
         let mut drivers = JoinSet::new();
         let line = match &self.route {
-            Route::Single(line) => line,
+            Route::Single { line, .. } => line,
             Route::Cluster(cluster) => cluster.guide(),
         };
         let mut dialled = self.dial(line.target(), &mut drivers).await?;
         let mut text = format!("{} at {}", dialled.found.server, dialled.place);
         match (&self.route, line.target()) {
-            (Route::Single(_), Target::Master { name, .. }) => text += &format!(", master {name}"),
-            (Route::Single(_), Target::Server(_) | Target::Node(_)) => {}
+            (Route::Single { .. }, Target::Master { name, .. }) => {
+                text += &format!(", master {name}")
+            }
+            (Route::Single { .. }, Target::Server(_) | Target::Node(_)) => {}
             (Route::Cluster(_), _) => {
                 let shards = shards(&mut dialled, line).await?;
                 for place in &shards {
