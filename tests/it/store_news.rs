@@ -59,6 +59,7 @@ pub async fn listen(talk: &Talk<'_>) -> Events {
 
 /// Fails if most of them took too long.
 #[track_caller]
+#[expect(clippy::print_stdout, reason = "for whoever runs it with --nocapture")]
 fn expect_soon(what: &str, mut took: Vec<Duration>) {
     took.sort();
     let median = took[took.len() / 2];
