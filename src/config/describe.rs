@@ -105,8 +105,8 @@ fn no_such(key: &str, name: &str, known: &[&str]) -> String {
     let beside = nearest(name, known.iter().map(|known| (*known).to_owned()));
     let beside = beside.map(|meant| format!("{above}{meant}"));
     let all = || Key::all().map(|key| key.path.to_owned());
-    // The right name in the wrong section.
-    let elsewhere = || all().find(|path| path.rsplit('.').next() == Some(name));
+    // The right name in the wrong section; the last of several, since the policies' come last, which are set most.
+    let elsewhere = || all().filter(|path| path.rsplit('.').next() == Some(name)).last();
     match beside.or_else(elsewhere).or_else(|| nearest(key, all())) {
         Some(meant) => format!("there is no such key; did you mean {meant}?"),
         None => format!("there is no such key; here are: {}", known.join(", ")),

@@ -793,6 +793,7 @@ fn every_plain_variable_sets_its_key() {
         ("ADMIN_TOKEN", "0pen-sesame", r#""***""#),
         ("ADMIN_TOKEN_FILE", "/run/secrets/token", r#""/run/secrets/token""#),
         ("BASE_DOMAIN", "one.test,two.test", r#"["one.test", "two.test"]"#),
+        ("MCP_STORE_URL", "redis://:s3cret@store", r#""***""#),
         ("MCP_ECHO_HOST", "127.0.0.2", r#""127.0.0.2""#),
         ("MCP_ECHO_PORT", "4712", "4712"),
         ("MCP_ECHO_DEBUG", "0", "false"),

@@ -90,7 +90,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("admin.token_file", r#""/x""#),
     ("admin.listen", r#""127.0.0.1:1""#),
     ("admin.recent_requests", "1"),
-    ("store.url", r#""redis://127.0.0.1:1""#),
+    ("store.url", r#""rediss://127.0.0.1:1""#),
     ("store.url_file", r#""/x""#),
     ("store.ca_file", r#""/x""#),
     ("store.namespace", r#""x""#),
@@ -147,14 +147,18 @@ fn each_key_is_taken_as_the_table_says() {
         Layers::merge(&flags, &[]).expect("is merged")
     };
     let meaning = |layers: &Layers| format!("{:?}", layers.check().expect("fits"));
-    let before = layers("");
-    let (old, table) = (meaning(&before), by_table());
+    let table = by_table();
     for (key, value) in OTHERS {
+        // What is said of a store needs one.
+        let needed = key.starts_with("store.") && !key.starts_with("store.url");
+        let beside = if needed { "store.url = 'rediss://127.0.0.1:2'\n" } else { "" };
+        let before = layers(beside);
+        let old = meaning(&before);
         let (section, _) = key.split_once('.').unwrap_or((key, ""));
         let own = format!("instances.3.{key}");
         let names = [Some(*key), POLICY_SECTIONS.contains(&section).then_some(own.as_str())];
         for name in names.into_iter().flatten() {
-            let after = layers(&format!("{name} = {value}"));
+            let after = layers(&format!("{beside}{name} = {value}"));
             let new = meaning(&after);
             assert_ne!(old, new, "{name} = {value} changes nothing");
             let (layers, reloaded) = after.taking_over(&before).expect("can be taken over");
@@ -177,8 +181,9 @@ fn each_key_is_taken_as_the_table_says() {
 #[tokio::test]
 async fn a_server_answers_for_all_keys_at_once() {
     let reloading = Reloading::start("", &[("HOST", "")]).await;
-    // The token comes from the environment, so the file does not change it.
-    let others = || OTHERS.iter().filter(|(key, _)| !key.starts_with("admin.token"));
+    // The token comes from the environment, so the file does not change it; and there is one way to name a store.
+    let left_out = |key: &str| key.starts_with("admin.token") || key == "store.url_file";
+    let others = || OTHERS.iter().filter(|(key, _)| !left_out(key));
     let text: String = others().map(|(key, value)| format!("{key} = {value}\n")).collect();
     let answer = reloading.change(&text).await;
     let told = |list: &Value, key: fn(&Value) -> &Value| {

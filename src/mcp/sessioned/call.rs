@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::{sync::oneshot::error::RecvError, time::sleep};
 
 use super::{ERA, Sessioned, Started};
 use crate::{
@@ -292,6 +292,9 @@ impl Drop for Question<'_> {
     }
 }
 
+/// A question's key, the question, and its answer: `None` for an error.
+type Answered = (&'static str, InputRequest, Result<Option<Value>, RecvError>);
+
 impl Run {
     /// Runs the tool, asking the client as often as it has questions, and returns the message that answers the call.
     async fn complete(self, prepared: Prepared) -> Bytes {
@@ -351,10 +354,10 @@ impl Run {
                 InputKind::Form | InputKind::Sampling | InputKind::Roots => {}
             }
             let (id, answer) = self.conversation.ask();
+            let (conversation, of) = (&*self.conversation, (sessions, self.own));
+            let question = Question { id, conversation, stream, sessions: of, reason: &reason };
             sessions.expect_answer(self.own, id, patience).await;
             stream.send(&jsonrpc::request(id, kind.method(), &params)).await;
-            let (conversation, sessions) = (&*self.conversation, (sessions, self.own));
-            let question = Question { id, conversation, stream, sessions, reason: &reason };
             let asked = InputRequest { kind, params };
             waiting.push(async move {
                 let _given_up_when_dropped = question;
@@ -376,19 +379,24 @@ impl Run {
                 return Err("the session ended before the client answered".to_owned());
             }
         };
-        let mut responses = BTreeMap::new();
-        for (key, asked, answer) in answers {
-            let method = asked.kind.method();
-            match answer {
-                Ok(Some(answer)) if answer.is_object() => {
-                    asked.check(&answer).map_err(|problem| {
-                        format!("the client's answer to {method} does not fit: {problem}")
-                    })?;
-                    responses.insert(key.to_owned(), answer);
-                }
-                _ => return Err(format!("the client answered {method} with an error")),
-            }
-        }
-        Ok(responses)
+        responses(answers)
     }
+}
+
+/// What the client has answered, if all of it fits what it was asked.
+fn responses(answers: Vec<Answered>) -> Result<BTreeMap<String, Value>, String> {
+    let mut responses = BTreeMap::new();
+    for (key, asked, answer) in answers {
+        let method = asked.kind.method();
+        match answer {
+            Ok(Some(answer)) if answer.is_object() => {
+                asked.check(&answer).map_err(|problem| {
+                    format!("the client's answer to {method} does not fit: {problem}")
+                })?;
+                responses.insert(key.to_owned(), answer);
+            }
+            _ => return Err(format!("the client answered {method} with an error")),
+        }
+    }
+    Ok(responses)
 }
