@@ -83,8 +83,8 @@ pub(super) struct SharedStore {
     logs: Arc<Logs>,
     news: News,
     conversations: Arc<Conversations>,
-    /// As of the last tick, with what has been done here since.
-    counts: Mutex<Counts>,
+    /// As of the last reply that told them, which came of that moment of the store's clock.
+    counts: Mutex<(i64, Counts)>,
     remembered: AtomicU64,
     /// When a tick has something to do, on the store's clock.
     next_tick: AtomicI64,
@@ -143,12 +143,13 @@ impl SharedStore {
         match reply.text().as_deref() {
             Some("ok") => {}
             Some("full") => {
-                lock(&self.counts).refused += 1;
+                self.take_tally(&mut reply);
                 let retry_after_seconds = self.timeout.as_secs().clamp(1, 30);
                 return Err(NotCreated::Full { capacity, retry_after_seconds });
             }
             _ => return Err(Unavailable.into()),
         }
+        self.take_tally(&mut reply);
         let due = reply.now.saturating_add_unsigned(handshake.timeout_millis);
         self.next_tick.fetch_min(due, Ordering::Relaxed);
         let (reference, created) = (id.reference(), self.link.moment(reply.now));
@@ -161,11 +162,6 @@ impl SharedStore {
             "session created"
         );
         self.note(EventKind::Created, reference);
-        {
-            let mut counts = lock(&self.counts);
-            counts.created += 1;
-            counts.live += 1;
-        }
         Ok(Record { touched: created, asked: true, ..Record::unasked(head) })
     }
 
@@ -294,14 +290,6 @@ impl SharedStore {
     }
 
     fn note_end(&self, reference: SessionRef, reason: EndReason) {
-        {
-            let mut counts = lock(&self.counts);
-            // What others have begun since the last tick is not counted here yet, so their ends are not either.
-            if counts.live > 0 {
-                counts.live -= 1;
-                counts.ended[reason.index()] += 1;
-            }
-        }
         tracing::debug!(
             instance = self.here.instance.digit(),
             session = %reference,
@@ -339,6 +327,7 @@ impl SharedStore {
         let call = Call::new(&FINISH, &self.key).text(digits.as_str()).text(reason.as_str());
         let mut reply = self.run(&call).await?;
         let (ended, expired) = (reply.count() == Some(1), reply.count() == Some(1));
+        self.take_tally(&mut reply);
         if ended || expired {
             let reason = if ended { reason } else { EndReason::Expired };
             self.note_end(digest.reference(), reason);
@@ -354,6 +343,7 @@ impl SharedStore {
             let some = reply.count().ok_or(Unavailable)?;
             let ended = reply.list().ok_or(Unavailable)?;
             all += ended.len() as u64;
+            self.take_tally(&mut reply);
             self.note_ends(ended, reason);
             if some == 0 {
                 self.heads.invalidate_all();
@@ -371,9 +361,9 @@ impl SharedStore {
         }
     }
 
-    /// As of the last tick, with what has been done here since.
+    /// As of the last tick, beginning or end of a session here.
     pub(super) fn counts(&self) -> Counts {
-        *lock(&self.counts)
+        lock(&self.counts).1
     }
 
     pub(super) fn remembered(&self) -> usize {
@@ -408,22 +398,32 @@ impl SharedStore {
 
     /// Returns how many have expired.
     fn take_counts(&self, reply: &mut Reply) -> Option<usize> {
-        let (live, remembered, due) = (reply.count()?, reply.count()?, reply.integer()?);
-        let ended = reply.list()?;
+        self.take_tally(reply)?;
+        let (remembered, due, ended) = (reply.count()?, reply.integer()?, reply.list()?);
         let swept = ended.len();
-        let mut counts = reply.list()?;
-        let mut next = || counts.count();
-        let (created, refused, data_bytes) = (next()?, next()?, next().unwrap_or(0));
-        let by_reason = [next()?, next()?, next()?, next()?];
-        let counts = Counts { created, live, ended: by_reason, refused, data_bytes };
         self.note_ends(ended, EndReason::Expired);
-        // These include what has just been noted.
-        *lock(&self.counts) = counts;
         self.remembered.store(remembered, Ordering::Relaxed);
         let rested = reply.now.saturating_add_unsigned(millis(AT_REST));
         let next = if due > 0 { due.min(rested) } else { rested };
         self.next_tick.store(next, Ordering::Relaxed);
         Some(swept)
+    }
+
+    /// Reads what there is and has been. Of two replies the later one counts, whichever comes first.
+    fn take_tally(&self, reply: &mut Reply) -> Option<()> {
+        let mut tally = reply.list()?;
+        let mut next = || tally.count();
+        let (live, created, refused) = (next()?, next()?, next()?);
+        let data_bytes = next().unwrap_or(0);
+        let ended = [next()?, next()?, next()?, next()?];
+        let counts = Counts { created, live, ended, refused, data_bytes };
+        let grown =
+            |counts: &Counts| counts.created + counts.refused + counts.ended.iter().sum::<u64>();
+        let mut known = lock(&self.counts);
+        if (reply.now, grown(&counts)) >= (known.0, grown(&known.1)) {
+            *known = (reply.now, counts);
+        }
+        Some(())
     }
 
     /// The stream of a session that is to be read on after an event, if that was sent on it.

@@ -418,7 +418,7 @@ impl SessionStore {
         }
     }
 
-    /// The counts as of now, or, of a shared store, as of the last tick with what this process has done since.
+    /// The counts as of now, or, of a shared store, as of the last tick, beginning or end here.
     pub fn counts(&self) -> Counts {
         match &self.backend {
             Backend::Memory(store) => store.counts(),

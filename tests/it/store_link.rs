@@ -500,8 +500,7 @@ type Trouble =
 
 #[tokio::test]
 async fn a_store_that_refuses_is_never_taken_for_one_that_has_nothing() {
-    // Which is what one is that has subscribed.
-    const KILL: &[&str] = &["CLIENT", "KILL", "TYPE", "pubsub"];
+    const KILL: &[&str] = &["CLIENT", "KILL", "TYPE", "normal"];
     const USER: &[&str] = &["ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all"];
     let troubles: [Trouble; 6] = [
         ("read-only", &[&["REPLICAOF", "127.0.0.1", "1"]], &[&["REPLICAOF", "NO", "ONE"]]),
@@ -605,7 +604,7 @@ async fn a_lost_store_is_told_once_and_so_is_its_return() {
     eventually(|| said("the store is reached again") == 1).await;
 
     store.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
-    store.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    store.command(&["CLIENT", "KILL", "TYPE", "normal"]);
     eventually(|| said("the store cannot be used") == 1).await;
     sleep(Duration::from_millis(500)).await;
     store.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
@@ -640,5 +639,6 @@ async fn who_hangs_up_is_not_asked_without_end() {
     let _server = server(&url).await;
     sleep(Duration::from_secs(1)).await;
     let asked = asked.load(std::sync::atomic::Ordering::Relaxed);
-    assert!((2..=12).contains(&asked), "{asked}");
+    // By two lines.
+    assert!((4..=24).contains(&asked), "{asked}");
 }

@@ -265,7 +265,9 @@ async fn a_change_whose_answer_was_lost_is_made_once() {
     let store = StoreServer::start(Engine::Redis);
     let between = Between::start(store.port());
     let url = between.url();
-    let b = TestServer::start(&[FIXTURES, ("MCP_STORE_URL", &url)]).await;
+    // Connections that are lost soon after they were made are not made again at once.
+    let patient = ("MCP_ECHO_STORE__TIMEOUT_SECONDS", "1");
+    let b = TestServer::start(&[FIXTURES, ("MCP_STORE_URL", &url), patient]).await;
     let straight = store.url();
     let a = TestServer::start(&[FIXTURES, ("MCP_STORE_URL", &straight)]).await;
     ready(&a).await;

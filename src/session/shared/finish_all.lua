@@ -4,4 +4,4 @@ local ended = {}
 for _, sid in ipairs(some) do
   if lives(sid) and finish(sid, ARGV[1]) then ended[#ended + 1] = sid end
 end
-return { NOW, #some, ended }
+return { NOW, #some, ended, tally() }

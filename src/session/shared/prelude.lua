@@ -134,3 +134,11 @@ local function told(sid, want)
     NOW, 'ok', s[1] or NOW, s[2] or 0, s[3] or 0, s[4] or 0, s[5] or 0, s[6] or '', redis.call('HLEN', data(sid)), s[7] or 0, more, 0,
   }
 end
+
+-- What there is and has been. Each but the first and the fourth only grows.
+local function tally()
+  local c = redis.call('HMGET', COUNTS, 'created', 'refused', 'bytes', 'expired', 'client', 'admin', 'shutdown')
+  for i = 1, 7 do c[i] = tonumber(c[i] or 0) end
+  table.insert(c, 1, redis.call('ZCARD', LIVE))
+  return c
+end

@@ -17,7 +17,5 @@ for i = 3, #ARGV - 2 do
 end
 local ended = sweep(256)
 forget()
-local c = redis.call('HMGET', COUNTS, 'created', 'refused', 'bytes', 'expired', 'client', 'admin', 'shutdown')
 local next = redis.call('ZRANGE', LIVE, 0, 0, 'WITHSCORES')
-for i = 1, 7 do c[i] = tonumber(c[i] or 0) end
-return { NOW, redis.call('ZCARD', LIVE), redis.call('ZCARD', ENDED), tonumber(next[2] or 0), ended, c }
+return { NOW, tally(), redis.call('ZCARD', ENDED), tonumber(next[2] or 0), ended }
