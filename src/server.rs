@@ -168,7 +168,8 @@ impl Server {
     /// What every request is answered with, for callers that bring a transport of their own: they say who
     /// is at the other end with [`of_connection`](crate::http::access_log::AccessLogged::of_connection), and call
     /// [`tick`](crate::session::store::SessionStore::tick) on the sessions and
-    /// [`sweep`](crate::tenant::tasks::Tasks::sweep) on the tasks of every instance.
+    /// [`sweep`](crate::tenant::tasks::Tasks::sweep) on the tasks of every instance. Instances that share a store are served
+    /// by [`run`](Self::run) alone, which hears of other replicas too.
     pub fn stack(&self) -> Stack {
         self.stack_through(Port::Main)
     }

@@ -30,7 +30,7 @@ async fn show(State(scope): State<Scope>) -> impl IntoResponse {
 }
 
 /// The label that tells instances apart.
-const INSTANCE: &str = "mcp_instance";
+pub(super) const INSTANCE: &str = "mcp_instance";
 
 /// Its values, by number.
 const NAMES: [&str; InstanceId::COUNT] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
@@ -41,12 +41,14 @@ const NOWHERE: &str = "none";
 fn page(scope: &Scope) -> String {
     let mut page = Page::default();
     let named = || scope.iter().map(|own| (NAMES[own.id.index()], &**own));
+    let instances: Vec<_> = named().collect();
     let whole = scope.first().filter(|_| scope.len() == InstanceId::COUNT);
     if let Some(first) = whole {
         process(&mut page, &first.process);
-        first.process.link.iter().for_each(|link| store::families(&mut page, link));
+        if let Some(link) = &first.process.link {
+            store::families(&mut page, link, &instances);
+        }
     }
-    let instances: Vec<_> = named().collect();
     sessions(&mut page, &instances);
     held(&mut page, &instances);
     let mut counters: Vec<_> = named().map(|(name, own)| (name, &own.state.counters)).collect();

@@ -6,6 +6,7 @@
 
 use serde_json::{Value, json};
 
+use super::metrics::INSTANCE;
 use crate::{
     link::Link,
     observe::{
@@ -33,8 +34,8 @@ pub(super) fn shown(link: &Link) -> Value {
     })
 }
 
-/// The families of the store.
-pub(super) fn families(page: &mut Page, link: &Link) {
+/// The families of the store, with what these instances make of it.
+pub(super) fn families(page: &mut Page, link: &Link, instances: &[(&'static str, &Instance)]) {
     let usage = link.usage();
     let help = "1 while the store is connected and answers, else 0.";
     page.single("mcp_echo_store_up", Gauge, help, u8::from(link.is_up()));
@@ -52,4 +53,9 @@ pub(super) fn families(page: &mut Page, link: &Link) {
     let help = "How long the store took for a script, all attempts together, in seconds; what failed at once left out.";
     let mut family = page.family("mcp_echo_store_duration_seconds", Type::Histogram, help);
     family.histogram(&[], &usage.durations);
+    let help = "Changes that other replicas were not told of, because too much was untold already.";
+    let mut family = page.family("mcp_echo_store_news_dropped_total", Counter, help);
+    for (name, own) in instances {
+        family.sample(&[(INSTANCE, name)], own.state.sessions.news_dropped());
+    }
 }

@@ -57,7 +57,7 @@ scripts! { "shared/prelude.lua":
     COMMIT: promised, "shared/commit.lua";
     LOOK: repeated, "shared/commit.lua";
     FINISH: promised, "shared/finish.lua";
-    FINISH_ALL: repeated, "shared/finish_all.lua";
+    FINISH_ALL: promised, "shared/finish_all.lua";
     TICK: repeated, "shared/tick.lua";
 }
 

@@ -24,7 +24,6 @@ use mcp_echo_stateful::{
     id::EndReason,
     observe::access::AccessLog,
     server::{Server, stack::Stack},
-    session::record::Record,
 };
 use tokio::{
     runtime::{self, Runtime},
@@ -268,12 +267,13 @@ async fn check_state(server: &Server) {
         assert_eq!(counts.live, counts.created - ended, "{counts:?}");
         assert_eq!(counts.live, sessions.len() as u64, "{counts:?}");
         assert_eq!(instance.state.subscriptions.open(), 0, "a subscription outlives its stream");
-        let opened = |session: &Record| instance.state.sessions.conversation_of(session.head.id);
-        for conversation in sessions.iter().filter_map(opened) {
+        let ids = sessions.iter().filter_map(|session| session.id);
+        for conversation in ids.filter_map(|id| instance.state.sessions.conversation_of(id)) {
             assert_eq!(conversation.open_streams(), 0, "a stream is counted that is closed");
             assert_eq!(conversation.open_questions(), 0, "a question outlives its call");
         }
-        instance.state.sessions.end_all(EndReason::Shutdown).await;
+        let all = instance.state.sessions.end_all(EndReason::Shutdown).await;
+        all.expect("the store can be asked");
         let counts = instance.state.sessions.counts();
         assert_eq!((counts.live, counts.ended.iter().sum()), (0, counts.created), "{counts:?}");
     }
