@@ -258,16 +258,21 @@ impl Dialler {
         let unreached = |error: io::Error| Fault::Unreached(error.to_string());
         let stream = TcpStream::connect((&*place.host, place.port)).await.map_err(unreached)?;
         stream.set_nodelay(true).map_err(unreached)?;
-        let Some(tls) = &self.tls else { return greet(stream, account, bells).await };
+        let Some(tls) = &self.tls else { return greet(Box::new(stream), account, bells).await };
         let name = ServerName::try_from(place.host.clone())
             .map_err(|_| Fault::Wrong("no certificate can be for that name".to_owned()))?;
         let stream = tls.connect(name, stream).await.map_err(|error| distrusted(&error))?;
-        greet(stream, account, bells).await
+        greet(Box::new(stream), account, bells).await
     }
 }
 
+/// With TLS or without: one type, so that what speaks over it is compiled once.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
 async fn greet(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    stream: Box<dyn Stream>,
     account: &Account,
     bells: Option<&Arc<Bells>>,
 ) -> Result<(MultiplexedConnection, Driver), Fault> {
