@@ -477,6 +477,7 @@ async fn holds(commands: &[Command], place: Option<&Arc<StoreServer>>) -> Result
 
 #[tokio::test]
 async fn the_store_does_as_its_model() {
+    let mut total = Certain::default();
     for place in places() {
         let place = place.as_ref();
         let mut runner = TestRunner::new(Config::default());
@@ -490,7 +491,6 @@ async fn the_store_does_as_its_model() {
             async move { holds(&commands, place).await }
         }))
         .await;
-        let mut total = Certain::default();
         for (case, told) in cases.iter_mut().zip(told) {
             match told {
                 Ok(Certain { found, expired, full, strangers }) => {
@@ -505,10 +505,10 @@ async fn the_store_does_as_its_model() {
                 }
             }
         }
-        let Certain { found, expired, full, strangers } = total;
-        let least = found.min(expired).min(strangers);
-        assert!(least > 10 && full > 0, "the model knew little: {total:?}");
     }
+    let Certain { found, expired, full, strangers } = total;
+    let least = found.min(expired).min(full).min(strangers);
+    assert!(least > 10, "the model knew little: {total:?}");
 }
 
 /// The fewest commands that still fail.
