@@ -21,7 +21,7 @@ pub mod usage;
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -357,4 +357,8 @@ fn address(config: &StoreConfig) -> anyhow::Result<Option<Address>> {
         "" => Ok(None),
         url => url.parse().map(Some).map_err(|problem| anyhow::anyhow!("{key}: {problem}")),
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

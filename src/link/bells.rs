@@ -12,6 +12,8 @@ use std::{
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::Notify;
 
+use super::lock;
+
 /// Rings for one channel.
 #[derive(Debug, Default)]
 pub(crate) struct Bell(Notify);
@@ -33,20 +35,20 @@ pub(super) struct Bells {
 
 impl Bells {
     pub(super) fn of(&self, channel: &str) -> Arc<Bell> {
-        let mut known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut known = lock(&self.known);
         let bell = Arc::clone(known.entry(channel.to_owned()).or_default());
         self.added.notify_one();
         bell
     }
 
     pub(super) fn channels(&self) -> Vec<String> {
-        let known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let known = lock(&self.known);
         known.keys().cloned().collect()
     }
 
     /// Something may have been missed on every channel.
     pub(super) fn ring_all(&self) {
-        let known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let known = lock(&self.known);
         known.values().for_each(|bell| bell.0.notify_one());
     }
 
@@ -55,7 +57,7 @@ impl Bells {
         if let (PushKind::Message, [Value::BulkString(channel), ..]) = (&pushed.kind, &*pushed.data)
             && let Ok(channel) = std::str::from_utf8(channel)
         {
-            let known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let known = lock(&self.known);
             known.get(channel).into_iter().for_each(|bell| bell.0.notify_one());
         }
     }

@@ -23,6 +23,7 @@ use super::{
     bells::Bells,
     dial::{Dialler, Target},
     line::Line,
+    lock,
     slot::slot_of,
     trouble::Trouble,
 };
@@ -181,7 +182,7 @@ impl Cluster {
             return self.guide.give_up_this();
         }
         if let Target::Node(nodes) = self.guide.target() {
-            let mut nodes = nodes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut nodes = lock(nodes);
             for (_, _, place) in &told {
                 if !nodes.contains(place) {
                     nodes.push(place.clone());

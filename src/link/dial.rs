@@ -34,6 +34,7 @@ use super::{
     address::{Account, Place},
     bells::Bells,
     check::{Demands, Fault, Found, Use},
+    lock,
 };
 
 /// How long a connection may take to be made.
@@ -317,8 +318,4 @@ fn distrusted(error: &io::Error) -> Fault {
 async fn in_time<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
     let late = |_| Err(Fault::Unreached("no answer in time".to_owned()));
     timeout(DIALLING, work).await.unwrap_or_else(late)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -30,10 +30,7 @@ use proptest::{
 };
 use tokio::{task::JoinSet, time::sleep};
 
-use crate::{
-    store::{self, Kind, TIMEOUT, every_kind, handshake, places},
-    stores::StoreServer,
-};
+use crate::store::{self, Kind, Place, TIMEOUT, every_kind, handshake};
 
 /// What `create_session` was told, in some sessions.
 const SHORTER: Duration = Duration::from_millis(120);
@@ -471,18 +468,17 @@ fn must(fine: bool, problem: &str) -> Result<(), String> {
     fine.then_some(()).ok_or_else(|| problem.to_owned())
 }
 
-async fn holds(commands: &[Command], place: Option<&Arc<StoreServer>>) -> Result<Certain, String> {
+async fn holds(commands: &[Command], place: &Arc<Place>) -> Result<Certain, String> {
     Model::new(&Kind::build(CAPACITY, place)).run(commands).await
 }
 
 #[tokio::test]
 async fn the_store_does_as_its_model() {
     let mut total = Certain::default();
-    for place in places() {
-        let place = place.as_ref();
+    for place in &Place::all() {
         let mut runner = TestRunner::new(Config::default());
         // Each case has two connections to a store that is shared.
-        let count = if place.is_some() { CASES / 3 } else { CASES };
+        let count = if place.is_shared() { CASES / 3 } else { CASES };
         let cases =
             (0..count).map(|_| vec(command(), 1..60).new_tree(&mut runner).expect("a case"));
         let mut cases: Vec<_> = cases.collect();
@@ -501,7 +497,7 @@ async fn the_store_does_as_its_model() {
                 }
                 Err(problem) => {
                     let (commands, problem) = smallest(case, problem, place).await;
-                    panic!("{problem}\n{commands:?}\nin memory: {}", place.is_none());
+                    panic!("{problem}\n{commands:?}\nshared: {}", place.is_shared());
                 }
             }
         }
@@ -515,7 +511,7 @@ async fn the_store_does_as_its_model() {
 async fn smallest(
     case: &mut impl ValueTree<Value = Vec<Command>>,
     problem: String,
-    place: Option<&Arc<StoreServer>>,
+    place: &Arc<Place>,
 ) -> (Vec<Command>, String) {
     let mut worst = (case.current(), problem);
     let mut more = case.simplify();
