@@ -14,7 +14,7 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -36,8 +36,17 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// Runs `work` to its end even when the request that began it goes away; a shutdown waits for it.
-    pub(crate) fn spawn<F>(&self, work: F) -> JoinHandle<F::Output>
+    /// Runs `work` to its end even when the request that began it goes away; a shutdown waits for it. In a box, so that
+    /// the runtime's code for tasks is there once and not for each kind of work.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.spawn_unboxed(Box::pin(work) as BoxFuture<'static, T>)
+    }
+
+    /// The same for what is begun so often that its box would be felt.
+    pub(crate) fn spawn_unboxed<F>(&self, work: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,

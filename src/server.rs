@@ -17,6 +17,7 @@ pub mod stack;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -186,20 +187,23 @@ impl Server {
         shutdown: impl Future<Output = ()>,
     ) -> Stopped {
         // Dropped, and so aborted, when this function returns.
-        let mut tickers = JoinSet::new();
+        let mut tickers = JoinSet::<()>::new();
+        let mut keep = |work: BoxFuture<'static, ()>| {
+            tickers.spawn(work);
+        };
         for instance in self.instances() {
-            tickers.spawn(tick(Arc::clone(instance)));
+            keep(Box::pin(tick(Arc::clone(instance))));
             if instance.state.sessions.is_shared() {
                 let state = Arc::clone(&instance.state);
-                tickers.spawn(async move { state.sessions.hear(&*state).await });
+                keep(Box::pin(async move { state.sessions.hear(&*state).await }));
                 let state = Arc::clone(&instance.state);
-                tickers.spawn(async move { state.tasks.keep().await });
+                keep(Box::pin(async move { state.tasks.keep().await }));
             }
         }
         if let Some(link) = self.process.link.clone() {
-            tickers.spawn(async move { link.keep().await });
+            keep(Box::pin(async move { link.keep().await }));
             let process = Arc::clone(&self.process);
-            tickers.spawn(async move { process.seals.keep().await });
+            keep(Box::pin(async move { process.seals.keep().await }));
         }
 
         let Listeners { main, admin } = listeners.into();
@@ -284,7 +288,7 @@ impl Server {
     fn serve(&self, accepted: Accepted) {
         let settings = if accepted.reserved { &self.reserved } else { &self.settings };
         let connection = Connection::new(Arc::clone(settings), accepted);
-        self.process.lifecycle.spawn(connection);
+        self.process.lifecycle.spawn_unboxed(connection);
     }
 }
 

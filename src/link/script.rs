@@ -16,14 +16,15 @@ pub(crate) struct Script {
     pub(crate) name: &'static str,
     /// Whether it must not run twice.
     pub(crate) promised: bool,
-    pub(crate) text: &'static str,
+    /// What it has in common with others, and its own; kept apart, since that is long and they are many.
+    pub(crate) text: [&'static str; 2],
     pub(crate) digest: LazyLock<String>,
 }
 
 impl Script {
     /// By what the store knows a script.
-    pub(crate) fn digest_of(text: &str) -> String {
-        redis::Script::new(text).get_hash().to_owned()
+    pub(crate) fn digest_of(text: [&str; 2]) -> String {
+        redis::Script::new(&text.concat()).get_hash().to_owned()
     }
 }
 
@@ -31,7 +32,7 @@ impl Script {
 macro_rules! scripts {
     ($prelude:literal: $($name:ident: $kind:ident, $file:literal;)+) => {$(
         static $name: $crate::link::Script = {
-            const TEXT: &str = concat!(include_str!($prelude), include_str!($file));
+            const TEXT: [&str; 2] = [include_str!($prelude), include_str!($file)];
             $crate::link::Script {
                 name: stringify!($name),
                 promised: scripts!(@ $kind),
@@ -88,7 +89,7 @@ impl<'a> Call<'a> {
 
     /// With its text.
     pub(super) fn whole(&self, operation: &str, not_after: i64) -> Cmd {
-        self.command("EVAL", self.script.text, operation, not_after)
+        self.command("EVAL", &self.script.text.concat(), operation, not_after)
     }
 
     fn command(&self, name: &str, script: &str, operation: &str, not_after: i64) -> Cmd {

@@ -201,6 +201,6 @@ where
 {
     fn execute(&self, stream: F) {
         let Process { lifecycle, clock, .. } = &*self.process;
-        lifecycle.spawn(Paced::new(stream, *clock, self.write_timeout));
+        lifecycle.spawn_unboxed(Paced::new(stream, *clock, self.write_timeout));
     }
 }

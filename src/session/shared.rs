@@ -1,12 +1,11 @@
 //! Sessions in a store that several processes share.
 //!
-//! Owns the operations of the door on Redis or Valkey, each one script. What never changes of a session is kept here once it
-//! has been read, so that a call by a known session needs no script but its commit. What operators ask is in `survey`.
-//! Traps: another process may have ended a session that is known here, so a kept head says nothing of whether it lives.
-//! And a script whose answer was lost may have run: see [`Link::run`].
+//! Owns the operations of the door on Redis or Valkey, each one script. What operators ask is in `survey`.
+//! Trap: a script whose answer was lost may have run: see [`Link::run`].
 
 mod codec;
 mod holds;
+mod known;
 mod logs;
 mod news;
 mod resume;
@@ -22,12 +21,11 @@ use std::{
     time::Duration,
 };
 
-use moka::sync::Cache;
-
 pub(crate) use self::codec::caller_text;
 use self::{
     codec::{Ending, handshake_text, read_head, read_level, read_record},
     holds::Holds,
+    known::Known,
     news::News,
 };
 pub(super) use self::{
@@ -61,10 +59,6 @@ scripts! { "shared/prelude.lua":
     TICK: repeated, "shared/tick.lua";
 }
 
-/// Heads that are kept, and for how long after their last use.
-const KEPT_HEADS: u64 = 20_000;
-const KEPT_FOR: Duration = Duration::from_secs(600);
-
 /// How often a store that has nothing to do is asked for its counts.
 const AT_REST: Duration = Duration::from_secs(3);
 
@@ -78,7 +72,7 @@ pub(super) struct SharedStore {
     key: String,
     capacity: AtomicU64,
     timeout: Duration,
-    heads: Cache<SessionId, Arc<Head>>,
+    known: Known,
     holds: Holds,
     logs: Arc<Logs>,
     news: News,
@@ -106,7 +100,7 @@ impl SharedStore {
             key: key_of(instance, link),
             capacity: AtomicU64::new(config.capacity),
             timeout: config.timeout_seconds.get(),
-            heads: Cache::builder().max_capacity(KEPT_HEADS).time_to_idle(KEPT_FOR).build(),
+            known: Known::new(),
             holds: Holds::default(),
             logs: Arc::clone(logs),
             news: News::new(),
@@ -154,7 +148,7 @@ impl SharedStore {
         self.next_tick.fetch_min(due, Ordering::Relaxed);
         let (reference, created) = (id.reference(), self.link.moment(reply.now));
         let head = Arc::new(Head { id, reference, owner, handshake, created });
-        self.heads.insert(id, Arc::clone(&head));
+        self.known.begun(&head);
         tracing::debug!(
             instance = self.here.instance.digit(),
             session = %reference,
@@ -167,7 +161,7 @@ impl SharedStore {
 
     /// The session of that id, if it is the caller's. One that is known here is not asked for.
     pub(super) async fn find(&self, text: &str, caller: Caller) -> Result<Record, NotLoaded> {
-        let known = SessionId::parse(text).and_then(|id| self.heads.get(&id));
+        let known = SessionId::parse(text).and_then(|id| self.known.head(id.digest()));
         match known {
             Some(head) if head.owner == caller => Ok(Record::unasked(head)),
             Some(_) => Err(NotLoaded::Gone(Gone::Unknown)),
@@ -182,8 +176,9 @@ impl SharedStore {
         want: Want,
     ) -> Result<Record, NotLoaded> {
         let id = SessionId::parse(text).ok_or(NotLoaded::Gone(Gone::Unknown))?;
-        let known = self.heads.get(&id);
-        let digits = id.digest().digits();
+        let digest = id.digest();
+        let known = self.known.head(digest);
+        let digits = digest.digits();
         let call = Call::new(&LOAD, &self.key)
             .text(digits.as_str())
             .bytes(caller_text(caller).into_bytes())
@@ -203,7 +198,7 @@ impl SharedStore {
                     read_head(&self.link, &mut reply).ok_or(NotLoaded::Unavailable)?;
                 let reference = id.reference();
                 let head = Arc::new(Head { id, reference, owner: caller, handshake, created });
-                self.heads.insert(id, Arc::clone(&head));
+                self.known.begun(&head);
                 head
             }
         };
@@ -284,9 +279,18 @@ impl SharedStore {
 
     /// The session has ended, here or elsewhere.
     fn forget(&self, id: SessionId) {
-        self.heads.invalidate(&id);
-        self.news.note_end(id.digest());
+        self.mark_ended(id.digest());
         self.conversations.end(id);
+    }
+
+    fn mark_ended(&self, session: SessionDigest) {
+        self.known.ended(session);
+        self.news.no_more_of(session);
+    }
+
+    /// Whether the session has ended lately, as far as is known here.
+    pub(super) fn has_ended(&self, id: SessionId) -> bool {
+        self.known.has_ended(id.digest())
     }
 
     fn note_end(&self, reference: SessionRef, reason: EndReason) {
@@ -346,7 +350,6 @@ impl SharedStore {
             self.take_tally(&mut reply);
             self.note_ends(ended, reason);
             if some == 0 {
-                self.heads.invalidate_all();
                 self.conversations.end_all();
                 return Ok(all);
             }
@@ -356,6 +359,7 @@ impl SharedStore {
     fn note_ends(&self, mut ended: Reply, reason: EndReason) {
         while let Some(digits) = ended.bytes() {
             if let Some(digest) = SessionDigest::parse(&digits) {
+                self.mark_ended(digest);
                 self.note_end(digest.reference(), reason);
             }
         }

@@ -201,7 +201,7 @@ fn http_stays_at_the_edge() {
 
 #[test]
 fn the_cache_stays_behind_the_door() {
-    only_in("moka::", &["session/memory.rs", "session/shared.rs", "session/shared/news.rs"]);
+    only_in("moka::", &["session/memory.rs", "session/shared/known.rs"]);
     // What it keeps of a session is seen nowhere else.
     only_in("Arc<Entry>", &["session/memory.rs", "session/entry.rs"]);
 }

@@ -15,7 +15,6 @@ use std::{
     time::Duration,
 };
 
-use moka::sync::Cache;
 use tokio::{
     select,
     sync::{mpsc, watch},
@@ -25,7 +24,7 @@ use tokio::{
 use super::{SharedStore, codec::read_level, subscribers::unveil};
 use crate::{
     clock::millis,
-    id::{SessionDigest, SessionId},
+    id::SessionDigest,
     link::{Call, Lost, Reply, scripts},
     session::{
         Conversation, lock,
@@ -58,9 +57,6 @@ const MARGIN: Duration = Duration::from_secs(30);
 const UNTOLD: usize = 1024;
 /// As many are told at once.
 const TOLD_AT_ONCE: usize = 64;
-/// Ends that a conversation which begins just now may have missed.
-const ENDS: u64 = 10_000;
-const ENDS_FOR: Duration = Duration::from_secs(60);
 
 /// The answer that is an error; others begin with `=`.
 const REFUSED: &str = "!";
@@ -75,7 +71,6 @@ pub(super) struct News {
     untold: Mutex<Option<mpsc::Receiver<Untold>>>,
     /// What there was no room to tell.
     dropped: AtomicU64,
-    ended: Cache<SessionDigest, ()>,
     /// Those who wait for event logs, by session.
     logs: Mutex<HashMap<SessionDigest, watch::Sender<()>>>,
 }
@@ -89,7 +84,6 @@ impl News {
             untold: Mutex::new(Some(untold)),
             dropped: AtomicU64::new(0),
             logs: Mutex::default(),
-            ended: Cache::builder().max_capacity(ENDS).time_to_live(ENDS_FOR).build(),
         }
     }
 
@@ -112,9 +106,8 @@ impl News {
         }
     }
 
-    /// A session has ended, here or elsewhere.
-    pub(super) fn note_end(&self, session: SessionDigest) {
-        self.ended.insert(session, ());
+    /// A session has ended: its event logs grow no more.
+    pub(super) fn no_more_of(&self, session: SessionDigest) {
         lock(&self.logs).remove(&session);
     }
 }
@@ -173,11 +166,6 @@ impl SharedStore {
             logs.retain(|_, bell| bell.receiver_count() > 0);
         }
         logs.entry(session).or_insert_with(|| watch::Sender::new(())).subscribe()
-    }
-
-    /// Whether the session has ended lately, as far as is known here.
-    pub(in crate::session) fn has_ended(&self, id: SessionId) -> bool {
-        self.news.ended.contains_key(&id.digest())
     }
 
     /// See [`SessionStore::hear`](crate::session::SessionStore::hear).
@@ -394,7 +382,7 @@ impl SharedStore {
 
     /// A session has ended, so whatever is open for it here ends.
     fn end_here(&self, session: SessionDigest) {
-        self.news.note_end(session);
+        self.mark_ended(session);
         if let Some((id, _)) = self.conversations.named(session) {
             self.forget(id);
         }

@@ -43,7 +43,7 @@ impl SharedStore {
         let fits = |listed: &Listed| search.fits(listed.reference, &listed.handshake);
         let mut sessions = self.all("*", fits).await?;
         let count = sessions.len();
-        sessions.sort_by_key(|listed| Reverse(listed.touched));
+        sessions.sort_unstable_by_key(|listed| Reverse(listed.touched));
         sessions.truncate(limit);
         Ok(Found { count, sessions })
     }
@@ -64,7 +64,7 @@ impl SharedStore {
             while let (Some(key), Some(size)) = (keys.text(), sizes.count()) {
                 found.sizes.push((key.into(), usize::try_from(size).unwrap_or(usize::MAX)));
             }
-            found.sizes.sort();
+            found.sizes.sort_unstable();
             return Ok(Some(found));
         }
         Ok(None)
@@ -105,8 +105,6 @@ impl SharedStore {
         pattern: &str,
         fits: impl Fn(&Listed) -> bool,
     ) -> Result<Vec<Listed>, Unavailable> {
-        let mut known: HashMap<SessionDigest, _> =
-            self.heads.iter().map(|(id, _)| (id.digest(), *id)).collect();
         let mut found: HashMap<SessionDigest, Listed> = HashMap::new();
         let mut cursor = "0".to_owned();
         loop {
@@ -117,7 +115,7 @@ impl SharedStore {
             while let Some(mut session) = some.list() {
                 let Some((digest, listed)) = self.read_listed(&mut session) else { continue };
                 if fits(&listed) {
-                    let id = known.remove(&digest);
+                    let id = self.known.head(digest).map(|head| head.id);
                     found.entry(digest).or_insert(Listed { id, ..listed });
                 }
             }
