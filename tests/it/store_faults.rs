@@ -1,11 +1,11 @@
-//! A store that fails in every way that it can: it is stopped, killed, paused, read-only, full, refuses the password, or
-//! its answers are swallowed or delayed.
+//! A store that fails in every way that it can: it is stopped, killed, paused, read-only, full, has a full disk, refuses the
+//! password, or its answers are swallowed or delayed.
 //!
 //! Owns what all of these have in common. While it lasts every request of a session gets 503 and is told to come back, and
 //! never 404; what needs no session is served; streams stay open. After it, all is whole within two seconds, and the counts
 //! of the server are those of a ledger. Trap: a request that got 503 may have been done, so the ledger has two bounds.
 
-use std::time::Duration;
+use std::{fs, path::Path, time::Duration};
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -22,7 +22,7 @@ const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 /// A server with a store, and one instance that keeps its sessions itself.
 async fn serve(url: &str) -> TestServer {
     let file = NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), "[instances.9.session]\nstore = 'memory'\n").expect("is written");
+    fs::write(file.path(), "[instances.9.session]\nstore = 'memory'\n").expect("is written");
     let server = TestServer::start_from(file.path(), &[("MCP_STORE_URL", url)]).await;
     let start = Instant::now();
     while server.request("GET", "/readyz").send().await.status != 200 {
@@ -296,6 +296,37 @@ async fn full() {
         let store = StoreServer::with(engine, &["--maxmemory-policy", "noeviction"]);
         let limit = |limit: &str| _ = store.command(&["CONFIG", "SET", "maxmemory", limit]);
         outlive(&store.url(), LONG, || limit("1mb"), || limit("0")).await;
+    }
+}
+
+/// It could not save what it has, as on a full disk, and so takes no writes.
+#[tokio::test]
+async fn with_a_disk_that_takes_nothing() {
+    for engine in Engine::ALL {
+        let store = StoreServer::start(engine);
+        let directory = store.command(&["CONFIG", "GET", "dir"]).list()[1].text().to_owned();
+        let in_the_way = Path::new(&directory).join("dump.rdb/in the way");
+        let save = |status: &str| {
+            store.command(&["CONFIG", "SET", "save", "3600 1"]);
+            store.command(&["BGSAVE"]);
+            let told = || store.command(&["INFO", "persistence"]).text().to_owned();
+            let saved = format!("rdb_last_bgsave_status:{status}");
+            let start = Instant::now();
+            while !(told().contains("rdb_bgsave_in_progress:0") && told().contains(&saved)) {
+                assert!(start.elapsed() < PATIENCE, "{}", told());
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        };
+        let fill = || {
+            fs::create_dir_all(&in_the_way).expect("is made");
+            save("err");
+        };
+        let free = || {
+            fs::remove_dir_all(in_the_way.parent().expect("is in one")).expect("goes");
+            save("ok");
+        };
+        outlive(&store.url(), LONG, fill, free).await;
+        assert!(store.command(&["INFO", "errorstats"]).text().contains("errorstat_MISCONF"));
     }
 }
 
