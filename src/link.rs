@@ -1,7 +1,7 @@
 //! The connection to the shared store, a Redis or Valkey server.
 //!
-//! Owns [`Link`]: one connection that all scripts share, a time limit for each, and the repetition of one whose answer
-//! has not come. It knows scripts and replies, and nothing of sessions; nobody else knows the crate beneath.
+//! Owns [`Link`]: one connection to each server that all scripts share, another on which is heard what is published, a
+//! time limit for each script, and the repetition of one whose answer has not come. It knows scripts and replies, and nothing of sessions; nobody else knows the crate beneath.
 //! Traps: a script whose answer is lost may have run. So one that must not run twice carries the id of the operation, under
 //! which it keeps what came of it, and a moment after which it does nothing: a store that was held up runs late what
 //! was sent to it.
@@ -53,6 +53,9 @@ use crate::{
 
 /// How far the store's clock and this machine's may differ, in milliseconds, and count as the same.
 const AGREEMENT: u64 = 100;
+
+/// How much longer than its repetition may come an operation is remembered, in milliseconds.
+const MARGIN: u64 = 1000;
 
 /// How late the store may notice that a time is over.
 const STEP: Duration = Duration::from_millis(120);
@@ -243,7 +246,8 @@ impl Link {
         let operation = match call.script.promised {
             true => {
                 let number = self.operations.fetch_add(1, Ordering::Relaxed);
-                format!("{:016x}{number:x}", self.token)
+                let kept = 2 * millis(self.patience) + MARGIN;
+                format!("{kept}-{:016x}{number:x}", self.token)
             }
             false => String::new(),
         };

@@ -147,12 +147,18 @@ const SESSIONS: [Family<Counts>; 4] = [
 ];
 
 /// What clients make an instance hold, beside what has a family with more labels.
-const HELD: [Family<Instance>; 11] = [
+const HELD: [Family<Instance>; 12] = [
     (
         "mcp_echo_sessions_capacity",
         Type::Gauge,
         "Live sessions at the most (session.capacity).",
         |own| own.policy.config.session.capacity,
+    ),
+    (
+        "mcp_echo_sessions_shared",
+        Type::Gauge,
+        "1 where sessions live in the shared store, of which each replica tells the same; 0 where in this process.",
+        |own| u64::from(own.state.sessions.is_shared()),
     ),
     (
         "mcp_echo_replay_bytes",

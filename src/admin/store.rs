@@ -41,7 +41,7 @@ pub(super) fn families(page: &mut Page, link: &Link, instances: &[(&'static str,
     page.single("mcp_echo_store_up", Gauge, help, u8::from(link.is_up()));
     let help = "Connections to the store that were made after the first.";
     page.single("mcp_echo_store_reconnects_total", Counter, help, link.reconnects());
-    let help = "Scripts that were run again, since no answer had come.";
+    let help = "Scripts that were run again: no answer had come, it came too late, or the master is another.";
     page.single("mcp_echo_store_repeats_total", Counter, help, usage.repeated());
     let help = "Scripts that were sent whole, since the store did not know them.";
     page.single("mcp_echo_store_scripts_sent_total", Counter, help, usage.sent_whole());

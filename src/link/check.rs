@@ -48,7 +48,7 @@ pub(super) enum Use {
     Guiding,
 }
 
-/// Every kind of thing that scripts do, tried on a key.
+/// Every command that scripts run, tried on a key.
 const RIGHTS: &str = include_str!("rights.lua");
 
 /// With this much, a write is on the disk in time although the store writes once a second only.

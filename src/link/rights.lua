@@ -6,6 +6,9 @@ local commands = {
   { 'HSET', key, 'x', 'x' }, { 'HMGET', key, 'x' }, { 'HINCRBY', key, 'x', 1 }, { 'HDEL', key, 'x' },
   { 'ZADD', key, 1, 'x' }, { 'ZRANGE', key, 0, 0 }, { 'ZREM', key, 'x' }, { 'ZCARD', key },
   { 'XADD', key, '*', 'x', 'x' }, { 'XRANGE', key, '-', '+' },
+  { 'HGET', key, 'x' }, { 'HEXISTS', key, 'x' }, { 'HLEN', key }, { 'HKEYS', key }, { 'HGETALL', key }, { 'HSTRLEN', key, 'x' },
+  { 'ZSCORE', key, 'x' }, { 'ZSCAN', key, 0 }, { 'ZREMRANGEBYSCORE', key, 0, 0 },
+  { 'XDEL', key, '0-1' }, { 'XLEN', key }, { 'XREVRANGE', key, '+', '-' },
   { 'PUBLISH', channel, 'x' }, { 'SUBSCRIBE', channel }, { 'EVALSHA', 'x', 1, key },
 }
 for _, command in ipairs(commands) do

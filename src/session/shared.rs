@@ -12,6 +12,7 @@ mod resume;
 mod shelf;
 mod subscribers;
 mod survey;
+mod tick;
 
 use std::{
     sync::{
@@ -56,11 +57,7 @@ scripts! { "shared/prelude.lua":
     LOOK: repeated, "shared/commit.lua";
     FINISH: promised, "shared/finish.lua";
     FINISH_ALL: promised, "shared/finish_all.lua";
-    TICK: repeated, "shared/tick.lua";
 }
-
-/// How often a store that has nothing to do is asked for its counts.
-const AT_REST: Duration = Duration::from_secs(3);
 
 /// One instance's sessions.
 #[derive(Debug)]
@@ -309,7 +306,9 @@ impl SharedStore {
     }
 
     pub(super) fn hold(&self, id: SessionId) {
-        self.holds.hold(id.digest());
+        let session = id.digest();
+        let timeout = self.known.head(session).map(|head| head.timeout());
+        self.holds.hold(session, timeout);
     }
 
     pub(super) fn release(&self, id: SessionId) {
@@ -372,45 +371,6 @@ impl SharedStore {
 
     pub(super) fn remembered(&self) -> usize {
         usize::try_from(self.remembered.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
-    }
-
-    /// Ends what is due, keeps what is held, and counts; not if there is nothing of it to do.
-    pub(super) async fn tick(&self) -> Result<(), Unavailable> {
-        let idle = self.link.store_now() < self.next_tick.load(Ordering::Relaxed);
-        match idle && self.holds.is_empty() && self.logs.writes().is_empty() {
-            true => Ok(()),
-            false => self.tick_now().await,
-        }
-    }
-
-    pub(super) async fn tick_now(&self) -> Result<(), Unavailable> {
-        let (held, released) = self.holds.take();
-        let mut call =
-            Call::new(&TICK, &self.key).text(self.logs.writes()).number(held.len() as u64);
-        for digest in held.iter().chain(&released) {
-            call = call.bytes(digest.digits().as_str().as_bytes().to_vec());
-        }
-        let told = self.run(&call).await;
-        let mut reply = told.inspect_err(|_| self.holds.put_back(released))?;
-        let mut swept = self.take_counts(&mut reply).ok_or(Unavailable)?;
-        while swept > 0 {
-            let call = Call::new(&TICK, &self.key).text("").number(0);
-            swept = self.take_counts(&mut self.run(&call).await?).ok_or(Unavailable)?;
-        }
-        Ok(())
-    }
-
-    /// Returns how many have expired.
-    fn take_counts(&self, reply: &mut Reply) -> Option<usize> {
-        self.take_tally(reply)?;
-        let (remembered, due, ended) = (reply.count()?, reply.integer()?, reply.list()?);
-        let swept = ended.len();
-        self.note_ends(ended, EndReason::Expired);
-        self.remembered.store(remembered, Ordering::Relaxed);
-        let rested = reply.now.saturating_add_unsigned(millis(AT_REST));
-        let next = if due > 0 { due.min(rested) } else { rested };
-        self.next_tick.store(next, Ordering::Relaxed);
-        Some(swept)
     }
 
     /// Reads what there is and has been. Of two replies the later one counts, whichever comes first.

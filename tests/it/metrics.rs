@@ -221,6 +221,7 @@ async fn a_known_conversation_gives_known_numbers() {
     assert_eq!(page.get("mcp_echo_session_data_bytes{mcp_instance=\"3\"}"), 11.0);
     assert_eq!(page.sum("mcp_echo_sessions_created_total"), 1.0);
     assert_eq!(page.get("mcp_echo_sessions_capacity{mcp_instance=\"0\"}"), 100_000.0);
+    assert_eq!(page.sum("mcp_echo_sessions_shared"), 0.0);
 }
 
 #[tokio::test]
@@ -588,6 +589,7 @@ async fn rules_and_dashboard_name_what_is_there() {
     let page = after(&server, 1).await;
     let families: BTreeSet<&str> =
         page.values.keys().filter_map(|sample| sample.split('{').next()).collect();
+    assert_eq!(page.sum("mcp_echo_sessions_shared"), 10.0);
     let allowed = allowed();
     let (mut named, mut labelled) = (0, 0);
     for (place, expression) in expressions() {

@@ -252,6 +252,29 @@ async fn a_full_store_refuses_and_keeps_what_it_has() {
 }
 
 #[tokio::test]
+async fn however_many_are_held_none_expires() {
+    for store in every_kind(1000) {
+        let created = (0..600).map(|_| store.create(handshake(), Caller::Anonymous));
+        let created = join_all(created).await;
+        let held = created.iter().map(|made| store.hold(made.as_ref().expect("room").head.id));
+        let held: Vec<_> = held.collect();
+        let start = Instant::now();
+        while start.elapsed() < TIMEOUT * 4 {
+            store.tick().await;
+            sleep(TIMEOUT / 6).await;
+        }
+        assert_eq!(store.counts().await.live, 600, "{:?}", store.place.url());
+        drop(held);
+        let start = Instant::now();
+        while store.counts().await.live > 0 {
+            assert!(start.elapsed() < Duration::from_secs(10), "{:?}", store.place.url());
+            store.tick().await;
+            sleep(TIMEOUT / 6).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_held_session_does_not_expire_and_listing_does_not_hold() {
     for store in every_kind(10) {
         let held = store.create(handshake(), Caller::Anonymous).await.expect("room");

@@ -350,6 +350,58 @@ async fn sessions_can_be_ended_in_a_full_store() {
     }
 }
 
+/// Nobody could use it meanwhile, so it was not idle, however long the store is away.
+#[tokio::test]
+async fn a_session_does_not_expire_while_the_store_is_away() {
+    for engine in Engine::ALL {
+        let store = StoreServer::start(engine);
+        let url = store.url();
+        let server =
+            TestServer::start(&[("MCP_STORE_URL", &url), ("MCP_SESSION_TIMEOUT", "5")]).await;
+        let (idle, held) = (server.session(0).await, server.session(0).await);
+        let stream = held.request("GET").header("Accept", "text/event-stream").begin().await;
+        eventually(|| held.open_streams() == 1).await;
+        store.pause();
+        sleep(Duration::from_secs(16)).await;
+        expect_unavailable("a call", &idle.call("echo", json!({"message": "x"})).send().await);
+        store.resume();
+        for talk in [&idle, &held] {
+            let resumed = Instant::now();
+            while talk.rpc("ping", json!({})).send().await.status == 503 {
+                assert!(resumed.elapsed() < Duration::from_secs(2), "it is whole again");
+            }
+            talk.ask("echo", json!({"message": "x"})).await;
+        }
+        assert_eq!(held.open_streams(), 1);
+        drop(stream);
+        sleep(Duration::from_secs(6)).await;
+        assert_eq!(idle.rpc("ping", json!({})).send().await.expect_gone(), "expired");
+    }
+}
+
+/// The keys of a session go an hour after its end at the latest, also if nobody was there to end it.
+#[tokio::test]
+async fn what_nobody_has_ended_is_not_counted_for_ever() {
+    for engine in Engine::ALL {
+        let store = StoreServer::start(engine);
+        let server = serve(&store.url()).await;
+        let talk = server.session(0).await;
+        talk.ask("set_session_data", json!({"key": "k", "value": 1})).await;
+        let sessions = &server.instances[0].state.sessions;
+        assert!(sessions.count().await.expect("is asked").data_bytes > 0);
+        for kind in ["s", "d"] {
+            let keys = store.command(&["KEYS", &format!("mcpe:{{mcpe:0}}:{kind}:*")]);
+            let key = keys.list()[0].text().to_owned();
+            assert_eq!(store.command(&["DEL", &key]).integer(), 1);
+            let sid = key.rsplit(':').next().expect("an end").to_owned();
+            store.command(&["ZADD", "mcpe:{mcpe:0}:live", "1", &sid]);
+        }
+        let counts = sessions.count().await.expect("is asked");
+        assert_eq!((counts.created, counts.live, counts.data_bytes), (1, 0, 0));
+        assert_eq!(talk.rpc("ping", json!({})).send().await.expect_gone(), "unknown");
+    }
+}
+
 /// Started again it has forgotten whom it knew.
 #[tokio::test]
 async fn with_another_password() {
@@ -370,6 +422,24 @@ async fn behind_a_network_that_loses_answers() {
         let between = Between::start(store.port());
         outlive(&between.url(), LONG, || between.set(mode), || between.set(Mode::Pass)).await;
     }
+}
+
+/// A repetition comes after the time limit, however long that is, and until then the store knows what was done.
+#[tokio::test]
+async fn what_is_repeated_late_is_counted_once() {
+    let store = StoreServer::start(Engine::Redis);
+    let between = Between::start(store.port());
+    let url = between.url();
+    let late = [("MCP_STORE_URL", &*url), ("MCP_ECHO_STORE__TIMEOUT_SECONDS", "3")];
+    let server = TestServer::start(&late).await;
+    let talk = server.session(0).await;
+    let mut ledger = Ledger::default();
+    ledger.echo(&talk).await.expect_status(200);
+    between.lose_answer(1, Loss::Silent);
+    ledger.echo(&talk).await.expect_status(200);
+    assert!(between.has_lost());
+    assert_eq!((ledger.counted, ledger.unknown), (2, 0));
+    ledger.balance(&talk).await;
 }
 
 /// What was repeated is counted once, whoever waits for it.

@@ -198,6 +198,22 @@ fn a_user_without_rights_is_refused() {
         let url = format!("redis://{name}:secret@127.0.0.1:{port}");
         is_wrong(&[("MCP_STORE_URL", &url)], said);
     }
+    // What the documents give, but for one command of a script.
+    let document = include_str!("../../docs/store.md");
+    let line = document.lines().find_map(|line| line.strip_prefix("ACL SETUSER mcpe on >s3cret "));
+    let given: Vec<_> = line.expect("a line").split(' ').collect();
+    let from = given.iter().position(|right| *right == "+evalsha").expect("a script is run");
+    let commands = given[from..].iter().filter(|right| !["+eval", "+unsubscribe"].contains(right));
+    let commands: Vec<_> = commands.map(|right| &right[1..]).collect();
+    assert!(commands.len() > 25, "{commands:?}");
+    for command in commands {
+        let user = ["ACL", "SETUSER", "short", "reset", "on", ">secret"];
+        let without = format!("-{command}");
+        let user = [&user[..], &given, &[&without]].concat();
+        assert_eq!(store.command(&user).text(), "OK");
+        let url = format!("redis://short:secret@127.0.0.1:{port}");
+        is_wrong(&[("MCP_STORE_URL", &url)], &command.to_uppercase());
+    }
     for keys in ["~mcpe:*", "~mcpe:{mcpe:7}:*"] {
         let user = ["ACL", "SETUSER", "enough", "reset", "on", ">secret", keys, "&mcpe:*"];
         let rights = ["+@all", "-@admin", "-config"];

@@ -269,7 +269,7 @@ async fn a_change_whose_answer_was_lost_is_made_once() {
     let patient = ("MCP_ECHO_STORE__TIMEOUT_SECONDS", "1");
     let b = TestServer::start(&[FIXTURES, ("MCP_STORE_URL", &url), patient]).await;
     let straight = store.url();
-    let a = TestServer::start(&[FIXTURES, ("MCP_STORE_URL", &straight)]).await;
+    let a = TestServer::start(&[FIXTURES, ("MCP_STORE_URL", &straight), patient]).await;
     ready(&a).await;
     ready(&b).await;
     let id = start(&a, "multi_input", json!({})).await;

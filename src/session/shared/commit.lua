@@ -8,7 +8,7 @@ local operation = OPERATION ~= '' and P .. 'op:' .. OPERATION
 local before = operation and redis.call('GET', operation)
 if before then
   -- It has been done, and the answer was lost. A write, so that who waits for the disk waits for the first one too.
-  redis.call('PEXPIRE', operation, 2000)
+  redis.call('PEXPIRE', operation, KEPT)
   local reply = told(sid, ARGV[13])
   local count, first, last, replaced = string.match(before, '(%d+) (%d+) (%d+) (%d)')
   reply[4], reply[5], reply[6], reply[12] = count, first, last, replaced
@@ -58,6 +58,6 @@ if ARGV[2] == '1' then touch(sid, tonumber(redis.call('HGET', S, 'timeout'))) en
 local reply = told(sid, ARGV[13])
 reply[12] = replaced
 if operation then
-  redis.call('SET', operation, string.format('%d %d %d %d', reply[4], reply[5], reply[6], replaced), 'PX', 2000)
+  redis.call('SET', operation, string.format('%d %d %d %d', reply[4], reply[5], reply[6], replaced), 'PX', KEPT)
 end
 return reply

@@ -1,4 +1,4 @@
-//! What the store said last of sessions: how they began, or that they have ended.
+//! What the store said last of sessions: how they began, and which have ended lately.
 //!
 //! Owns [`Known`], bounded. How a session began never changes, so a call by one that is known needs no script but its commit.
 //! Trap: another process may have ended a session that is known here, so to be known says nothing of whether it lives.
@@ -9,42 +9,44 @@ use moka::sync::Cache;
 
 use crate::{id::SessionDigest, session::record::Head};
 
-/// How many sessions, and for how long after each was last asked for.
-const MOST: u64 = 30_000;
-const KEPT_FOR: Duration = Duration::from_secs(600);
+/// Heads, and for how long after each was last asked for.
+const HEADS: u64 = 20_000;
+const HEADS_FOR: Duration = Duration::from_secs(600);
+/// Ends, which a conversation that begins just now may have missed.
+const ENDS: u64 = 10_000;
+const ENDS_FOR: Duration = Duration::from_secs(60);
 
+/// Both have the same type, so that the cache's code is in the program once.
 #[derive(Debug)]
-pub(super) struct Known(Cache<SessionDigest, Said>);
-
-#[derive(Clone, Debug)]
-enum Said {
-    Begun(Arc<Head>),
-    Ended,
+pub(super) struct Known {
+    heads: Cache<SessionDigest, Option<Arc<Head>>>,
+    ended: Cache<SessionDigest, Option<Arc<Head>>>,
 }
 
 impl Known {
     pub(super) fn new() -> Self {
-        Self(Cache::builder().max_capacity(MOST).time_to_idle(KEPT_FOR).build())
-    }
-
-    /// How a session began, unless that is not known here, or it has ended.
-    pub(super) fn head(&self, session: SessionDigest) -> Option<Arc<Head>> {
-        match self.0.get(&session)? {
-            Said::Begun(head) => Some(head),
-            Said::Ended => None,
+        Self {
+            heads: Cache::builder().max_capacity(HEADS).time_to_idle(HEADS_FOR).build(),
+            ended: Cache::builder().max_capacity(ENDS).time_to_live(ENDS_FOR).build(),
         }
     }
 
+    /// How a session began, unless that is not known here.
+    pub(super) fn head(&self, session: SessionDigest) -> Option<Arc<Head>> {
+        self.heads.get(&session)?
+    }
+
     pub(super) fn begun(&self, head: &Arc<Head>) {
-        self.0.insert(head.id.digest(), Said::Begun(Arc::clone(head)));
+        self.heads.insert(head.id.digest(), Some(Arc::clone(head)));
     }
 
     pub(super) fn ended(&self, session: SessionDigest) {
-        self.0.insert(session, Said::Ended);
+        self.heads.invalidate(&session);
+        self.ended.insert(session, None);
     }
 
     /// Whether it has ended lately, as far as is known here.
     pub(super) fn has_ended(&self, session: SessionDigest) -> bool {
-        matches!(self.0.get(&session), Some(Said::Ended))
+        self.ended.contains_key(&session)
     }
 }

@@ -306,10 +306,12 @@ impl SharedStore {
                 }
             }
             while let Some(mut entry) = entries.list() {
-                let _id = entry.bytes();
+                let id = entry.text().ok_or(Lost)?;
                 if let Some(entry) = entry.list().and_then(Entry::read) {
                     self.take_in(entry, audience).await?;
                 }
+                // What was taken in is not told again where a later one fails.
+                *last = id;
             }
             *last = next;
             if !more {

@@ -2,6 +2,8 @@
 local P = string.sub(KEYS[1], 1, -5)
 local LIVE, COUNTS, ENDED, ENDINGS = P .. 'live', P .. 'counts', P .. 'ended', P .. 'endings'
 local OPERATION, NOT_AFTER = ARGV[#ARGV - 1], tonumber(ARGV[#ARGV])
+-- An operation begins with how long what it came to is remembered, in milliseconds: until no repetition can come.
+local KEPT = tonumber(string.match(OPERATION, '^%d+'))
 local time = redis.call('TIME')
 local NOW = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -66,6 +68,8 @@ end
 
 -- Ends a session; false if it was not live. Only one can take it from the live ones.
 local function finish(sid, reason)
+  -- Fails while the slot moves to another server key by key, before anything is done.
+  redis.call('EXISTS', record(sid), data(sid), subscriptions(sid), logs(sid), COUNTS, ENDED, ENDINGS, NEWS)
   -- A store that is full does not refuse this, nor what follows once a script has written: ends make room.
   if redis.call('ZREM', LIVE, sid) == 0 then return false end
   local s = redis.call('HMGET', record(sid), 'owner', 'timeout', 'bytes')
@@ -76,11 +80,30 @@ local function finish(sid, reason)
   redis.call('UNLINK', record(sid), data(sid), subscriptions(sid), logs(sid))
   redis.call('HINCRBY', COUNTS, reason, 1)
   if held > 0 then redis.call('HINCRBY', COUNTS, 'bytes', -held) end
-  redis.call('ZADD', ENDED, NOW, sid)
-  redis.call('HSET', ENDINGS, sid, reason .. ' ' .. (s[2] or '0') .. ' ' .. (s[1] or '-'))
+  -- Nothing is known of one whose keys went first, since nobody was there to end it for an hour.
+  if s[1] then
+    redis.call('ZADD', ENDED, NOW, sid)
+    redis.call('HSET', ENDINGS, sid, reason .. ' ' .. s[2] .. ' ' .. s[1])
+  end
   tell('end', 's', sid)
   forget()
   return true
+end
+
+-- What is held outlives a tick which comes late, by so long.
+local LEASE = 10000
+
+-- Where no tick came for a while, nobody could reach the store: no session could be used then, so none was idle. True if
+-- there were any. Their keys outlive them by half an hour at the least, so what was longer is not made up for.
+local function was_away()
+  local gap = NOW - tonumber(redis.call('HGET', COUNTS, 'seen') or NOW)
+  if gap < LEASE / 2 or gap > 1500000 then return false end
+  local all = redis.call('ZRANGE', LIVE, 0, -1, 'WITHSCORES')
+  -- A store that is full takes what follows this.
+  redis.call('ZREM', LIVE, '')
+  for i = 1, #all, 2 do redis.call('ZADD', LIVE, all[i + 1] + gap, all[i]) end
+  redis.call('HSET', COUNTS, 'seen', NOW)
+  return #all > 0
 end
 
 -- Whether a session lives. One that is due is ended by whoever notices; the second value says that this was now.
@@ -88,6 +111,7 @@ local function lives(sid)
   local due = redis.call('ZSCORE', LIVE, sid)
   if not due then return false, false end
   if tonumber(due) > NOW then return true, false end
+  if was_away() and tonumber(redis.call('ZSCORE', LIVE, sid)) > NOW then return true, false end
   return false, finish(sid, 'expired')
 end
 
@@ -98,8 +122,10 @@ end
 
 -- Ends sessions that are due, at most so many; returns them.
 local function sweep(most)
+  was_away()
   local due = redis.call('ZRANGE', LIVE, '-inf', NOW, 'BYSCORE', 'LIMIT', 0, most)
   for _, sid in ipairs(due) do finish(sid, 'expired') end
+  if #due > 0 and redis.call('ZCARD', LIVE) == 0 then redis.call('HSET', COUNTS, 'bytes', 0) end
   return due
 end
 

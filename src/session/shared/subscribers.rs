@@ -3,7 +3,7 @@
 //! Owns the session's subscriptions in the store, and its speaker: the replica at which the client opened its last
 //! standalone stream, since the same message must not go out on several. When that stream has lost its reader, a replica
 //! that has another takes over; if none has, the speaker keeps what is to be sent, until the client comes back.
-//! Traps: a URI of a session's data holds a session id, which the store must not know. So a URI is veiled: to read it
+//! Traps: a URI of a session's data holds a session id, which no key or record may hold. So a URI is veiled: to read it
 //! takes the id of the session that has subscribed. And a speaker that was killed is not replaced until its client opens
 //! a stream again, as it will.
 

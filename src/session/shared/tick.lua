@@ -3,8 +3,10 @@
 redis.call('ZREMRANGEBYSCORE', P .. 'writers', '-inf', NOW)
 if ARGV[1] ~= '' then write_on(ARGV[1]) end
 
--- A session that is held outlives a tick which comes late, even if its own time is short.
-local LEASE = 10000
+was_away()
+redis.call('HSET', COUNTS, 'seen', NOW)
+
+-- Even if its own time is short.
 for i = 3, #ARGV - 2 do
   local sid = ARGV[i]
   local timeout = redis.call('ZSCORE', LIVE, sid) and redis.call('HGET', record(sid), 'timeout')

@@ -5,7 +5,6 @@
 --   leases    ZSET  digest -> until when its replica is taken to work on it; those that have not ended
 --   stages    HASH  how many there are in each state, and when someone was last here
 local TASKS, LEASES, STAGES = P .. 'tasks', P .. 'leases', P .. 'stages'
-local LEASE = 10000
 local GONE = '{"code":-32603,"message":"the replica that ran it is gone"}'
 local function task(digest) return P .. 't:' .. digest end
 
