@@ -11,6 +11,7 @@ mod bells;
 mod check;
 mod cluster;
 mod dial;
+mod disk;
 mod line;
 mod look;
 mod script;
@@ -133,6 +134,7 @@ impl Link {
         let bells = Arc::new(Bells::default());
         let pair = |target: &dyn Fn() -> Target| {
             let line = Line::new(target(), &dialler, &Arc::default(), &Arc::default());
+            let line = line.with_disk(target());
             let hearing = Line::new(target(), &dialler, &bells, &Arc::default());
             Route::Single { line, hearing: hearing.untold() }
         };

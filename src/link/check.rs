@@ -51,8 +51,9 @@ pub(super) enum Use {
 /// Every command that scripts run, tried on a key.
 const RIGHTS: &str = include_str!("rights.lua");
 
-/// With this much, a write is on the disk in time although the store writes once a second only.
-const EVERY_SECOND: Duration = Duration::from_secs(2);
+/// With this much, a write is on the disk in time although the store writes once a second only, and those before it are
+/// waited for as well.
+const EVERY_SECOND: Duration = Duration::from_secs(3);
 
 impl Demands {
     pub(super) async fn check(
@@ -162,7 +163,7 @@ impl Demands {
         if often == "no" || often == "everysec" && self.patience < EVERY_SECOND {
             return Err(Fault::Wrong(format!(
                 "store.wait_aof would wait in vain, since appendfsync is {often}: set it to always, \
-                 or to everysec with a store.timeout_seconds of at least 2"
+                 or to everysec with a store.timeout_seconds of at least 3"
             )));
         }
         Ok(())

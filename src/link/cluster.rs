@@ -132,9 +132,10 @@ impl Cluster {
 
     fn line_to(&self, lines: &mut HashMap<Place, Arc<Line>>, place: Place) -> Arc<Line> {
         let new = || {
-            let target = Target::Server(place.clone());
+            let target = || Target::Server(place.clone());
             // What is published is heard by the guide.
-            Arc::new(Line::new(target, &self.dialler, &Arc::default(), &self.changed))
+            let line = Line::new(target(), &self.dialler, &Arc::default(), &self.changed);
+            Arc::new(line.with_disk(target()))
         };
         Arc::clone(lines.entry(place.clone()).or_insert_with(new))
     }

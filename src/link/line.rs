@@ -6,7 +6,7 @@
 
 use std::{convert::Infallible, fmt, future, sync::Arc, time::Duration};
 
-use redis::{Cmd, Pipeline, RedisError, Value, aio::MultiplexedConnection, cmd};
+use redis::{Cmd, RedisError, Value, aio::MultiplexedConnection, cmd};
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
@@ -18,6 +18,7 @@ use super::{
     bells::Bells,
     check::{Fault, Found},
     dial::{Dialled, Dialler, Driving, Target},
+    disk::Disk,
     trouble::Trouble,
 };
 
@@ -46,6 +47,8 @@ pub(super) struct Line {
     changed: Arc<Notify>,
     /// Whether the log and the metrics are told of it.
     told: bool,
+    /// Where those wait whose writes are to be on the disk, if there are any.
+    disk: Option<Box<Disk>>,
 }
 
 impl fmt::Debug for Line {
@@ -70,7 +73,17 @@ impl Line {
             bells: Arc::clone(bells),
             changed: Arc::clone(changed),
             told: true,
+            disk: None,
         }
+    }
+
+    /// With another one to that server for writes that wait for its disk, if they are to (`store.wait_aof`).
+    pub(super) fn with_disk(self, other: Target) -> Self {
+        let disk = self.dialler.demands.wait_aof.then(|| {
+            let line = Self::new(other, &self.dialler, &Arc::default(), &self.changed).untold();
+            Box::new(Disk::new(line))
+        });
+        Self { disk, ..self }
     }
 
     /// The same beside another line to that server, of which it is told what there is to tell.
@@ -100,26 +113,49 @@ impl Line {
         on_disk: Option<Duration>,
         until: Instant,
     ) -> Result<Value, Trouble> {
-        let (mut connection, number) = self.connection(until).await?;
-        let answer = async {
-            match on_disk {
-                None => Ok((connection.send_packed_command(command).await?, Value::Nil)),
-                Some(time) => written(&mut connection, command, time).await,
+        match (on_disk, &self.disk) {
+            (Some(on_disk), Some(disk)) => disk.ask(command, on_disk, until).await,
+            (Some(_), None) | (None, _) => {
+                let send = async |connection: &mut MultiplexedConnection| {
+                    connection.send_packed_command(command).await
+                };
+                self.answer(self.send(until, send).await?)
             }
-        };
-        match timeout_at(until, answer).await {
-            Ok(Ok((Value::ServerError(error), _))) => Err(self.refused(&error.into(), number)),
-            Ok(Ok((value, Value::Nil))) => Ok(value),
-            Ok(Ok((value, disk))) => match disk {
-                Value::Array(servers) if matches!(*servers, [Value::Int(1..), ..]) => Ok(value),
-                Value::ServerError(error) => Err(self.refused(&error.into(), number)),
-                _ => Err(Trouble::NotOnDisk),
-            },
+        }
+    }
+
+    /// What the store has answered, be it that it refuses.
+    fn answer(&self, value: Value) -> Result<Value, Trouble> {
+        match value {
+            Value::ServerError(error) => Err(self.refused(&error.into())),
+            value => Ok(value),
+        }
+    }
+
+    /// The same for a write, after which it has said this of its disk.
+    pub(super) fn on_disk(&self, value: Value, disk: &Value) -> Result<Value, Trouble> {
+        let value = self.answer(value)?;
+        match disk {
+            Value::Array(servers) if matches!(**servers, [Value::Int(1..), ..]) => Ok(value),
+            Value::ServerError(error) => Err(self.refused(&error.clone().into())),
+            _ => Err(Trouble::NotOnDisk),
+        }
+    }
+
+    /// Sends something on the connection and waits for what comes until then.
+    pub(super) async fn send<T>(
+        &self,
+        until: Instant,
+        send: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<T, RedisError>,
+    ) -> Result<T, Trouble> {
+        let (mut connection, number) = self.connection(until).await?;
+        match timeout_at(until, send(&mut connection)).await {
+            Ok(Ok(came)) => Ok(came),
             Ok(Err(error)) if error.is_unrecoverable_error() || error.is_io_error() => {
                 self.give_up(number);
                 Err(Trouble::Broken)
             }
-            Ok(Err(error)) => Err(self.refused(&error, number)),
+            Ok(Err(error)) => Err(self.refused(&error)),
             Err(_) => {
                 self.give_up(number);
                 Err(Trouble::Silent)
@@ -127,11 +163,11 @@ impl Line {
         }
     }
 
-    fn refused(&self, error: &RedisError, number: u64) -> Trouble {
+    fn refused(&self, error: &RedisError) -> Trouble {
         let trouble = Trouble::of(error);
         // The master is another one now.
         if matches!(trouble, Trouble::ReadOnly) {
-            self.give_up(number);
+            self.give_up_this();
         }
         trouble
     }
@@ -192,6 +228,15 @@ impl Line {
 
     /// Makes the connection whenever there is none. To be run once, as long as the line is used.
     pub(super) async fn keep(&self) {
+        match &self.disk {
+            None => self.keep_connection().await,
+            Some(disk) => {
+                tokio::join!(self.keep_connection(), disk.keep());
+            }
+        }
+    }
+
+    pub(super) async fn keep_connection(&self) {
         let mut drivers = JoinSet::new();
         let (mut number, mut diary) = (0, self.told.then(Diary::default));
         loop {
@@ -272,21 +317,6 @@ impl Line {
             }
         }
     }
-}
-
-/// The answer to a command, and what the store says of its disk. Nobody comes between the two.
-async fn written(
-    connection: &mut MultiplexedConnection,
-    command: &Cmd,
-    time: Duration,
-) -> Result<(Value, Value), RedisError> {
-    let mut wait = cmd("WAITAOF");
-    wait.arg(1).arg(0).arg(time.as_millis().max(1) as u64);
-    let mut both = Pipeline::with_capacity(2);
-    both.add_command(command.clone()).add_command(wait);
-    let mut answers = connection.send_packed_commands(&both, 0, 2).await?.into_iter();
-    let answer = answers.next().unwrap_or(Value::Nil);
-    Ok((answer, answers.next().unwrap_or(Value::Boolean(false))))
 }
 
 /// What the log is told of a line: that it is lost, and that it is there again, once each.

@@ -9,7 +9,7 @@ use redis::RedisError;
 use super::{address::Place, check::told};
 
 /// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Trouble {
     #[error("there is no connection")]
     Down,

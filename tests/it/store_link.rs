@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use tokio::time::sleep;
@@ -508,6 +509,30 @@ async fn an_answer_waits_for_the_disk() {
     assert!(!echo(&talk).await);
     store.command(&["CONFIG", "SET", "appendfsync", "always"]);
     is_whole(&talk).await;
+}
+
+/// A disk that is written once a second takes what has come since, however much that is.
+#[tokio::test]
+async fn those_who_wait_for_the_disk_wait_together() {
+    let everysec = ["--appendonly", "yes", "--appendfsync", "everysec"];
+    let store = StoreServer::with(Engine::Valkey, &everysec);
+    let url = store.url();
+    let server = TestServer::start(&[
+        ("MCP_STORE_URL", &url),
+        ("MCP_ECHO_STORE__WAIT_AOF", "true"),
+        ("MCP_ECHO_STORE__TIMEOUT_SECONDS", "3"),
+    ])
+    .await;
+    let talk = session(&server, 0).await;
+    assert!(echo(&talk).await);
+    let before = store.commandstats()["waitaof"];
+    let start = Instant::now();
+    for done in join_all((0..60).map(|_| echo(&talk))).await {
+        assert!(done);
+    }
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(store.commandstats()["waitaof"] < before + 30);
+    assert_eq!(count(&talk).await, 61);
 }
 
 /// Breaks a store and mends it, by commands.
