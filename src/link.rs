@@ -97,7 +97,7 @@ enum Route {
     /// What is published is heard on a connection of its own: a store hangs up on a listener that has much to read.
     Single {
         line: Line,
-        hearing: Line,
+        hearing: Box<Line>,
     },
     Cluster(Cluster),
 }
@@ -136,7 +136,7 @@ impl Link {
             let line = Line::new(target(), &dialler, &Arc::default(), &Arc::default());
             let line = line.with_disk(target());
             let hearing = Line::new(target(), &dialler, &bells, &Arc::default());
-            Route::Single { line, hearing: hearing.untold() }
+            Route::Single { line, hearing: Box::new(hearing.untold()) }
         };
         let route = match address.way {
             Way::Single(place) => pair(&|| Target::Server(place.clone())),
