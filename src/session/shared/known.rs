@@ -41,12 +41,11 @@ impl Known {
     }
 
     pub(super) fn ended(&self, session: SessionDigest) {
-        self.heads.invalidate(&session);
         self.ended.insert(session, None);
     }
 
     /// Whether it has ended lately, as far as is known here.
     pub(super) fn has_ended(&self, session: SessionDigest) -> bool {
-        self.ended.contains_key(&session)
+        self.ended.get(&session).is_some()
     }
 }
