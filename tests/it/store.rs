@@ -254,10 +254,11 @@ async fn a_full_store_refuses_and_keeps_what_it_has() {
 #[tokio::test]
 async fn however_many_are_held_none_expires() {
     for store in every_kind(1000) {
-        let created = (0..600).map(|_| store.create(handshake(), Caller::Anonymous));
-        let created = join_all(created).await;
-        let held = created.iter().map(|made| store.hold(made.as_ref().expect("room").head.id));
-        let held: Vec<_> = held.collect();
+        let hold = async |_| {
+            let made = store.create(handshake(), Caller::Anonymous).await.expect("room");
+            store.hold(made.head.id)
+        };
+        let held = join_all((0..600).map(hold)).await;
         let start = Instant::now();
         while start.elapsed() < TIMEOUT * 4 {
             store.tick().await;

@@ -17,7 +17,7 @@ scripts! { "prelude.lua":
     TICK: repeated, "tick.lua";
 }
 
-/// Sessions that one script is told of, so that it does not take long.
+/// Sessions that one script is told of, so that it does not take long; `tick.lua` knows this number.
 const NAMED_AT_ONCE: usize = 256;
 
 /// How often a store that has nothing to do is asked for its counts.
@@ -55,7 +55,8 @@ impl SharedStore {
             let mut reply = self.run(&call).await?;
             let swept = self.take_counts(&mut reply).ok_or(Unavailable)?;
             (sessions, held) = (rest, held.saturating_sub(page.len()));
-            if sessions.is_empty() && swept == 0 {
+            // A full page is followed by another one, be it empty: only what is not full ends what is due.
+            if page.len() < NAMED_AT_ONCE && swept == 0 {
                 return Ok(());
             }
         }
