@@ -1,7 +1,8 @@
 //! The connection to the shared store, a Redis or Valkey server.
 //!
-//! Owns [`Link`]: one connection to each server that all scripts share, another on which is heard what is published, a
-//! time limit for each script, and the repetition of one whose answer has not come. It knows scripts and replies, and nothing of sessions; nobody else knows the crate beneath.
+//! Owns [`Link`]: the connection that all scripts share, and another that hears what is published.
+//! Each script has a time limit, and one whose answer has not come is run once more. It knows scripts
+//! and replies, and nothing of sessions; nobody else knows the crate beneath.
 //! Traps: a script whose answer is lost may have run. So one that must not run twice carries the id of the operation, under
 //! which it keeps what came of it, and a moment after which it does nothing: a store that was held up runs late what
 //! was sent to it.
@@ -55,11 +56,8 @@ use crate::{
 /// How far the store's clock and this machine's may differ, in milliseconds, and count as the same.
 const AGREEMENT: u64 = 100;
 
-/// How much longer than its repetition may come an operation is remembered, in milliseconds.
+/// How long the store remembers an operation beyond its two attempts, in milliseconds.
 const MARGIN: u64 = 1000;
-
-/// How late the store may notice that a time is over.
-const STEP: Duration = Duration::from_millis(120);
 
 /// Between two lines in the log that say that the store refuses what it is asked, in milliseconds.
 const SELDOM: u64 = 10_000;
@@ -76,7 +74,6 @@ pub struct Link {
     dialler: Arc<Dialler>,
     bells: Arc<Bells>,
     usage: Usage,
-    wait_aof: bool,
     unready_when_lost: AtomicBool,
     patience: Duration,
     clock: Clock,
@@ -150,7 +147,6 @@ impl Link {
             dialler,
             bells,
             usage: Usage::default(),
-            wait_aof: config.wait_aof,
             unready_when_lost: AtomicBool::new(config.unready_when_lost),
             patience: config.timeout_seconds.get(),
             clock,
@@ -292,12 +288,10 @@ impl Link {
     }
 
     async fn ask(&self, call: &Call<'_>, command: &Cmd, until: Instant) -> Result<Value, Trouble> {
-        // The store gives up first, so that its answer is in time; it looks at its clock ten times a second.
-        let in_time = || self.patience.saturating_sub(STEP).max(self.patience / 2);
-        let on_disk = (self.wait_aof && call.script.promised).then(in_time);
+        let promised = call.script.promised;
         match &self.route {
-            Route::Single { line, .. } => line.ask(command, on_disk, until).await,
-            Route::Cluster(cluster) => cluster.ask(call.key(), command, on_disk, until).await,
+            Route::Single { line, .. } => line.ask(command, promised, until).await,
+            Route::Cluster(cluster) => cluster.ask(call.key(), command, promised, until).await,
         }
     }
 

@@ -89,13 +89,13 @@ impl Cluster {
         &self,
         key: &str,
         command: &Cmd,
-        on_disk: Option<Duration>,
+        promised: bool,
         until: Instant,
     ) -> Result<Value, Trouble> {
         let slot = slot_of(key.as_bytes());
         let mut line = self.line_of(slot, until).await?;
         for _ in 0..MOVES {
-            let place = match line.ask(command, on_disk, until).await {
+            let place = match line.ask(command, promised, until).await {
                 Err(Trouble::Moved(place)) => place,
                 answer => return answer,
             };
@@ -176,7 +176,7 @@ impl Cluster {
     /// Asks the guide for the shards.
     async fn refresh(&self) {
         let Some(asked) = self.guide.place() else { return };
-        let told = self.guide.ask(&slots(), None, Instant::now() + PATIENCE).await;
+        let told = self.guide.ask(&slots(), false, Instant::now() + PATIENCE).await;
         let told = told.ok().and_then(|value| read_shards(value, &asked)).unwrap_or_default();
         if told.is_empty() {
             // It knows nothing of the others, or does not say it: the next one may.

@@ -7,13 +7,16 @@
 
 use std::{future, sync::Mutex, time::Duration};
 
-use redis::{Cmd, Pipeline, RedisError, Value, aio::MultiplexedConnection, cmd};
+use redis::{Cmd, Pipeline, Value, cmd};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout_at},
 };
 
 use super::{line::Line, lock, trouble::Trouble};
+
+/// How late the store may notice that a time is over: it looks at its clock ten times a second.
+const STEP: Duration = Duration::from_millis(120);
 
 /// How many may wait to be sent; whoever comes then waits to be let in.
 const MOST: usize = 1024;
@@ -22,6 +25,8 @@ const MOST: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Disk {
     line: Line,
+    /// How long the store may take to write what has come.
+    time: Duration,
     queue: mpsc::Sender<Asked>,
     /// Until the one who sends takes it.
     asked: Mutex<Option<mpsc::Receiver<Asked>>>,
@@ -30,27 +35,23 @@ pub(super) struct Disk {
 #[derive(Debug)]
 struct Asked {
     command: Cmd,
-    on_disk: Duration,
     until: Instant,
     answer: oneshot::Sender<Result<Value, Trouble>>,
 }
 
 impl Disk {
-    /// `line` is for nothing else.
-    pub(super) fn new(line: Line) -> Self {
+    /// `line` is for nothing else. `patience` is how long an answer is waited for.
+    pub(super) fn new(line: Line, patience: Duration) -> Self {
         let (queue, asked) = mpsc::channel(MOST);
-        Self { line, queue, asked: Mutex::new(Some(asked)) }
+        // The store gives up first, so that its answer is in time.
+        let time = patience.saturating_sub(STEP).max(patience / 2);
+        Self { line, time, queue, asked: Mutex::new(Some(asked)) }
     }
 
-    /// As [`Line::ask`]; the store may take `on_disk` to write what has come.
-    pub(super) async fn ask(
-        &self,
-        command: &Cmd,
-        on_disk: Duration,
-        until: Instant,
-    ) -> Result<Value, Trouble> {
+    /// Sends a command and waits until then for its answer, and for its write to be on the disk.
+    pub(super) async fn ask(&self, command: &Cmd, until: Instant) -> Result<Value, Trouble> {
         let (answer, answered) = oneshot::channel();
-        let asked = Asked { command: command.clone(), on_disk, until, answer };
+        let asked = Asked { command: command.clone(), until, answer };
         let come = async {
             self.queue.send(asked).await.ok()?;
             answered.await.ok()
@@ -70,39 +71,36 @@ impl Disk {
             // Who has stopped waiting asks again.
             group.retain(|asked| !asked.answer.is_closed());
             let Some(until) = group.iter().map(|asked| asked.until).max() else { continue };
-            let on_disk = group.iter().map(|asked| asked.on_disk).max().unwrap_or_default();
-            let commands: Vec<_> = group.iter().map(|asked| &asked.command).collect();
-            let told = self
-                .line
-                .send(until, async |connection| written(connection, &commands, on_disk).await);
+            let mut all = Pipeline::with_capacity(group.len() + 1);
+            let mut waiting = Vec::with_capacity(group.len());
+            for Asked { command, answer, .. } in group.drain(..) {
+                all.add_command(command);
+                waiting.push(answer);
+            }
+            all.add_command(self.wait());
+            let told = self.line.send(until, async |connection| {
+                connection.send_packed_commands(&all, 0, waiting.len() + 1).await
+            });
             match told.await {
-                Ok((answers, disk)) => {
-                    for (asked, answer) in group.drain(..).zip(answers) {
-                        let _ = asked.answer.send(self.line.on_disk(answer, &disk));
+                Ok(mut answers) => {
+                    let disk = answers.pop().unwrap_or(Value::Nil);
+                    for (who, answer) in waiting.into_iter().zip(answers) {
+                        let _ = who.send(self.line.on_disk(answer, &disk));
                     }
                 }
-                Err(trouble) => group.drain(..).for_each(|asked| {
-                    let _ = asked.answer.send(Err(trouble.clone()));
-                }),
+                Err(trouble) => {
+                    for who in waiting {
+                        let _ = who.send(Err(trouble.clone()));
+                    }
+                }
             }
         }
     }
-}
 
-/// The answers to commands, and what the store says of its disk after them. Nobody comes between.
-async fn written(
-    connection: &mut MultiplexedConnection,
-    commands: &[&Cmd],
-    time: Duration,
-) -> Result<(Vec<Value>, Value), RedisError> {
-    let mut wait = cmd("WAITAOF");
-    wait.arg(1).arg(0).arg(time.as_millis().max(1) as u64);
-    let mut all = Pipeline::with_capacity(commands.len() + 1);
-    for command in commands {
-        all.add_command((*command).clone());
+    /// Asks whether all that was written before is on the disk.
+    fn wait(&self) -> Cmd {
+        let mut wait = cmd("WAITAOF");
+        wait.arg(1).arg(0).arg(self.time.as_millis().max(1) as u64);
+        wait
     }
-    all.add_command(wait);
-    let mut answers = connection.send_packed_commands(&all, 0, commands.len() + 1).await?;
-    let disk = answers.pop().unwrap_or(Value::Nil);
-    Ok((answers, disk))
 }

@@ -81,7 +81,7 @@ impl Line {
     pub(super) fn with_disk(self, other: Target) -> Self {
         let disk = self.dialler.demands.wait_aof.then(|| {
             let line = Self::new(other, &self.dialler, &Arc::default(), &self.changed).untold();
-            Box::new(Disk::new(line))
+            Box::new(Disk::new(line, self.dialler.demands.patience))
         });
         Self { disk, ..self }
     }
@@ -97,7 +97,7 @@ impl Line {
             sleep(PULSE).await;
             let until = Instant::now() + self.dialler.demands.patience;
             // Who does not answer is given up, and dialled anew.
-            let _ = self.ask(&cmd("PING"), None, until).await;
+            let _ = self.ask(&cmd("PING"), false, until).await;
         }
     }
 
@@ -105,23 +105,21 @@ impl Line {
         &self.target
     }
 
-    /// Sends a command and waits for its answer until then. If the answer shall wait until a write is on the store's
-    /// disk, so it does for that long.
+    /// Sends a command and waits for its answer until then. That of a promised one waits until the write is on the
+    /// store's disk, where this is asked for (`store.wait_aof`).
     pub(super) async fn ask(
         &self,
         command: &Cmd,
-        on_disk: Option<Duration>,
+        promised: bool,
         until: Instant,
     ) -> Result<Value, Trouble> {
-        match (on_disk, &self.disk) {
-            (Some(on_disk), Some(disk)) => disk.ask(command, on_disk, until).await,
-            (Some(_), None) | (None, _) => {
-                let send = async |connection: &mut MultiplexedConnection| {
-                    connection.send_packed_command(command).await
-                };
-                self.answer(self.send(until, send).await?)
-            }
+        if let (true, Some(disk)) = (promised, &self.disk) {
+            return disk.ask(command, until).await;
         }
+        let send = async |connection: &mut MultiplexedConnection| {
+            connection.send_packed_command(command).await
+        };
+        self.answer(self.send(until, send).await?)
     }
 
     /// What the store has answered, be it that it refuses.

@@ -16,7 +16,8 @@ pub(crate) struct Script {
     pub(crate) name: &'static str,
     /// Whether it must not run twice.
     pub(crate) promised: bool,
-    /// What it has in common with others, and its own; kept apart, since that is long and they are many.
+    /// What it has in common with others, and its own: put together only when it is sent, so that the program has the
+    /// common part once.
     pub(crate) text: [&'static str; 2],
     pub(crate) digest: LazyLock<String>,
 }

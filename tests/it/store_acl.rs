@@ -16,7 +16,7 @@ use crate::{
 const DOCUMENT: &str = include_str!("../../docs/store.md");
 
 /// The line of the document that makes a user.
-fn rules() -> Vec<&'static str> {
+pub(crate) fn rules() -> Vec<&'static str> {
     let line = DOCUMENT.lines().find_map(|line| line.strip_prefix("ACL SETUSER mcpe "));
     line.expect("docs/store.md has a user").split(' ').collect()
 }

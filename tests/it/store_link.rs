@@ -18,6 +18,7 @@ use tokio::time::sleep;
 
 use crate::{
     process::{Program, command},
+    store_acl,
     stores::{Between, Cluster, Engine, Mode, Sentinel, StoreServer},
     support::{Talk, TestServer, eventually, instance_host},
 };
@@ -200,19 +201,17 @@ fn a_user_without_rights_is_refused() {
         is_wrong(&[("MCP_STORE_URL", &url)], said);
     }
     // What the documents give, but for one command of a script.
-    let document = include_str!("../../docs/store.md");
-    let line = document.lines().find_map(|line| line.strip_prefix("ACL SETUSER mcpe on >s3cret "));
-    let given: Vec<_> = line.expect("a line").split(' ').collect();
+    let given = store_acl::rules();
     let from = given.iter().position(|right| *right == "+evalsha").expect("a script is run");
     let commands = given[from..].iter().filter(|right| !["+eval", "+unsubscribe"].contains(right));
     let commands: Vec<_> = commands.map(|right| &right[1..]).collect();
     assert!(commands.len() > 25, "{commands:?}");
     for command in commands {
-        let user = ["ACL", "SETUSER", "short", "reset", "on", ">secret"];
+        let user = ["ACL", "SETUSER", "short", "reset"];
         let without = format!("-{command}");
         let user = [&user[..], &given, &[&without]].concat();
         assert_eq!(store.command(&user).text(), "OK");
-        let url = format!("redis://short:secret@127.0.0.1:{port}");
+        let url = format!("redis://short:s3cret@127.0.0.1:{port}");
         is_wrong(&[("MCP_STORE_URL", &url)], &command.to_uppercase());
     }
     for keys in ["~mcpe:*", "~mcpe:{mcpe:7}:*"] {

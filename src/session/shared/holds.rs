@@ -1,8 +1,8 @@
 //! Which sessions this process keeps from expiring.
 //!
-//! Owns [`Holds`]: how many calls and streams of each session are under way. Ticks name these sessions to the store: at once,
-//! and again before that could be forgotten. When the last one of a session has ended, the next tick names it once more, and
-//! its idle clock starts then.
+//! Owns [`Holds`]: how many calls and streams of each session are under way. The next tick tells the
+//! store of a new one, and later ticks tell it again in time. When a session's last one has ended,
+//! the next tick says that too, and the session's idle clock starts.
 //! Trap: a tick that did not reach the store must not have told it anything, so what it took is put back.
 
 use std::{

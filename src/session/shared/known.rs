@@ -1,6 +1,7 @@
 //! What the store said last of sessions: how they began, and which have ended lately.
 //!
-//! Owns [`Known`], bounded. How a session began never changes, so a call by one that is known needs no script but its commit.
+//! Owns [`Known`], which is bounded. How a session began never changes. So where it is known, a call
+//! needs no other script than its commit.
 //! Trap: another process may have ended a session that is known here, so to be known says nothing of whether it lives.
 
 use std::{sync::Arc, time::Duration};

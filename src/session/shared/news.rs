@@ -386,7 +386,7 @@ impl SharedStore {
     fn end_here(&self, session: SessionDigest) {
         self.mark_ended(session);
         if let Some((id, _)) = self.conversations.named(session) {
-            self.forget(id);
+            self.conversations.end(id);
         }
     }
 

@@ -93,25 +93,25 @@ end
 -- What is held outlives a tick which comes late, by so long.
 local LEASE = 10000
 
--- Where no tick came for a while, nobody could reach the store: no session could be used then, so none was idle. True if
--- there were any. Their keys outlive them by half an hour at the least, so what was longer is not made up for.
-local function was_away()
+-- Where no tick came for a while, nobody could reach the store: no session could be used then, so none was idle. All are
+-- given that time, which is returned; 0 if there was none. Their keys outlive them by half an hour at the least, so what
+-- was longer is not made up for.
+local function make_up()
   local gap = NOW - tonumber(redis.call('HGET', COUNTS, 'seen') or NOW)
-  if gap < LEASE / 2 or gap > 1500000 then return false end
+  if gap < LEASE / 2 or gap > 1500000 then return 0 end
   local all = redis.call('ZRANGE', LIVE, 0, -1, 'WITHSCORES')
   -- A store that is full takes what follows this.
   redis.call('ZREM', LIVE, '')
   for i = 1, #all, 2 do redis.call('ZADD', LIVE, all[i + 1] + gap, all[i]) end
   redis.call('HSET', COUNTS, 'seen', NOW)
-  return #all > 0
+  return gap
 end
 
 -- Whether a session lives. One that is due is ended by whoever notices; the second value says that this was now.
 local function lives(sid)
   local due = redis.call('ZSCORE', LIVE, sid)
   if not due then return false, false end
-  if tonumber(due) > NOW then return true, false end
-  if was_away() and tonumber(redis.call('ZSCORE', LIVE, sid)) > NOW then return true, false end
+  if tonumber(due) > NOW or due + make_up() > NOW then return true, false end
   return false, finish(sid, 'expired')
 end
 
@@ -122,7 +122,7 @@ end
 
 -- Ends sessions that are due, at most so many; returns them.
 local function sweep(most)
-  was_away()
+  make_up()
   local due = redis.call('ZRANGE', LIVE, '-inf', NOW, 'BYSCORE', 'LIMIT', 0, most)
   for _, sid in ipairs(due) do finish(sid, 'expired') end
   if #due > 0 and redis.call('ZCARD', LIVE) == 0 then redis.call('HSET', COUNTS, 'bytes', 0) end

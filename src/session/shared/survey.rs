@@ -1,8 +1,8 @@
 //! What operators ask of a shared store: lists of sessions and of ends.
 //!
 //! Owns going through all sessions of an instance, some at a time, so that no script takes long. Restarts no idle clock.
-//! Traps: sessions come and go meanwhile, and one may be found twice. Records are found by digests, so it is looked for by the
-//! beginning of its digest, which is its reference.
+//! Traps: sessions come and go meanwhile, and one may be found twice. The store knows a session by its
+//! digest, so a reference, which is where the digest begins, is what one is looked for by.
 
 use std::{cmp::Reverse, collections::HashMap};
 

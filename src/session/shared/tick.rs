@@ -17,7 +17,7 @@ scripts! { "prelude.lua":
     TICK: repeated, "tick.lua";
 }
 
-/// Sessions that one script is told of, so that it does not take long; `tick.lua` knows this number.
+/// Sessions that one script is told of, so that it does not take long.
 const NAMED_AT_ONCE: usize = 256;
 
 /// How often a store that has nothing to do is asked for its counts.
@@ -47,18 +47,19 @@ impl SharedStore {
     ) -> Result<(), Unavailable> {
         loop {
             let (page, rest) = sessions.split_at(sessions.len().min(NAMED_AT_ONCE));
-            let mut call = Call::new(&TICK, &self.key).text(self.logs.writes());
-            call = call.number(held.min(page.len()) as u64);
+            let mut call = Call::new(&TICK, &self.key)
+                .text(self.logs.writes())
+                .flag(rest.is_empty())
+                .number(held.min(page.len()) as u64);
             for session in page {
                 call = call.bytes(session.digits().as_str().as_bytes().to_vec());
             }
             let mut reply = self.run(&call).await?;
             let swept = self.take_counts(&mut reply).ok_or(Unavailable)?;
-            (sessions, held) = (rest, held.saturating_sub(page.len()));
-            // A full page is followed by another one, be it empty: only what is not full ends what is due.
-            if page.len() < NAMED_AT_ONCE && swept == 0 {
+            if rest.is_empty() && swept == 0 {
                 return Ok(());
             }
+            (sessions, held) = (rest, held.saturating_sub(page.len()));
         }
     }
 
