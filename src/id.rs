@@ -229,7 +229,7 @@ impl fmt::Debug for SessionId {
 
 /// The first 12 hex digits of the SHA-256 of an id's text: enough to find a session, too little to be one.
 /// `printf %s "$SESSION_ID" | sha256sum | cut -c1-12` gives the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionRef([u8; 6]);
 
 impl SessionRef {

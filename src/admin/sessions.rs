@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use super::{Scope, failures, overview};
 use crate::{
+    clock::Moment,
     http::problem,
     id::{EndReason, InstanceId, SessionRef},
     session::{EndedSession, Listed, Search, Unavailable},
@@ -77,6 +78,7 @@ pub(super) fn no_such_instance() -> Response {
 /// `GET /debug/sessions?limit=N&search=TEXT&instance=N`: counts per instance, the matching sessions that were used last,
 /// and those that a search finds among the ended.
 async fn list(State(scope): State<Scope>, page: Result<Query<Page>, QueryRejection>) -> Response {
+    let Some(first) = scope.first() else { return no_such_instance() };
     let bad = || {
         let text = "the parameters are limit (a number), search (a text of at most 256 bytes) and instance (0 to 9)";
         problem(StatusCode::BAD_REQUEST, text)
@@ -95,15 +97,16 @@ async fn list(State(scope): State<Scope>, page: Result<Query<Page>, QueryRejecti
         matched += found.count;
         all.extend(found.sessions.into_iter().map(|session| (instance, session)));
     }
-    all.sort_by_key(|(_, session)| Reverse(session.touched));
+    all.sort_by_key(|(_, session)| session.by_use());
     all.truncate(limit);
     let Ok(ended) = ended(named, limit, &search).await else { return unavailable() };
+    let now = first.process.clock.now();
     Json(json!({
         "instances": scope.iter().map(|instance| overview::counts(instance)).collect::<Vec<_>>(),
         "total": scope.iter().map(|instance| instance.state.sessions.counts().live).sum::<u64>(),
         "matched": matched,
         "shown": all.len(),
-        "sessions": all.iter().map(|(instance, session)| summary(instance, session)).collect::<Vec<_>>(),
+        "sessions": all.iter().map(|(instance, session)| summary(instance, session, now)).collect::<Vec<_>>(),
         "ended": ended,
     }))
     .into_response()
@@ -135,7 +138,7 @@ async fn show(State(scope): State<Scope>, Path(reference): Path<String>) -> Resp
         Ok(None) => return show_ended(&scope, &reference).await,
         Err(Unavailable) => return unavailable(),
     };
-    let mut detail = summary(&instance, &session);
+    let mut detail = summary(&instance, &session, instance.process.clock.now());
     let keys = session.sizes.iter().map(|(key, bytes)| json!({ "key": key, "bytes": bytes }));
     detail["data"] = keys.collect();
     detail["initialized"] = session.initialized.into();
@@ -242,9 +245,9 @@ fn requests(instance: &Instance, session: SessionRef) -> Value {
     last.iter().map(|known| failures::request(&instance.process, known)).collect()
 }
 
-fn summary(instance: &Instance, session: &Listed) -> Value {
-    let clock = instance.process.clock;
-    let now = clock.now();
+/// All of one answer have one `now`, or their ages would not stand in the order in which they began.
+fn summary(instance: &Instance, session: &Listed, now: Moment) -> Value {
+    let times = instance.process.clock.time_of_day_at(now);
     let Listed { id, reference, handshake, created, .. } = session;
     let conversation = id.and_then(|id| instance.state.sessions.conversation_of(id));
     json!({
@@ -254,7 +257,7 @@ fn summary(instance: &Instance, session: &Listed) -> Value {
         "label": handshake.label,
         "protocol_version": handshake.version.map(ProtocolVersion::as_str),
         "request_count": session.tally.requests,
-        "created_at": clock.time_of_day().time(*created),
+        "created_at": times.time(*created),
         "age_seconds": now.since(*created).as_secs_f64(),
         "idle_seconds": now.since(session.touched).as_secs_f64(),
         "expires_in_seconds": session.expires().since(now).as_secs_f64(),

@@ -5,6 +5,7 @@
 //! Trap: a session ends once, however many try: the mark in the state decides who did.
 
 use std::{
+    cmp::Reverse,
     mem,
     sync::{
         Arc, Mutex,
@@ -15,7 +16,9 @@ use std::{
 use super::{
     ledger::Ledger,
     lock,
-    record::{Change, Data, Head, LastEcho, More, NO_DATA, QuotaExceeded, Record, Tally, Want},
+    record::{
+        ByUse, Change, Data, Head, LastEcho, More, NO_DATA, QuotaExceeded, Record, Tally, Want,
+    },
 };
 use crate::{budget::NoRoom, clock::Moment, config::SessionConfig, id::EndReason, wire::LogLevel};
 
@@ -53,6 +56,11 @@ impl Entry {
 
     pub(super) fn touched(&self) -> Moment {
         Moment::from_millis(self.touched.load(Ordering::Relaxed))
+    }
+
+    /// As [`Listed::by_use`](super::record::Listed::by_use).
+    pub(super) fn by_use(&self) -> ByUse {
+        (Reverse(self.touched()), self.head.reference)
     }
 
     pub(super) fn touch(&self, now: Moment) {

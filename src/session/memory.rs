@@ -23,7 +23,6 @@
 //! for good. Going through a million sessions takes a while, so it is done on a blocking thread.
 
 use std::{
-    cmp::Reverse,
     collections::HashMap,
     sync::{
         Arc, Mutex, Weak,
@@ -296,7 +295,7 @@ impl MemoryStore {
         self.survey(move |entries| {
             let mut recent: Vec<_> = entries.filter(|entry| search.matches(&entry.head)).collect();
             let count = recent.len();
-            recent.sort_by_cached_key(|entry| Reverse(entry.touched()));
+            recent.sort_by_cached_key(|entry| entry.by_use());
             recent.truncate(limit);
             let sessions = recent.iter().map(|entry| entry.record(Want::Nothing).into()).collect();
             Found { count, sessions }

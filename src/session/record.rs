@@ -7,6 +7,7 @@
 
 use std::{
     any::Any,
+    cmp::Reverse,
     collections::BTreeMap,
     sync::{Arc, Weak},
     time::Duration,
@@ -138,7 +139,15 @@ pub struct Listed {
     pub(crate) sizes: Vec<(Box<str>, usize)>,
 }
 
+/// Used last first; those used in the same millisecond by reference, so that a list that is asked for again stands as it
+/// stood.
+pub(crate) type ByUse = (Reverse<Moment>, SessionRef);
+
 impl Listed {
+    pub(crate) fn by_use(&self) -> ByUse {
+        (Reverse(self.touched), self.reference)
+    }
+
     /// When it expires if nobody uses it until then.
     pub(crate) fn expires(&self) -> Moment {
         self.touched.plus(Duration::from_millis(self.handshake.timeout_millis))

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
+use futures_util::future::join_all;
 use mcp_echo_stateful::link::usage::OPERATIONS;
 use serde_json::{Value, json};
 
@@ -176,6 +177,29 @@ async fn the_overview_says_where_sessions_live_and_the_list_who_has_them_open() 
         (&seen["store"], &seen["instances"][0]["sessions"]),
         (&Value::Null, &"memory".into())
     );
+}
+
+/// Many are used in one millisecond.
+#[tokio::test]
+async fn a_list_that_is_asked_for_again_stands_as_it_stood() {
+    let store = StoreServer::start(Engine::Redis);
+    for variables in [&[("MCP_STORE_URL", &*store.url())][..], &[]] {
+        let server = TestServer::start(variables).await;
+        becomes(&server, 200).await;
+        join_all((0..200).map(|count| server.session(count % 10))).await;
+        let list = async |limit: usize| {
+            let path = format!("/debug/sessions?limit={limit}");
+            let list = server.operate("GET", &path).send().await.json();
+            let sessions = list["sessions"].as_array().expect("sessions").iter();
+            let refs = sessions.map(|session| session["ref"].as_str().expect("a ref").to_owned());
+            refs.collect::<Vec<_>>()
+        };
+        let all = list(200).await;
+        assert_eq!(all.len(), 200);
+        for limit in [200, 50, 120, 1] {
+            assert_eq!(list(limit).await, all[..limit]);
+        }
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { after, before, beforeEach, afterEach, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 
 import { launch, openPage } from './browser.js';
 import { Server, TOKEN, freePort } from './server.js';
@@ -208,7 +209,7 @@ test('a question that is asked again at once has an answer of its own', async ()
     press('confirm-no');
     press('detail-end');
     // By now the first dialog has said that it was closed.
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await pause(100);
     press('confirm-yes');
   });
   await page.locator('#done:has-text("ended")').waitFor();
@@ -344,7 +345,10 @@ test('from a port of its own, the line for a shell leads to where clients are', 
 
 test('what counts sessions says in which order they stand', async () => {
   const refsInOrder = [];
-  for (let count = 0; count < 52; count += 1) refsInOrder.unshift((await server.session(1)).ref);
+  for (let count = 0; count < 52; count += 1) {
+    refsInOrder.unshift((await server.session(1)).ref);
+    await pause(2); // times are to the millisecond
+  }
   await open();
   await page.locator('#sessions-count:has-text("the 50 of 52 used last, newest first")').waitFor();
   assert.deepEqual(await refs(), refsInOrder.slice(0, 50));

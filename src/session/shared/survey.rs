@@ -4,7 +4,7 @@
 //! Traps: sessions come and go meanwhile, and one may be found twice. The store knows a session by its
 //! digest, so a reference, which is where the digest begins, is what one is looked for by.
 
-use std::{cmp::Reverse, collections::HashMap};
+use std::collections::HashMap;
 
 use super::{
     SharedStore,
@@ -43,7 +43,7 @@ impl SharedStore {
         let fits = |listed: &Listed| search.fits(listed.reference, &listed.handshake);
         let mut sessions = self.all("*", fits).await?;
         let count = sessions.len();
-        sessions.sort_unstable_by_key(|listed| Reverse(listed.touched));
+        sessions.sort_unstable_by_key(Listed::by_use);
         sessions.truncate(limit);
         Ok(Found { count, sessions })
     }
