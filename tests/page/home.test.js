@@ -88,9 +88,9 @@ test('a snippet is copied as it stands, by keyboard, where there is no clipboard
 test('the way to the snippets and to /debug', async () => {
   await open();
   await page.keyboard.press('Tab');
-  assert.equal(await page.locator(':focus').textContent(), 'Skip to the snippets');
+  await page.locator('a:focus:has-text("Skip to the snippets")').waitFor();
   await page.keyboard.press('Enter');
-  assert.equal(new URL(page.url()).hash, '#snippets');
+  await page.waitForURL((url) => url.hash === '#snippets');
   await page.locator('a', { hasText: '/debug' }).click();
   await page.locator('#token').waitFor();
 });

@@ -209,7 +209,7 @@ test('a question that is asked again at once has an answer of its own', async ()
     press('confirm-no');
     press('detail-end');
     // By now the first dialog has said that it was closed.
-    await pause(100);
+    await new Promise((resolve) => setTimeout(resolve, 100));
     press('confirm-yes');
   });
   await page.locator('#done:has-text("ended")').waitFor();
