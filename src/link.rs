@@ -8,6 +8,7 @@
 //! was sent to it.
 
 mod address;
+mod away;
 mod bells;
 mod check;
 mod cluster;
@@ -40,10 +41,12 @@ use self::{
     cluster::Cluster,
     dial::{Dialler, Target},
     line::Line,
+    script::Moments,
     trouble::Trouble,
     usage::{Outcome, Usage},
 };
 pub(crate) use self::{
+    away::Away,
     bells::Bell,
     script::{Call, Reply, Script, scripts},
 };
@@ -231,8 +234,13 @@ impl Link {
 
     /// Runs a script. One whose answer does not come in time is run again, once, on another connection.
     pub(crate) async fn run(&self, call: &Call<'_>) -> Result<Reply, Lost> {
+        self.run_noting(call, &Away::default()).await
+    }
+
+    /// The same for who says which times nobody was idle, and notes when there was no answer.
+    pub(crate) async fn run_noting(&self, call: &Call<'_>, away: &Away) -> Result<Reply, Lost> {
         let start = Instant::now();
-        let came = self.at_most_twice(call).await;
+        let came = self.at_most_twice(call, away).await;
         self.usage.count(call.script.name, Outcome::of(&came), start.elapsed());
         came.map_err(|trouble| {
             self.tell(call, &trouble);
@@ -240,7 +248,7 @@ impl Link {
         })
     }
 
-    async fn at_most_twice(&self, call: &Call<'_>) -> Result<Reply, Trouble> {
+    async fn at_most_twice(&self, call: &Call<'_>, away: &Away) -> Result<Reply, Trouble> {
         let operation = match call.script.promised {
             true => {
                 let number = self.operations.fetch_add(1, Ordering::Relaxed);
@@ -252,14 +260,18 @@ impl Link {
         let mut tries = 2;
         loop {
             tries -= 1;
-            let not_after = self.store_now().saturating_add_unsigned(millis(self.patience) + 50);
-            let trouble = match self.once(call, &operation, not_after).await {
+            let sent = self.store_now();
+            let not_after = sent.saturating_add_unsigned(millis(self.patience) + 50);
+            let moments = Moments { sent, not_after, away: away.span() };
+            let trouble = match self.once(call, &operation, moments).await {
                 Ok(reply) => {
                     self.set_clock(reply.now);
+                    away.heard(reply.now);
                     return Ok(reply);
                 }
                 Err(trouble) => trouble,
             };
+            away.failed(&trouble);
             match trouble {
                 // The store's clock has been set, or the store is another one.
                 Trouble::Late(now) if tries > 0 => self.set_clock(now),
@@ -274,13 +286,13 @@ impl Link {
         &self,
         call: &Call<'_>,
         operation: &str,
-        not_after: i64,
+        moments: Moments,
     ) -> Result<Reply, Trouble> {
         let until = Instant::now() + self.patience;
-        let value = match self.ask(call, &call.short(operation, not_after), until).await {
+        let value = match self.ask(call, &call.short(operation, moments), until).await {
             Err(Trouble::NoScript) => {
                 self.usage.count_sent_whole();
-                self.ask(call, &call.whole(operation, not_after), until).await?
+                self.ask(call, &call.whole(operation, moments), until).await?
             }
             value => value?,
         };
@@ -299,7 +311,11 @@ impl Link {
     fn tell(&self, call: &Call<'_>, trouble: &Trouble) {
         let script = call.script.name;
         match trouble {
-            Trouble::Refused(_) | Trouble::NotOnDisk | Trouble::Garbled | Trouble::Moved(_) => {
+            Trouble::Refused(_)
+            | Trouble::Full(_)
+            | Trouble::NotOnDisk
+            | Trouble::Garbled
+            | Trouble::Moved(_) => {
                 let (now, told) = (self.clock.now().as_millis(), Ordering::Relaxed);
                 let quiet = self.quiet_until.load(told);
                 let next = now + SELDOM;

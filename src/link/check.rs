@@ -97,7 +97,22 @@ impl Demands {
             }
             (_, _, true | false) => {}
         }
-        match info("maxmemory_policy") {
+        self.check_eviction(info("maxmemory_policy"))
+    }
+
+    /// Whether it has come to throw things away since it was looked at.
+    pub(super) async fn check_again(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<(), Fault> {
+        let told: String = ask(connection, &["INFO", "memory"]).await?;
+        let policy = told.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"));
+        self.check_eviction(policy.unwrap_or_default().trim())
+    }
+
+    fn check_eviction(&self, policy: &str) -> Result<(), Fault> {
+        let wrong = |problem: &str| Err(Fault::Wrong(problem.to_owned()));
+        match policy {
             "noeviction" => Ok(()),
             _ if self.allow_eviction => Ok(()),
             "" => wrong(
@@ -110,11 +125,23 @@ impl Demands {
         }
     }
 
-    /// Whether the user may do what the scripts do. Some instances may be none of its business, but not all.
+    /// Whether the user may do what the scripts do: with what all instances share, and with those of one instance at the
+    /// least, since some may be none of its business.
     async fn check_rights(&self, connection: &mut MultiplexedConnection) -> Result<(), Fault> {
+        let name = &self.namespace;
+        self.check_rights_on(connection, &[format!("{name}:{{{name}}}:")]).await?;
+        let instances = (0..10).map(|instance| format!("{name}:{{{name}:{instance}}}:"));
+        self.check_rights_on(connection, &instances.collect::<Vec<_>>()).await
+    }
+
+    /// Whether it may run every command on keys that begin in one of these ways, as far as they are on this server.
+    async fn check_rights_on(
+        &self,
+        connection: &mut MultiplexedConnection,
+        beginnings: &[String],
+    ) -> Result<(), Fault> {
         let (mut refused, mut elsewhere) = (None, false);
-        for instance in 0..10 {
-            let beginning = format!("{0}:{{{0}:{instance}}}:", self.namespace);
+        for beginning in beginnings {
             let [key, channel] = ["live", "bell"].map(|name| format!("{beginning}{name}"));
             let script = ["EVAL", RIGHTS, "1", &key, &channel];
             // A store that takes longer, or runs no scripts for a while, would be of no use.

@@ -286,7 +286,8 @@ impl Line {
         future::pending().await
     }
 
-    /// Until the connection breaks or is given up. Meanwhile hears channels that have been added.
+    /// Until the connection breaks or is given up, or the server may not be used any more. Meanwhile hears channels that have
+    /// been added.
     async fn watch(
         &self,
         drivers: &mut JoinSet<()>,
@@ -300,6 +301,14 @@ impl Line {
                 Some(ended) = drivers.join_next_with_id() => {
                     let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
                     if id == driving.id() {
+                        self.give_up(number);
+                    }
+                }
+                () = sleep(PULSE), if self.told => {
+                    let checked = self.dialler.demands.check_again(&mut connection);
+                    // Whether it answers is for those to find out who ask for something.
+                    let checked = timeout(self.dialler.demands.patience, checked).await;
+                    if matches!(checked, Ok(Err(Fault::Wrong(_)))) {
                         self.give_up(number);
                     }
                 }

@@ -1,20 +1,22 @@
 //! Scripts that run in the store, calls of them, and what they reply.
 //!
 //! Owns [`Script`], [`Call`] and [`Reply`]. A script touches keys of one slot, names the first of them as its key, and replies
-//! with an array that begins with the store's clock. Its last two arguments are the id of the operation and the moment, on
-//! the store's clock, after which it must do nothing.
+//! with an array that begins with the store's clock. Its last five arguments are the id of the operation and [`Moments`].
 //! Trap: a script is known to the store by its digest until the store is started anew; it is sent whole where it is not.
 
 use std::{borrow::Cow, sync::LazyLock};
 
 use redis::{Cmd, Value};
 
+use super::away::Span;
+
 /// A script.
 #[derive(Debug)]
 pub(crate) struct Script {
     /// For the log and for metrics.
     pub(crate) name: &'static str,
-    /// Whether it must not run twice.
+    /// Whether its caller tells others that it was done: so it must not have its effect twice, and is waited for where
+    /// writes are to be on the disk.
     pub(crate) promised: bool,
     /// What it has in common with others, and its own: put together only when it is sent, so that the program has the
     /// common part once.
@@ -47,6 +49,15 @@ macro_rules! scripts {
 }
 
 pub(crate) use scripts;
+
+/// What every script is told beside the id of the operation, in milliseconds on the store's clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moments {
+    pub(super) sent: i64,
+    /// When nobody waits for its answer any more, so that it must do nothing.
+    pub(super) not_after: i64,
+    pub(super) away: Span,
+}
 
 /// A script with its arguments.
 #[derive(Debug)]
@@ -84,22 +95,23 @@ impl<'a> Call<'a> {
     }
 
     /// With the digest of the script.
-    pub(super) fn short(&self, operation: &str, not_after: i64) -> Cmd {
-        self.command("EVALSHA", &self.script.digest, operation, not_after)
+    pub(super) fn short(&self, operation: &str, moments: Moments) -> Cmd {
+        self.command("EVALSHA", &self.script.digest, operation, moments)
     }
 
     /// With its text.
-    pub(super) fn whole(&self, operation: &str, not_after: i64) -> Cmd {
-        self.command("EVAL", &self.script.text.concat(), operation, not_after)
+    pub(super) fn whole(&self, operation: &str, moments: Moments) -> Cmd {
+        self.command("EVAL", &self.script.text.concat(), operation, moments)
     }
 
-    fn command(&self, name: &str, script: &str, operation: &str, not_after: i64) -> Cmd {
+    fn command(&self, name: &str, script: &str, operation: &str, moments: Moments) -> Cmd {
         let mut command = redis::cmd(name);
         command.arg(script).arg(1).arg(self.key);
         for argument in &self.arguments {
             command.arg(&**argument);
         }
-        command.arg(operation).arg(not_after);
+        let Moments { sent, not_after, away } = moments;
+        command.arg(operation).arg(sent).arg(not_after).arg(away.from).arg(away.till);
         command
     }
 }

@@ -30,6 +30,9 @@ pub(super) enum Trouble {
     /// It ran, and may be lost with the store.
     #[error("it is not on the store's disk yet")]
     NotOnDisk,
+    /// It has no memory left.
+    #[error("{0}")]
+    Full(String),
     #[error("{0}")]
     Refused(String),
     #[error("the reply makes no sense")]
@@ -54,6 +57,7 @@ impl Trouble {
                 let now = error.detail().and_then(|detail| detail.trim().parse().ok());
                 now.map_or(Self::Garbled, Self::Late)
             }
+            Some("OOM") => Self::Full(told(error)),
             Some(_) | None => Self::Refused(told(error)),
         }
     }

@@ -108,7 +108,11 @@ impl Outcome {
             Err(Trouble::Broken) => Self::Broken,
             Err(Trouble::Late(_)) => Self::Late,
             Err(
-                Trouble::Refused(_) | Trouble::NoScript | Trouble::ReadOnly | Trouble::Moved(_),
+                Trouble::Refused(_)
+                | Trouble::Full(_)
+                | Trouble::NoScript
+                | Trouble::ReadOnly
+                | Trouble::Moved(_),
             ) => Self::Refused,
             Err(Trouble::NotOnDisk) => Self::NotOnDisk,
             Err(Trouble::Garbled) => Self::Garbled,

@@ -89,12 +89,18 @@ impl SessionStore {
         }
     }
 
-    /// Lets every replica take the response to a question, for so long; to be called before the client is asked. Without
-    /// the store this replica alone takes it.
-    pub(crate) async fn expect_answer(&self, session: SessionId, question: u64, time: Duration) {
+    /// Lets every replica take the response to a question, for so long; to be called before the client is asked, or a
+    /// response that another replica takes would be lost. A store that is away is waited for as long.
+    pub(crate) async fn expect_answer(
+        &self,
+        session: SessionId,
+        question: u64,
+        time: Duration,
+    ) -> Result<(), Unavailable> {
         if let Some(store) = self.shared_store() {
-            Box::pin(store.expect_answer(session.digest(), question, time)).await;
+            Box::pin(store.expect_answer(session.digest(), question, time)).await?;
         }
+        Ok(())
     }
 
     /// Hands a client's response to the replica that has asked, if it waits for it: a result as JSON, `None` for an

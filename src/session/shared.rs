@@ -44,7 +44,7 @@ use crate::{
     clock::millis,
     config::SessionConfig,
     id::{Caller, EndReason, InstanceId, MintedBy, SessionDigest, SessionId, SessionRef},
-    link::{Call, Link, Lost, Reply, scripts},
+    link::{Away, Call, Link, Lost, Reply, scripts},
     observe::{EventKind, Subject},
     process::Process,
     wire::ProtocolVersion,
@@ -77,6 +77,7 @@ pub(super) struct SharedStore {
     /// As of the last reply that told them, which came of that moment of the store's clock.
     counts: Mutex<(i64, Counts)>,
     remembered: AtomicU64,
+    away: Away,
     /// When a tick has something to do, on the store's clock.
     next_tick: AtomicI64,
 }
@@ -104,6 +105,7 @@ impl SharedStore {
             conversations: Arc::clone(conversations),
             counts: Mutex::default(),
             remembered: AtomicU64::new(0),
+            away: Away::default(),
             next_tick: AtomicI64::new(0),
         }
     }
@@ -404,7 +406,7 @@ impl SharedStore {
     }
 
     async fn run(&self, call: &Call<'_>) -> Result<Reply, Lost> {
-        self.link.run(call).await
+        self.link.run_noting(call, &self.away).await
     }
 }
 

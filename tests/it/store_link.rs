@@ -214,14 +214,20 @@ fn a_user_without_rights_is_refused() {
         let url = format!("redis://short:s3cret@127.0.0.1:{port}");
         is_wrong(&[("MCP_STORE_URL", &url)], &command.to_uppercase());
     }
-    for keys in ["~mcpe:*", "~mcpe:{mcpe:7}:*"] {
-        let user = ["ACL", "SETUSER", "enough", "reset", "on", ">secret", keys, "&mcpe:*"];
+    let url = format!("redis://enough:secret@127.0.0.1:{port}");
+    let may_use = |keys: &[&str]| {
+        let user = ["ACL", "SETUSER", "enough", "reset", "on", ">secret", "&mcpe:*"];
         let rights = ["+@all", "-@admin", "-config"];
-        assert_eq!(store.command(&[&user[..], &rights].concat()).text(), "OK");
-        let url = format!("redis://enough:secret@127.0.0.1:{port}");
+        assert_eq!(store.command(&[&user[..], keys, &rights].concat()).text(), "OK");
+    };
+    for keys in [&["~mcpe:*"][..], &["~mcpe:{mcpe:7}:*", "~mcpe:{mcpe}:*"]] {
+        may_use(keys);
         let (text, code) = check(&[("MCP_STORE_URL", &url)]);
         assert_eq!(code, 0, "{text}");
     }
+    // What all instances share is needed by each.
+    may_use(&["~mcpe:{mcpe:7}:*"]);
+    is_wrong(&[("MCP_STORE_URL", &url)], "mcpe:{mcpe}:");
 }
 
 #[test]
@@ -506,6 +512,10 @@ async fn an_answer_waits_for_the_disk() {
     // Nothing reaches the disk any more.
     store.command(&["CONFIG", "SET", "appendfsync", "no"]);
     assert!(!echo(&talk).await);
+    let uri = json!({"uri": format!("session://{}/data/k", talk.id)});
+    for method in ["resources/subscribe", "resources/unsubscribe"] {
+        talk.rpc(method, uri.clone()).send().await.expect_status(503);
+    }
     store.command(&["CONFIG", "SET", "appendfsync", "always"]);
     is_whole(&talk).await;
 }
@@ -643,8 +653,8 @@ async fn a_lost_store_is_told_once_and_so_is_its_return() {
     store.start_again();
     eventually(|| said("the store is reached again") == 1).await;
 
+    // On a connection that stays.
     store.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
-    store.command(&["CLIENT", "KILL", "TYPE", "normal"]);
     eventually(|| said("the store cannot be used") == 1).await;
     sleep(Duration::from_millis(500)).await;
     store.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);

@@ -34,7 +34,7 @@ async fn replica(url: &str, more: &[(&str, &str)]) -> TestServer {
 }
 
 /// Waits until that replica has reached its store.
-async fn reaches(server: &TestServer) {
+pub async fn reaches(server: &TestServer) {
     let start = Instant::now();
     while server.instances[0].state.sessions.count().await.is_err() {
         assert!(start.elapsed() < PATIENCE, "the store is reached");

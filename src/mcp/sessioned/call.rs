@@ -356,7 +356,8 @@ impl Run {
             let (id, answer) = self.conversation.ask();
             let (conversation, of) = (&*self.conversation, (sessions, self.own));
             let question = Question { id, conversation, stream, sessions: of, reason: &reason };
-            sessions.expect_answer(self.own, id, patience).await;
+            let expected = sessions.expect_answer(self.own, id, patience).await;
+            expected.map_err(|unavailable| format!("the client was not asked: {unavailable}"))?;
             stream.send(&jsonrpc::request(id, kind.method(), &params)).await;
             let asked = InputRequest { kind, params };
             waiting.push(async move {

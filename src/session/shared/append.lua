@@ -13,7 +13,7 @@ elseif h[1] ~= writer then
 end
 
 local next, bytes = tonumber(h[2] or 0), tonumber(h[3] or 0)
-for i = 6, #ARGV - 3, 2 do
+for i = 6, #ARGV - 1, 2 do
   local number, frame = tonumber(ARGV[i]), ARGV[i + 1]
   if number >= next then
     redis.call('XADD', events, string.format('%d-0', number + 1), 'f', frame)

@@ -4,6 +4,8 @@ local sid = ARGV[1]
 local S, D = record(sid), data(sid)
 local alive, just_now = lives(sid)
 if not alive then return gone(sid, just_now) end
+local timeout = redis.call('HGET', S, 'timeout')
+if not timeout then return lost(sid) end
 local operation = OPERATION ~= '' and P .. 'op:' .. OPERATION
 local before = operation and redis.call('GET', operation)
 if before then
@@ -54,7 +56,7 @@ if ARGV[3] == '1' then
   if redis.call('HINCRBY', S, 'count', 1) == 1 then redis.call('HSET', S, 'first', NOW) end
   redis.call('HSET', S, 'last', NOW)
 end
-if ARGV[2] == '1' then touch(sid, tonumber(redis.call('HGET', S, 'timeout'))) end
+if ARGV[2] == '1' then touch(sid, tonumber(timeout)) end
 local reply = told(sid, ARGV[13])
 reply[12] = replaced
 if operation then

@@ -5,9 +5,13 @@ if redis.call('EXISTS', record(sid)) == 1 then
   redis.call('PEXPIRE', record(sid), timeout + 3600000)
   return { NOW, 'ok', tally() }
 end
+local operation = P .. 'op:' .. OPERATION
+-- It was refused, and the answer was lost.
+if redis.call('PEXPIRE', operation, KEPT) == 1 then return { NOW, 'full', tally() } end
 while redis.call('ZCARD', LIVE) >= capacity do
   if #sweep(256) == 0 then
     redis.call('HINCRBY', COUNTS, 'refused', 1)
+    redis.call('SET', operation, '', 'PX', KEPT)
     return { NOW, 'full', tally() }
   end
 end

@@ -3,7 +3,7 @@ local found = redis.call('ZSCAN', LIVE, ARGV[1], 'COUNT', ARGV[2], 'MATCH', ARGV
 local some = {}
 for i = 1, #found[2], 2 do
   local sid = found[2][i]
-  if tonumber(found[2][i + 1]) > NOW then
+  if tonumber(found[2][i + 1]) > idle_clock() then
     local head = redis.call('HMGET', record(sid), 'owner', 'timeout', 'handshake', 'created')
     if head[2] then
       local s = told(sid, '')

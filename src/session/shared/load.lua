@@ -3,6 +3,7 @@ local sid, owner = ARGV[1], ARGV[2]
 local alive, just_now = lives(sid)
 if not alive then return gone(sid, just_now) end
 local head = redis.call('HMGET', record(sid), 'owner', 'timeout', 'handshake', 'created')
+if not head[1] then return lost(sid) end
 -- It lives, but not for this caller.
 if head[1] ~= owner then return { NOW, 'gone', '', 2 } end
 touch(sid, tonumber(head[2]))

@@ -38,7 +38,7 @@ scripts! { "prelude.lua":
     STANDING: repeated, "standing.lua";
     PUBLISH: repeated, "publish.lua";
     ASK: repeated, "ask.lua";
-    ANSWER: repeated, "answer.lua";
+    ANSWER: promised, "answer.lua";
     TAKE: repeated, "take.lua";
     WITHDRAW: repeated, "withdraw.lua";
     CANCEL: repeated, "cancel.lua";
@@ -47,6 +47,8 @@ scripts! { "prelude.lua":
 
 /// A bell that was not heard is made good after that time.
 const AT_LATEST: Duration = Duration::from_secs(3);
+/// After this, what the store could not be told is told again.
+const AGAIN: Duration = Duration::from_millis(250);
 /// Between two reads, so that many changes are one read.
 const PAUSE: Duration = Duration::from_millis(5);
 /// How many entries one script reads, and of how many sessions one tells how they stand.
@@ -174,56 +176,62 @@ impl SharedStore {
         let Some(mut untold) = lock(&self.news.untold).take() else { return };
         let channel = self.key.strip_suffix("live").unwrap_or(&self.key);
         let bell = self.link.bell(&format!("{channel}bell"));
-        let mut last = String::new();
+        let (mut last, mut some) = (String::new(), Vec::new());
         loop {
             // The next bell or the next few seconds make good what fails.
             let _ = self.read_on(&mut last, audience).await;
             sleep(PAUSE).await;
-            let (mut some, latest) = (Vec::new(), Instant::now() + AT_LATEST);
+            let latest = Instant::now() + AT_LATEST;
             loop {
+                let none = some.is_empty();
                 select! {
                     () = bell.rung() => break,
                     () = sleep_until(latest) => break,
-                    _ = untold.recv_many(&mut some, TOLD_AT_ONCE) => self.publish(&mut some).await,
+                    _ = untold.recv_many(&mut some, TOLD_AT_ONCE), if none => {}
+                    () = sleep(AGAIN), if !none => {}
                 }
+                self.publish(&mut some).await;
             }
         }
     }
 
-    /// Tells the other replicas. What the store cannot be told is lost: they could not be served by it either.
+    /// Tells the other replicas. What the store could not be told is left.
     async fn publish(&self, some: &mut Vec<Untold>) {
         let mut changes = Call::new(&PUBLISH, &self.key).text(&self.news.writer);
         let mut withdrawals = Call::new(&WITHDRAW, &self.key);
         let mut silences = Call::new(&SILENT, &self.key).text(&self.news.writer);
-        let (mut withdrawn, mut silent) = (0, 0);
-        let mut told = Vec::new();
-        for what in some.drain(..) {
-            if told.contains(&what) {
-                continue;
-            }
-            told.push(what);
-            let (kind, digest) = match what {
+        let mut once = Vec::with_capacity(some.len());
+        some.retain(|what| {
+            let new = !once.contains(what);
+            once.push(*what);
+            new
+        });
+        for what in some.iter() {
+            match *what {
+                Untold::Changed(what) => {
+                    let (kind, digest) = match what {
+                        Changed::Tools => ("tools", None),
+                        Changed::Prompts => ("prompts", None),
+                        Changed::Resource(digest) => ("resource", Some(digest)),
+                        Changed::Task(digest) => ("task", Some(digest)),
+                    };
+                    changes = changes.text(kind).bytes(digest.map(digits).unwrap_or_default());
+                }
                 Untold::Withdrawn(session, question) => {
                     withdrawals = withdrawals.bytes(digits(session)).number(question);
-                    withdrawn += 1;
-                    continue;
                 }
-                Untold::Silent(session) => {
-                    silences = silences.bytes(digits(session));
-                    silent += 1;
-                    continue;
-                }
-                Untold::Changed(Changed::Tools) => ("tools", None),
-                Untold::Changed(Changed::Prompts) => ("prompts", None),
-                Untold::Changed(Changed::Resource(digest)) => ("resource", Some(digest)),
-                Untold::Changed(Changed::Task(digest)) => ("task", Some(digest)),
-            };
-            changes = changes.text(kind).bytes(digest.map(digits).unwrap_or_default());
+                Untold::Silent(session) => silences = silences.bytes(digits(session)),
+            }
         }
-        let changed = told.len() - withdrawn - silent;
-        for (count, call) in [(withdrawn, withdrawals), (silent, silences), (changed, changes)] {
-            if count > 0 {
-                let _ = self.run(&call).await;
+        type IsOfIt = fn(&Untold) -> bool;
+        let kinds: [(Call, IsOfIt); 3] = [
+            (withdrawals, |what| matches!(what, Untold::Withdrawn(..))),
+            (silences, |what| matches!(what, Untold::Silent(_))),
+            (changes, |what| matches!(what, Untold::Changed(_))),
+        ];
+        for (call, is_of_it) in kinds {
+            if some.iter().any(is_of_it) && self.run(&call).await.is_ok() {
+                some.retain(|what| !is_of_it(what));
             }
         }
     }
@@ -234,9 +242,17 @@ impl SharedStore {
         session: SessionDigest,
         question: u64,
         time: Duration,
-    ) {
+    ) -> Result<(), Lost> {
         let call = Call::new(&ASK, &self.key).bytes(digits(session)).number(question);
-        let _ = self.run(&call.number(millis(time.saturating_add(MARGIN)))).await;
+        let call = call.number(millis(time.saturating_add(MARGIN)));
+        let until = Instant::now() + time;
+        while let Err(lost) = self.run(&call).await.map(|_| ()) {
+            if Instant::now() >= until {
+                return Err(lost);
+            }
+            sleep(AGAIN).await;
+        }
+        Ok(())
     }
 
     /// See [`SessionStore::answer_elsewhere`](crate::session::SessionStore::answer_elsewhere).

@@ -1,14 +1,20 @@
 -- What every script begins with. KEYS[1] is the set of live sessions; all keys of an instance have its beginning and its slot.
 local P = string.sub(KEYS[1], 1, -5)
 local LIVE, COUNTS, ENDED, ENDINGS = P .. 'live', P .. 'counts', P .. 'ended', P .. 'endings'
-local OPERATION, NOT_AFTER = ARGV[#ARGV - 1], tonumber(ARGV[#ARGV])
+-- What comes last is given to every script. Who asks could not reach the store from AWAY_FROM to AWAY_TILL, which may be
+-- later than now.
+local AWAY_TILL = tonumber(table.remove(ARGV))
+local AWAY_FROM = tonumber(table.remove(ARGV))
+local NOT_AFTER = tonumber(table.remove(ARGV))
+local SENT = tonumber(table.remove(ARGV))
+local OPERATION = table.remove(ARGV)
 -- An operation begins with how long what it came to is remembered, in milliseconds: until no repetition can come.
 local KEPT = tonumber(string.match(OPERATION, '^%d+'))
 local time = redis.call('TIME')
 local NOW = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- Asked too late: whoever sent it has been told that it was not done.
-if OPERATION ~= '' and NOW > NOT_AFTER then
+-- Asked too late: whoever sent it waits no more, and may have told that it was not done.
+if NOW > NOT_AFTER then
   return redis.error_reply('LATE ' .. string.format('%d', NOW))
 end
 
@@ -93,26 +99,41 @@ end
 -- What is held outlives a tick which comes late, by so long.
 local LEASE = 10000
 
--- Where no tick came for a while, nobody could reach the store: no session could be used then, so none was idle. All are
--- given that time, which is returned; 0 if there was none. Their keys outlive them by half an hour at the least, so what
--- was longer is not made up for.
+-- Sessions are due on a clock that stands still while the store is away, since nobody can use one then.
+local stood_still
+local function idle_clock()
+  stood_still = stood_still or tonumber(redis.call('HGET', COUNTS, 'away') or 0)
+  return NOW - stood_still
+end
+
+-- Stops that clock for the time since the last tick in which the store was away, as far as this can be told: who asks
+-- knows, or no tick has come for a while, or this has come late. Keys outlive their sessions by half an hour at the least,
+-- so what was longer is not made up for.
 local function make_up()
-  local gap = NOW - tonumber(redis.call('HGET', COUNTS, 'seen') or NOW)
-  if gap < LEASE / 2 or gap > 1500000 then return 0 end
-  local all = redis.call('ZRANGE', LIVE, 0, -1, 'WITHSCORES')
+  local seen = tonumber(redis.call('HGET', COUNTS, 'seen') or NOW)
+  local from, till = math.max(seen, AWAY_FROM), math.min(NOW, AWAY_TILL)
+  if NOW - seen > LEASE / 2 or NOW - SENT > (NOT_AFTER - SENT) / 2 then from, till = seen, NOW end
+  if till <= from or till - from > 1500000 then return end
   -- A store that is full takes what follows this.
   redis.call('ZREM', LIVE, '')
-  for i = 1, #all, 2 do redis.call('ZADD', LIVE, all[i + 1] + gap, all[i]) end
+  stood_still = redis.call('HINCRBY', COUNTS, 'away', till - from)
   redis.call('HSET', COUNTS, 'seen', NOW)
-  return gap
 end
 
 -- Whether a session lives. One that is due is ended by whoever notices; the second value says that this was now.
 local function lives(sid)
   local due = redis.call('ZSCORE', LIVE, sid)
   if not due then return false, false end
-  if tonumber(due) > NOW or due + make_up() > NOW then return true, false end
+  due = tonumber(due)
+  if due <= idle_clock() then make_up() end
+  if due > idle_clock() then return true, false end
   return false, finish(sid, 'expired')
+end
+
+-- A session lives, and its record is gone: a store that throws keys away did that. Nothing is known of it any more.
+local function lost(sid)
+  finish(sid, 'expired')
+  return { NOW, 'gone', '', 0 }
 end
 
 -- What became of a session that does not live.
@@ -123,7 +144,7 @@ end
 -- Ends sessions that are due, at most so many; returns them.
 local function sweep(most)
   make_up()
-  local due = redis.call('ZRANGE', LIVE, '-inf', NOW, 'BYSCORE', 'LIMIT', 0, most)
+  local due = redis.call('ZRANGE', LIVE, '-inf', idle_clock(), 'BYSCORE', 'LIMIT', 0, most)
   for _, sid in ipairs(due) do finish(sid, 'expired') end
   if #due > 0 and redis.call('ZCARD', LIVE) == 0 then redis.call('HSET', COUNTS, 'bytes', 0) end
   return due
@@ -133,7 +154,7 @@ end
 -- outlive it, so that one which everyone has forgotten goes at last.
 local function touch(sid, timeout)
   redis.call('HSET', record(sid), 'touched', NOW)
-  redis.call('ZADD', LIVE, 'GT', NOW + timeout, sid)
+  redis.call('ZADD', LIVE, 'GT', idle_clock() + timeout, sid)
   if redis.call('PTTL', record(sid)) < timeout + 1800000 then
     redis.call('PEXPIRE', record(sid), timeout + 3600000)
     redis.call('PEXPIRE', data(sid), timeout + 3600000)

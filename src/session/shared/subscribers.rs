@@ -15,8 +15,8 @@ use crate::{
 };
 
 scripts! { "prelude.lua":
-    SUBSCRIBE: repeated, "subscribe.lua";
-    UNSUBSCRIBE: repeated, "unsubscribe.lua";
+    SUBSCRIBE: promised, "subscribe.lua";
+    UNSUBSCRIBE: promised, "unsubscribe.lua";
     SPEAK: repeated, "speak.lua";
 }
 

@@ -72,7 +72,8 @@ if NOW - seen > LEASE / 2 then
     redis.call('ZADD', LEASES, NOW + LEASE, digest)
   end
 end
-if NOW - seen > LEASE / 10 or seen == NOW then redis.call('HSET', STAGES, 'seen', NOW) end
+-- A change that was asked for again writes this alone, so that who waits for the disk waits for the first one too.
+if NOW - seen > LEASE / 10 or seen == NOW or OPERATION ~= '' then redis.call('HSET', STAGES, 'seen', NOW) end
 
 local act = {}
 
@@ -194,4 +195,4 @@ function act.sweep()
   return { NOW, swept + #lapsed, tonumber(next[2] or 0), c }
 end
 
-return act[ARGV[1]](unpack(ARGV, 2, #ARGV - 2))
+return act[ARGV[1]](unpack(ARGV, 2))
