@@ -1,8 +1,6 @@
 //! What clients can make the server hold: each resource driven to its limit over a real port, the refusal seen, the
 //! metric seen, and the metric back where it was when all is over.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use crate::{
@@ -35,19 +33,21 @@ fn no_room(answer: &Answer) {
     assert!(text.contains("memory.max_instance_bytes"), "{text}");
 }
 
-/// Sends calls that take time until one is refused; the connections are kept.
+/// Sends calls that take time, in a session of the second instance, until one is refused; the connections are kept.
 async fn calls_until_refused(
     talk: &Talk<'_>,
     message: &str,
     most: usize,
 ) -> (Vec<crate::support::Connection>, Option<Answer>) {
+    let under_way = || talk.server.instances[1].state.calls.count();
     let mut open = Vec::new();
     for number in 0..most {
         let call = json!({"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": {
             "name": "echo", "arguments": {"message": message, "delay": 30}}});
         let mut connection = talk.post(call.to_string()).begin().await;
-        if let Some(answer) = connection.answer_within(Duration::from_millis(150)).await {
-            return (open, Some(answer));
+        tokio::select! {
+            answer = connection.answer() => return (open, Some(answer)),
+            () = eventually(|| under_way() == open.len() as u64 + 1) => {}
         }
         open.push(connection);
     }

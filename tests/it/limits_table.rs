@@ -120,13 +120,17 @@ fn large(server: &TestServer, delay: u32) -> Request {
 
 /// Sends large calls until one is refused for want of room.
 async fn fill(server: &TestServer) -> Vec<Connection> {
+    let under_way = || server.instances[1].state.calls.count();
     let mut open = Vec::new();
     for _ in 0..100 {
         let mut connection = large(server, 30).begin().await;
-        if let Some(answer) = connection.answer_within(Duration::from_millis(200)).await {
-            answer.expect_error(503, -32000);
-            assert_eq!(answer.header("retry-after"), Some("1"));
-            return open;
+        tokio::select! {
+            answer = connection.answer() => {
+                answer.expect_error(503, -32000);
+                assert_eq!(answer.header("retry-after"), Some("1"));
+                return open;
+            }
+            () = eventually(|| under_way() == open.len() as u64 + 1) => {}
         }
         open.push(connection);
     }

@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     between::{Passed, Passing, Proxy},
     probe::{ERAS, Found, probe},
-    support::{TestServer, instance_host},
+    support::{TestServer, instance_host, other_boot},
 };
 
 /// What a probe of a few sessions finds there.
@@ -41,7 +41,8 @@ async fn replica(name: &str, tag: &str) -> TestServer {
 async fn a_balancer_that_takes_turns_is_named_with_both_ends() {
     // With names that differ, and with boots alone.
     for names in [["pod-a", "pod-b"], ["same", "same"]] {
-        let [a, b] = [replica(names[0], "a1").await, replica(names[1], "b2").await];
+        let a = replica(names[0], "a1").await;
+        let b = other_boot(&a, async || replica(names[1], "b2").await).await;
         let to = [a.address, b.address];
         for era in ERAS {
             let proxy = Proxy::start(move |request| {
@@ -270,7 +271,9 @@ async fn what_is_lost_says_why() {
 
 #[tokio::test]
 async fn a_restart_is_no_misroute() {
-    let [before, after] = [replica("pod", "a1").await, replica("pod", "a1").await];
+    let start = async || replica("pod", "a1").await;
+    let before = start().await;
+    let after = other_boot(&before, start).await;
     let to = [before.address, after.address];
     for era in ERAS {
         let proxy = Proxy::start(move |request: Passing| {

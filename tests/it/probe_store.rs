@@ -12,7 +12,7 @@ use crate::{
     between::{Passing, Proxy},
     probe::{ERAS, Found, probe},
     stores::{Engine, StoreServer},
-    support::TestServer,
+    support::{TestServer, other_boot},
 };
 
 async fn replica(name: &str, tag: &str, store: Option<&StoreServer>) -> TestServer {
@@ -83,9 +83,10 @@ async fn a_session_is_whole_though_its_replica_is_another_process_by_now() {
     let store = StoreServer::start(Engine::Redis);
     for era in ERAS {
         // The same name and tag: only the boots differ.
-        let boots =
-            [replica("pod", "a1", Some(&store)).await, replica("pod", "a1", Some(&store)).await];
-        let to = boots.each_ref().map(|boot| boot.address);
+        let start = async || replica("pod", "a1", Some(&store)).await;
+        let before = start().await;
+        let boots = [&before, &other_boot(&before, start).await];
+        let to = boots.map(|boot| boot.address);
         let asked = Arc::new(AtomicUsize::new(0));
         let proxy = Proxy::start(move |request: Passing| {
             // The second is the only one from the middle of the first session on.

@@ -25,9 +25,16 @@ use mcp_echo_stateful::{
 use serde_json::value::RawValue;
 use tokio::{task::JoinSet, time::sleep};
 
-use crate::stores::{Cluster, Engine, StoreServer};
+use crate::{
+    stores::{Cluster, Engine, StoreServer},
+    support::PATIENCE,
+};
 
+/// Of sessions that are to expire.
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(300);
+
+/// Of all others: longer than any test takes, on whatever machine.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// Where a store is: in memory, on a server of one engine, or on three shards.
 pub(crate) enum Place {
@@ -90,13 +97,13 @@ impl Kind {
     }
 
     /// At that place, by two replicas where it is shared.
-    pub(crate) fn build(capacity: u64, place: &Arc<Place>) -> Self {
+    pub(crate) fn build(capacity: u64, timeout: Duration, place: &Arc<Place>) -> Self {
         let mut links = JoinSet::new();
         let namespace = format!("test-{:x}", getrandom::u64().expect("random bits"));
         let url = place.url();
         let replicas = (0..if url.is_some() { 2 } else { 1 }).map(|_| {
             let mut variables = vec![
-                ("MCP_SESSION_TIMEOUT".to_owned(), TIMEOUT.as_secs_f64().to_string()),
+                ("MCP_SESSION_TIMEOUT".to_owned(), timeout.as_secs_f64().to_string()),
                 ("MCP_ECHO_SESSION__CAPACITY".to_owned(), capacity.to_string()),
             ];
             if let Some(url) = &url {
@@ -125,12 +132,22 @@ impl Kind {
 }
 
 /// A store of every kind.
-pub(crate) fn every_kind(capacity: u64) -> Vec<Kind> {
-    Place::all().iter().map(|place| Kind::build(capacity, place)).collect()
+pub(crate) fn every_kind(capacity: u64, timeout: Duration) -> Vec<Kind> {
+    Place::all().iter().map(|place| Kind::build(capacity, timeout, place)).collect()
+}
+
+/// The same for what waits: with all of them at once.
+async fn with_every_kind(capacity: u64, timeout: Duration, test: impl AsyncFn(&Kind)) {
+    join_all(every_kind(capacity, timeout).iter().map(|store| test(store))).await;
 }
 
 pub(crate) fn handshake() -> Handshake {
     Handshake::implicit(Some(ProtocolVersion::V2025_06_18))
+}
+
+/// Of a session that lives no longer than that.
+fn brief(timeout: Duration) -> Handshake {
+    Handshake { timeout_millis: timeout.as_millis() as u64, ..handshake() }
 }
 
 /// The session of that id, or what became of it.
@@ -147,7 +164,7 @@ pub(crate) async fn end(store: &SessionStore, id: SessionId, reason: EndReason) 
 
 #[tokio::test]
 async fn a_session_is_found_by_its_owner_alone() {
-    for store in every_kind(10) {
+    for store in every_kind(10, LONG) {
         let owner = Caller::known("user", "a");
         let session = store.create(handshake(), owner).await.expect("room");
         let id = session.head.id.to_string();
@@ -162,11 +179,11 @@ async fn a_session_is_found_by_its_owner_alone() {
 
 #[tokio::test]
 async fn a_stranger_neither_keeps_a_session_nor_learns_how_it_ended() {
-    for store in every_kind(10) {
+    for store in every_kind(10, LONG) {
         let owner = Caller::known("user", "a");
         let (stranger, other) = (Caller::Anonymous, Caller::known("user", "b"));
         let (idle, done) = (
-            store.create(handshake(), owner).await.expect("room").head.id,
+            store.create(brief(TIMEOUT), owner).await.expect("room").head.id,
             store.create(handshake(), owner).await.expect("room").head.id,
         );
         assert!(end(&store, done, EndReason::Client).await);
@@ -186,11 +203,10 @@ async fn a_stranger_neither_keeps_a_session_nor_learns_how_it_ended() {
 
 #[tokio::test]
 async fn a_shorter_life_is_over_to_the_moment() {
-    for store in every_kind(10) {
+    for store in every_kind(10, LONG) {
         let timeout = Duration::from_millis(30);
         let create = async || {
-            let handshake = Handshake { timeout_millis: 30, ..handshake() };
-            store.create(handshake, Caller::Anonymous).await.expect("room").head.id
+            store.create(brief(timeout), Caller::Anonymous).await.expect("room").head.id
         };
         let (asked, ended) = (create().await, create().await);
         create().await;
@@ -206,10 +222,12 @@ async fn a_shorter_life_is_over_to_the_moment() {
 
 #[tokio::test]
 async fn every_end_is_counted_once_and_remembered() {
-    for store in every_kind(10) {
-        let create =
-            async || store.create(handshake(), Caller::Anonymous).await.expect("room").head.id;
-        let (client, admin, idle) = (create().await, create().await, create().await);
+    for store in every_kind(10, LONG) {
+        let create = async |handshake| {
+            store.create(handshake, Caller::Anonymous).await.expect("room").head.id
+        };
+        let (client, admin) = (create(handshake()).await, create(handshake()).await);
+        let idle = create(brief(TIMEOUT)).await;
         assert!(end(&store, client, EndReason::Client).await);
         assert!(!end(&store, client, EndReason::Admin).await, "only once");
         assert!(end(&store, admin, EndReason::Admin).await);
@@ -228,64 +246,94 @@ async fn every_end_is_counted_once_and_remembered() {
 
 #[tokio::test]
 async fn a_full_store_refuses_and_keeps_what_it_has() {
-    for store in every_kind(50) {
+    for store in every_kind(50, LONG) {
         let create = || store.create(handshake(), Caller::Anonymous);
         let created = join_all((0..50).map(|_| create())).await;
         let ids: Vec<_> = created.iter().map(|made| made.as_ref().expect("room").head.id).collect();
         for refused in join_all((0..200).map(|_| create())).await {
             let refused = refused.unwrap_err();
-            assert!(matches!(refused, NotCreated::Full { capacity: 50, retry_after_seconds: 1 }));
+            assert!(matches!(refused, NotCreated::Full { capacity: 50, retry_after_seconds: 30 }));
         }
         let texts: Vec<_> = ids.iter().map(ToString::to_string).collect();
         for found in join_all(texts.iter().map(|id| load(&store, id, Caller::Anonymous))).await {
             found.expect("still live");
         }
         assert_eq!(store.list().await.expect("asked").len(), 50);
-        // Room comes back by expiry alone, although nobody ticks.
-        sleep(TIMEOUT * 2).await;
-        store.create(handshake(), Caller::Anonymous).await.expect("room again");
-        // It made room for one; what else was due when is a matter of how fast this machine is.
-        store.tick().await;
         let counts = store.counts().await;
-        assert_eq!((counts.live, counts.refused), (1, 200), "{:?}", store.place.url());
+        assert_eq!((counts.live, counts.refused), (50, 200), "{:?}", store.place.url());
     }
 }
 
 #[tokio::test]
+async fn room_comes_back_by_expiry_alone() {
+    for store in every_kind(50, LONG) {
+        let create = |handshake| store.create(handshake, Caller::Anonymous);
+        for made in join_all((0..50).map(|_| create(brief(TIMEOUT)))).await {
+            made.expect("room");
+        }
+        // Nobody ticks.
+        sleep(TIMEOUT * 2).await;
+        create(handshake()).await.expect("room again");
+        // It made room for one; what else was due when is a matter of how fast this machine is.
+        store.tick().await;
+        let counts = store.counts().await;
+        assert_eq!((counts.live, counts.refused), (1, 0), "{:?}", store.place.url());
+    }
+}
+
+#[tokio::test]
+async fn who_finds_no_room_is_told_when_there_may_be_some() {
+    for place in Place::all() {
+        for (timeout, seconds) in [(TIMEOUT, 1), (Duration::from_secs(7), 7), (LONG, 30)] {
+            let store = Kind::build(1, timeout, &place);
+            let refused = loop {
+                // Where the machine stood still, the one before is over.
+                if let Err(refused) = store.create(handshake(), Caller::Anonymous).await {
+                    break refused;
+                }
+            };
+            assert_eq!(refused, NotCreated::Full { capacity: 1, retry_after_seconds: seconds });
+        }
+    }
+}
+
+/// Also those that are due when a shared store is told that they are held.
+#[tokio::test]
 async fn however_many_are_held_none_expires() {
-    for store in every_kind(1000) {
+    let timeout = Duration::from_secs(5);
+    with_every_kind(1000, timeout, async |store| {
+        let replica = &store.replicas[0];
         let hold = async |_| {
-            let made = store.create(handshake(), Caller::Anonymous).await.expect("room");
-            store.hold(made.head.id)
+            let made = replica.create(handshake(), Caller::Anonymous).await.expect("room");
+            replica.hold(made.head.id)
         };
         let held = join_all((0..600).map(hold)).await;
-        let start = Instant::now();
-        while start.elapsed() < TIMEOUT * 4 {
-            store.tick().await;
-            sleep(TIMEOUT / 6).await;
-        }
+        sleep(timeout).await;
+        replica.tick().await;
         assert_eq!(store.counts().await.live, 600, "{:?}", store.place.url());
         drop(held);
         let start = Instant::now();
         while store.counts().await.live > 0 {
-            assert!(start.elapsed() < Duration::from_secs(10), "{:?}", store.place.url());
+            assert!(start.elapsed() < PATIENCE, "{:?}", store.place.url());
             store.tick().await;
             sleep(TIMEOUT / 6).await;
         }
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_held_session_does_not_expire_and_listing_does_not_hold() {
-    for store in every_kind(10) {
+    let timeout = Duration::from_secs(1);
+    with_every_kind(10, timeout, async |store| {
         let held = store.create(handshake(), Caller::Anonymous).await.expect("room");
         store.create(handshake(), Caller::Anonymous).await.expect("room");
         let (hold, second) = (store.hold(held.head.id), store.hold(held.head.id));
         let start = Instant::now();
-        while start.elapsed() < TIMEOUT * 3 {
+        while start.elapsed() < timeout * 3 {
             store.tick().await;
             let _ = store.list().await;
-            sleep(TIMEOUT / 6).await;
+            sleep(timeout / 20).await;
         }
         drop(hold);
         assert_eq!(store.counts().await.live, 1, "the one that is held");
@@ -293,15 +341,16 @@ async fn a_held_session_does_not_expire_and_listing_does_not_hold() {
         drop(second);
         store.tick().await;
         assert_eq!(store.counts().await.live, 1);
-        sleep(TIMEOUT * 2).await;
+        sleep(timeout * 2).await;
         store.tick().await;
         assert_eq!(store.counts().await.live, 0);
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn ended_and_expired_races_never_lose_count() {
-    for store in every_kind(1000) {
+    for store in every_kind(1000, TIMEOUT) {
         let store = Arc::new(store);
         let workers = (0..8).map(|worker| {
             let store = Arc::clone(&store);
@@ -328,7 +377,7 @@ async fn ended_and_expired_races_never_lose_count() {
 
 #[tokio::test]
 async fn the_last_to_end_are_the_ones_remembered() {
-    for store in every_kind(100) {
+    for store in every_kind(100, LONG) {
         let mut ids = Vec::new();
         let begin_and_end = async || {
             let session = store.create(handshake(), Caller::Anonymous).await.expect("room");
@@ -364,7 +413,7 @@ fn json(text: &str) -> Arc<RawValue> {
 
 #[tokio::test]
 async fn a_change_is_made_as_a_whole_or_not_at_all() {
-    for store in every_kind(10) {
+    for store in every_kind(10, LONG) {
         let session = store.create(handshake(), Caller::Anonymous).await.expect("room");
         let quota = quota(12, 2);
         let commit = async |change: Change<'_>| store.commit(&session, change, &quota).await;
@@ -415,7 +464,7 @@ async fn a_change_is_made_as_a_whole_or_not_at_all() {
 
 #[tokio::test]
 async fn who_reads_keeps_what_was_there_and_who_writes_goes_on() {
-    for store in every_kind(10) {
+    for store in every_kind(10, LONG) {
         let session = store.create(handshake(), Caller::Anonymous).await.expect("room");
         let quota = quota(1000, 100);
         let set = async |key: &str, value: &str| {
@@ -432,7 +481,7 @@ async fn who_reads_keeps_what_was_there_and_who_writes_goes_on() {
 
 #[tokio::test]
 async fn counts_of_one_session_are_never_lost() {
-    for store in every_kind(10) {
+    for store in every_kind(10, LONG) {
         let session = store.create(handshake(), Caller::Anonymous).await.expect("room");
         let quota = quota(1000, 100);
         let workers = (0..8).map(|_| async {
@@ -450,7 +499,7 @@ async fn counts_of_one_session_are_never_lost() {
 
 #[tokio::test]
 async fn a_store_that_cannot_be_asked_says_so_and_loses_nothing() {
-    for store in every_kind(10) {
+    for store in every_kind(10, LONG) {
         let session = store.create(handshake(), Caller::Anonymous).await.expect("room");
         let (id, quota) = (session.head.id.to_string(), quota(1000, 100));
         store.replicas.iter().for_each(|replica| replica.set_available(false));

@@ -13,9 +13,13 @@ use tempfile::NamedTempFile;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
+    store_seen::becomes,
     stores::{Between, Engine, Loss, Mode, StoreServer},
     support::{Answer, PATIENCE, Request, Talk, TestServer, eventually},
 };
+
+/// How soon all is whole after the store is: two seconds, and what a machine takes that has other things to do.
+const SOON: Duration = Duration::from_secs(5);
 
 const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
@@ -24,10 +28,7 @@ async fn serve(url: &str) -> TestServer {
     let file = NamedTempFile::new().expect("a file");
     fs::write(file.path(), "[instances.9.session]\nstore = 'memory'\n").expect("is written");
     let server = TestServer::start_from(file.path(), &[("MCP_STORE_URL", url)]).await;
-    let start = Instant::now();
-    while server.request("GET", "/readyz").send().await.status != 200 {
-        assert!(start.elapsed() < PATIENCE, "the store is reached");
-    }
+    becomes(&server, 200).await;
     server
 }
 
@@ -141,7 +142,7 @@ async fn endure(talk: &Talk<'_>, lasting: Duration, ledger: &mut Ledger, kept: &
             let took = asked.elapsed();
             expect_unavailable("a call", &answer);
             // Two attempts of a quarter of a second, and what the machine takes for itself.
-            assert!(took < Duration::from_secs(1), "{took:?}");
+            assert!(took < SOON, "{took:?}");
             if first.get_or_insert(asked).elapsed() > Duration::from_secs(1) + took {
                 at_once.push(took);
             }
@@ -160,7 +161,8 @@ async fn endure(talk: &Talk<'_>, lasting: Duration, ledger: &mut Ledger, kept: &
     }
     at_once.sort();
     let median = at_once.get(at_once.len() / 2).expect("it lasted long enough");
-    assert!(*median < Duration::from_millis(50), "{at_once:?}");
+    // Less than one attempt.
+    assert!(*median < Duration::from_millis(150), "{at_once:?}");
 }
 
 async fn what_needs_no_session(server: &TestServer, own: &Talk<'_>) {
@@ -220,7 +222,7 @@ async fn outlive(url: &str, lasting: Duration, begin: impl FnOnce(), end: impl F
             break;
         }
         expect_unavailable("an echo afterwards", &answer);
-        assert!(ended.elapsed() < Duration::from_secs(2), "it is whole again");
+        assert!(ended.elapsed() < SOON, "it is whole again");
         sleep(Duration::from_millis(20)).await;
     }
     for _ in 0..5 {
@@ -358,6 +360,7 @@ async fn a_session_does_not_expire_while_the_store_is_away() {
         let url = store.url();
         let server =
             TestServer::start(&[("MCP_STORE_URL", &url), ("MCP_SESSION_TIMEOUT", "5")]).await;
+        becomes(&server, 200).await;
         let (idle, held) = (server.session(0).await, server.session(0).await);
         let stream = held.request("GET").header("Accept", "text/event-stream").begin().await;
         eventually(|| held.open_streams() == 1).await;
@@ -368,7 +371,7 @@ async fn a_session_does_not_expire_while_the_store_is_away() {
         for talk in [&idle, &held] {
             let resumed = Instant::now();
             while talk.rpc("ping", json!({})).send().await.status == 503 {
-                assert!(resumed.elapsed() < Duration::from_secs(2), "it is whole again");
+                assert!(resumed.elapsed() < SOON, "it is whole again");
             }
             talk.ask("echo", json!({"message": "x"})).await;
         }
@@ -432,6 +435,7 @@ async fn what_is_repeated_late_is_counted_once() {
     let url = between.url();
     let late = [("MCP_STORE_URL", &*url), ("MCP_ECHO_STORE__TIMEOUT_SECONDS", "3")];
     let server = TestServer::start(&late).await;
+    becomes(&server, 200).await;
     let talk = server.session(0).await;
     let mut ledger = Ledger::default();
     ledger.echo(&talk).await.expect_status(200);

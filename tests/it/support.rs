@@ -173,6 +173,17 @@ impl TestServer {
     }
 }
 
+/// A server that was started again: of another boot, which is drawn of 4096 and so may be the same.
+pub async fn other_boot(than: &TestServer, start: impl AsyncFn() -> TestServer) -> TestServer {
+    let boot = |server: &TestServer| server.instances[0].process.boot;
+    loop {
+        let server = start().await;
+        if boot(&server) != boot(than) {
+            return server;
+        }
+    }
+}
+
 /// The host name of an instance.
 pub fn instance_host(instance: u8) -> String {
     format!("echo-stateful{instance}.example.com")
