@@ -64,6 +64,7 @@ mod store_model;
 mod store_news;
 mod store_seen;
 mod store_tasks;
+mod store_together;
 mod store_unavailable;
 mod stores;
 mod streams;
