@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Replicas in this process, which have reached their store.
-async fn replicas(count: usize, url: &str, more: &[(&str, &str)]) -> Vec<TestServer> {
+pub async fn replicas(count: usize, url: &str, more: &[(&str, &str)]) -> Vec<TestServer> {
     let variables = [&[("MCP_STORE_URL", url)], more].concat();
     let servers = join_all((0..count).map(|_| TestServer::start(&variables))).await;
     for server in &servers {
