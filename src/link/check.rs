@@ -152,7 +152,9 @@ impl Demands {
             match answer {
                 Ok(missing) if missing.is_empty() => return Ok(()),
                 Ok(missing) => refused = Some(format!("may not run {missing} on {beginning}*")),
-                Err(Asked::Refused(error)) if is(&error, "NOPERM") => refused = Some(told(&error)),
+                Err(Asked::Refused(error)) if is(&error, "NOPERM") => {
+                    refused = Some(format!("{beginning}*: {}", told(&error)));
+                }
                 Err(Asked::Refused(error)) if is(&error, "MOVED") => elsewhere = true,
                 Err(error) => return Err(error.into()),
             }

@@ -244,7 +244,7 @@ async fn outlive(url: &str, lasting: Duration, begin: impl FnOnce(), end: impl F
     assert_eq!(talk.open_streams(), 1);
     assert!(timeout(Duration::from_millis(50), stream.closes()).await.is_err(), "it is open");
     let own = kept.own.info().await["request_count"].as_u64().expect("a count");
-    assert!(own > 5, "{own}");
+    assert!(own > 0, "{own}");
 }
 
 const LONG: Duration = Duration::from_secs(3);

@@ -7,7 +7,7 @@ if redis.call('EXISTS', record(sid)) == 1 then
 end
 local operation = P .. 'op:' .. OPERATION
 -- It was refused, and the answer was lost.
-if redis.call('PEXPIRE', operation, KEPT) == 1 then return { NOW, 'full', tally() } end
+if redis.call('EXISTS', operation) == 1 then return { NOW, 'full', tally() } end
 while redis.call('ZCARD', LIVE) >= capacity do
   if #sweep(256) == 0 then
     redis.call('HINCRBY', COUNTS, 'refused', 1)
