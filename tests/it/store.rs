@@ -205,9 +205,8 @@ async fn a_stranger_neither_keeps_a_session_nor_learns_how_it_ended() {
 async fn a_shorter_life_is_over_to_the_moment() {
     for store in every_kind(10, LONG) {
         let timeout = Duration::from_millis(30);
-        let create = async || {
-            store.create(brief(timeout), Caller::Anonymous).await.expect("room").head.id
-        };
+        let create =
+            async || store.create(brief(timeout), Caller::Anonymous).await.expect("room").head.id;
         let (asked, ended) = (create().await, create().await);
         create().await;
         sleep(timeout * 2).await;
