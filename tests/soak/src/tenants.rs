@@ -107,7 +107,10 @@ async fn judge(
     Ok([
         (
             one.0 >= KEEP * quiet.0,
-            format!("throughput of the least of nine: {:.0} a second beside one that saturates, {:.0} when all press, {:.0} alone", one.0, equal.0, quiet.0),
+            format!(
+                "throughput of the least of nine: {:.0} a second beside one that saturates, {:.0} when all press, {:.0} alone",
+                one.0, equal.0, quiet.0
+            ),
         ),
         (
             one.1 <= equal.1.div_f64(KEEP) + NOISE,
