@@ -230,18 +230,17 @@ async fn an_http2_connection_with_a_request_in_flight_is_not_idle() {
 
 #[tokio::test]
 async fn a_stop_ends_connections_in_both_protocols() {
-    let server = TestServer::start(&[]).await;
+    let server = TestServer::start(&[("MCP_ECHO_SHUTDOWN__DRAIN_SECONDS", "60")]).await;
     let mut undecided = Connection::open(server.address).await;
     undecided.write(b"PRI * HTT").await;
     let (mut silent, mut busy) =
         (Http2::opened(server.address).await, Http2::opened(server.address).await);
-    busy.echo(1, 0.8).await;
+    busy.echo(1, 5.0).await;
     busy.get(3, "/livez").await;
     assert!(busy.reads(&Frame::Headers(3, 200)).await, "so the others have been accepted");
     server.stop();
-    let stopping = Instant::now();
     assert!(undecided.closes().await && silent.is_dismissed().await);
-    assert!(stopping.elapsed() < Duration::from_millis(700), "{:?}", stopping.elapsed());
+    assert_eq!(server.instances[0].state.calls.count(), 1, "they do not wait for the call");
 
     // One that comes now has what it asks answered, and no more.
     let mut late = Http2::opened(server.address).await;
@@ -251,6 +250,7 @@ async fn a_stop_ends_connections_in_both_protocols() {
 
     assert!(busy.reads(&Frame::GoAway).await);
     assert!(busy.reads(&Frame::EndOfData(1)).await, "what was asked is answered");
+    let answered = Instant::now();
     server.stopped().await;
-    assert!(stopping.elapsed() < Duration::from_secs(3), "{:?}", stopping.elapsed());
+    assert!(answered.elapsed() < Duration::from_secs(5), "{:?}", answered.elapsed());
 }

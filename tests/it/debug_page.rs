@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mcp_echo_stateful::{id::EndReason, observe::events::KEPT};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::support::{
     Answer, Connection, PATIENCE, Request, TestServer, eventually, instance_host,
@@ -480,12 +480,12 @@ async fn a_reader_that_was_away_too_long_is_told_what_it_missed() {
 
 #[tokio::test]
 async fn a_stop_is_told_and_ends_the_stream() {
-    let server = TestServer::start(&[]).await;
+    let server = TestServer::start(&[("MCP_ECHO_SHUTDOWN__DRAIN_SECONDS", "60")]).await;
     let talk = server.session(0).await;
-    let mut slow = talk.call("echo", json!({"message": "x", "delay": 1})).begin().await;
+    let mut slow = talk.call("echo", json!({"message": "x", "delay": 5})).begin().await;
     let mut events = Events::open(&server, "localhost", None).await;
     assert_eq!(events.next().await.1["event"], "session_created");
-    sleep(Duration::from_millis(100)).await;
+    eventually(|| server.instances[0].state.calls.count() == 1).await;
     server.stop();
     let (_, draining) = events.next().await;
     assert_eq!((&draining["event"], &draining["instance"]), (&json!("draining"), &Value::Null));

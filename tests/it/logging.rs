@@ -7,7 +7,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
 use mcp_echo_stateful::{
@@ -17,12 +16,14 @@ use mcp_echo_stateful::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::time::sleep;
 
 use crate::{
-    process::{Program, rpc},
+    process::{Program, rpc, under_way},
     support::{Answer, Connection, eventually},
 };
+
+/// What opens `/metrics`.
+const TOKEN: (&str, &str) = ("ADMIN_TOKEN", "t0ken");
 
 /// A program that logs to a file in a directory that does not exist yet.
 struct Logged {
@@ -490,22 +491,19 @@ async fn a_stream_is_logged_when_it_ends() {
 
 #[tokio::test]
 async fn a_client_that_leaves_early_is_logged_as_gone() {
-    let logged = Logged::start(&[JSON]);
-    let call = logged.program.call("echo", json!({"message": "x", "delay": 5})).await;
-    sleep(Duration::from_millis(100)).await;
+    let logged = Logged::start(&[JSON, TOKEN]);
+    let call = logged.program.call("echo", json!({"message": "x", "delay": 30})).await;
+    under_way(logged.program.address, TOKEN.1, 1).await;
     drop(call);
     eventually(|| read(&logged.path).contains("client_gone")).await;
-    let line = requests(&read(&logged.path)).remove(0);
-    assert_eq!(
-        (&line["gen_ai.tool.name"], &line["mcp_echo.outcome"]),
-        (&json!("echo"), &json!("client_gone")),
-        "{line}"
-    );
+    let lines = requests(&read(&logged.path));
+    let line = lines.iter().find(|line| line["gen_ai.tool.name"] == "echo").expect("a line");
+    assert_eq!(line["mcp_echo.outcome"], "client_gone", "{line}");
 }
 
 #[tokio::test]
 async fn why_a_call_was_cancelled_is_told() {
-    let logged = Logged::start(&[JSON, ("LOG_LEVEL", "debug")]);
+    let logged = Logged::start(&[JSON, TOKEN, ("LOG_LEVEL", "debug")]);
     let id = logged.program.session().await;
     let own = format!("Mcp-Session-Id: {id}\r\n");
     let slow = json!({"name": "echo", "arguments": {"message": "x", "delay": 30}});
@@ -517,14 +515,15 @@ async fn why_a_call_was_cancelled_is_told() {
         let answer = logged.send("POST", "/mcp", &own, &notice.to_string()).await;
         answer.expect_status(202);
     };
-    sleep(Duration::from_millis(300)).await;
+    under_way(logged.program.address, TOKEN.1, 1).await;
     cancel(json!(99), json!("of no call")).await;
     cancel(json!(1), json!(format!("because\u{1b}[31m {id} {}", "long ".repeat(100)))).await;
     slow.answer().await.expect_error(200, -32000);
+    under_way(logged.program.address, TOKEN.1, 0).await;
     // A reason that is none cancels all the same.
     let again = json!({"name": "echo", "arguments": {"message": "x", "delay": 30}});
     let mut again = logged.program.begin("POST", "/mcp", &own, &rpc("tools/call", again)).await;
-    sleep(Duration::from_millis(300)).await;
+    under_way(logged.program.address, TOKEN.1, 1).await;
     cancel(json!(1), json!({"no": "text"})).await;
     again.answer().await.expect_error(200, -32000);
     let log = logged.end().await;

@@ -25,8 +25,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     modern::FIXTURES,
+    store_news::reaches,
     stores::{Engine, StoreServer},
-    support::{Answer, Connection, PATIENCE, TestServer, instance_host},
+    support::{Answer, Connection, PATIENCE, TestServer, eventually, instance_host},
 };
 
 async fn get(server: &TestServer, host: &str) -> Answer {
@@ -234,11 +235,10 @@ async fn an_answer_is_told_from_a_tool_that_failed_and_a_question() {
     let asked = asks().capabilities(json!({"elicitation": {}})).result().await;
     assert_eq!(asked["resultType"], "input_required");
     asks().capabilities(json!({})).send().await.expect_error(400, -32021);
-    let mut slow = talk.call("echo", json!({"message": "x", "delay": 5})).begin().await;
+    let mut slow = talk.call("echo", json!({"message": "x", "delay": 30})).begin().await;
     let cancel =
         json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}});
-    // The call must be under way.
-    sleep(Duration::from_millis(200)).await;
+    eventually(|| server.instances[3].state.calls.count() == 1).await;
     talk.post(cancel.to_string()).send().await.expect_status(202);
     slow.answer().await.expect_status(200);
     let page = after(&server, 6).await;
@@ -408,6 +408,7 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<String>> {
 async fn nothing_a_client_says_is_a_label() {
     let store = StoreServer::start(Engine::Redis);
     let server = TestServer::start(&[("MCP_STORE_URL", &store.url())]).await;
+    reaches(&server).await;
     let talk = server.session(3).await;
     let before = after(&server, 1).await;
     for request in [
@@ -585,6 +586,7 @@ fn expressions() -> Vec<(String, String)> {
 async fn rules_and_dashboard_name_what_is_there() {
     let store = StoreServer::start(Engine::Redis);
     let server = TestServer::start(&[("MCP_STORE_URL", &store.url())]).await;
+    reaches(&server).await;
     let _talk = server.session(0).await;
     let page = after(&server, 1).await;
     let families: BTreeSet<&str> =

@@ -314,7 +314,7 @@ async fn a_resumed_stream_counts_as_open_and_is_bounded() {
 async fn a_second_reader_takes_a_stream_over() {
     let server = TestServer::start(&[]).await;
     let talk = server.session_of(0, "2025-11-25").await;
-    let mut first = Events::open(ticks(&talk, 3, 150)).await;
+    let mut first = Events::open(ticks(&talk, 3, 1000)).await;
     let primed = first.next().await.expect("the priming event");
     let mut second = Events::open(resume(&talk, primed.id())).await;
     // Each event goes to one connection at a time.

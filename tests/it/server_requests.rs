@@ -3,7 +3,7 @@
 
 use mcp_echo_stateful::server::Stopped;
 use serde_json::{Value, json};
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::{Duration, Instant};
 
 use crate::{
     events::Events,
@@ -426,7 +426,8 @@ async fn questions_of_calls_at_once_are_told_apart() {
 
 #[tokio::test]
 async fn a_client_that_is_gone_is_forgotten_in_time() {
-    let server = TestServer::start(&[FIXTURES, IMPATIENT]).await;
+    let patience = ("MCP_ECHO_SESSION__ANSWER_TIMEOUT_SECONDS", "2");
+    let server = TestServer::start(&[FIXTURES, patience]).await;
     let talk = able(&server, "2025-11-25").await;
     for _ in 0..3 {
         let (events, _) = ask(&talk, "test_sampling", json!({"prompt": "x"})).await;
@@ -542,8 +543,7 @@ async fn a_client_that_disappears_leaves_nothing_behind() {
             gone.push(connection);
         }
     }
-    sleep(Duration::from_millis(100)).await;
-    assert_eq!(talk.open_streams(), 1);
+    eventually(|| talk.open_streams() == 1).await;
     drop(gone);
     eventually(|| count() == before).await;
     server.stop();

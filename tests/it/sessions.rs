@@ -7,7 +7,7 @@ use mcp_echo_stateful::id::EndReason;
 use serde_json::json;
 use tokio::time::sleep;
 
-const SHORT: (&str, &str) = ("MCP_SESSION_TIMEOUT", "0.4");
+const SHORT: (&str, &str) = ("MCP_SESSION_TIMEOUT", "2");
 
 #[tokio::test]
 async fn request_count_is_the_number_of_completed_calls() {
@@ -104,8 +104,8 @@ async fn initialize_always_begins_anew() {
 async fn an_idle_session_expires_and_a_used_one_does_not() {
     let server = TestServer::start(&[SHORT]).await;
     let (idle, used) = (server.session(0).await, server.session(0).await);
-    for _ in 0..8 {
-        sleep(Duration::from_millis(100)).await;
+    for _ in 0..15 {
+        sleep(Duration::from_millis(200)).await;
         used.rpc("ping", json!({})).send().await.expect_status(200);
     }
     for request in [idle.rpc("ping", json!({})), idle.request("GET"), idle.request("DELETE")] {
@@ -123,7 +123,7 @@ async fn the_idle_clock_waits_for_running_calls_and_open_streams() {
     let (calling, listening) = (server.session(0).await, server.session(0).await);
     let mut stream = listening.request("GET").begin().await;
     stream.head().await.expect_status(200);
-    calling.ask("echo", json!({"message": "slow", "delay": 1.2})).await;
+    calling.ask("echo", json!({"message": "slow", "delay": 3})).await;
     calling.rpc("ping", json!({})).send().await.expect_status(200);
     listening.rpc("ping", json!({})).send().await.expect_status(200);
     drop(stream);

@@ -107,8 +107,9 @@ async fn a_call_ends_with_its_session_wherever_that_is_ended() {
     let [a, b] = two(&store, &[]).await;
     let ended_at = async |server| {
         let talk = a.session(1).await;
-        let mut waiting = talk.call("echo", json!({"message": "x", "delay": 0.5})).begin().await;
-        sleep(Duration::from_millis(100)).await;
+        eventually(|| a.instances[1].state.calls.count() == 0).await;
+        let mut waiting = talk.call("echo", json!({"message": "x", "delay": 3})).begin().await;
+        eventually(|| a.instances[1].state.calls.count() == 1).await;
         at(server, &talk).request("DELETE").send().await.expect_status(204);
         let answer = waiting.answer().await;
         (answer.status, answer.json()["error"]["code"].clone())
@@ -307,10 +308,12 @@ async fn a_call_is_cancelled_at_any_replica() {
     let store = StoreServer::start(Engine::Redis);
     let [a, b] = two(&store, &[]).await;
     let talk = a.session(1).await;
+    let under_way = || a.instances[1].state.calls.count();
     let mut took = Vec::new();
     for _ in 0..3 {
+        eventually(|| under_way() == 0).await;
         let mut call = talk.call("echo", json!({"message": "x", "delay": 20})).begin().await;
-        sleep(Duration::from_millis(100)).await;
+        eventually(|| under_way() == 1).await;
         let start = Instant::now();
         for id in [r#""1""#, "2", "1"] {
             let body = format!(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{TestServer, eventually};
+use crate::support::{PATIENCE, TestServer, eventually};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -114,15 +114,15 @@ async fn a_vanished_client_has_not_cancelled() {
     let server = TestServer::start(&[]).await;
     let talk = server.session(1).await;
     let call = |accept: &str| {
-        talk.call("echo", json!({"message": "x", "delay": 0.3})).header("Accept", accept)
+        talk.call("echo", json!({"message": "x", "delay": 2})).header("Accept", accept)
     };
     let json = call("application/json").begin().await;
     let events = call("text/event-stream").begin().await;
-    sleep(Duration::from_millis(100)).await;
+    eventually(|| server.instances[1].state.calls.count() == 2).await;
     drop((json, events));
     let start = Instant::now();
     while talk.info().await["request_count"] != 2 {
-        assert!(start.elapsed() < Duration::from_secs(5), "both calls complete");
+        assert!(start.elapsed() < PATIENCE, "both calls complete");
         sleep(Duration::from_millis(20)).await;
     }
 }
@@ -131,14 +131,16 @@ async fn a_vanished_client_has_not_cancelled() {
 async fn a_cancelled_call_ends_and_is_not_counted() {
     let server = TestServer::start(&[]).await;
     let talk = server.session(1).await;
+    let under_way = || server.instances[1].state.calls.count();
     for accept in ["application/json", "text/event-stream"] {
+        eventually(|| under_way() == 0).await;
         let start = Instant::now();
         let mut call = talk
             .call("echo", json!({"message": "x", "delay": 30}))
             .header("Accept", accept)
             .begin()
             .await;
-        sleep(Duration::from_millis(100)).await;
+        eventually(|| under_way() == 1).await;
         for id in [r#""1""#, "2", "null", "1"] {
             let body = format!(
                 r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"test"}}}}"#

@@ -301,12 +301,12 @@ async fn mcp_name_is_the_task_s_id() {
 
 #[tokio::test]
 async fn a_task_lives_as_long_as_it_says() {
-    let server = TestServer::start(&[FIXTURES, ("MCP_ECHO_TASKS__TTL_SECONDS", "0.3")]).await;
+    let server = TestServer::start(&[FIXTURES, ("MCP_ECHO_TASKS__TTL_SECONDS", "2")]).await;
     let done = start(&server, "slow_compute", json!({"seconds": 0})).await;
     let working = start(&server, "slow_compute", json!({"seconds": 30})).await;
     let asking = start(&server, "multi_input", json!({})).await;
-    assert_eq!(get(&server, &working).await["ttlMs"], 300);
-    sleep(Duration::from_millis(350)).await;
+    assert_eq!(get(&server, &working).await["ttlMs"], 2000);
+    sleep(Duration::from_millis(2100)).await;
     for id in [&done, &working, &asking] {
         let answer = task(&server, "get", id).send().await;
         assert_eq!(answer.json()["error"]["code"], INVALID_PARAMS, "{answer:?}");

@@ -371,6 +371,7 @@ test('no line of the feed and no tile is cut or wraps', async () => {
   await server.ask('', 'DELETE', '/debug/sessions?instance=9', { authorization: `Bearer ${TOKEN}` });
   await open();
   await tile(9).locator('.reasons:has-text("10 by client, 3 by operator")').waitFor();
+  await eventually(async () => await page.locator('#feed li').count() > 50, true);
   for (const width of [320, 360, 768, 1024, 1280, 1920]) {
     await page.setViewportSize({ width, height: 900 });
     const { lines, sideways, heights } = await page.evaluate(() => {
@@ -457,8 +458,12 @@ test('a server that drains, is gone, and comes back', async () => {
   provoked = REFUSALS;
   const { call } = await server.session(0);
   await open();
-  const slow = call('echo', { message: 'x', delay: 3 });
-  await page.waitForTimeout(300);
+  const slow = call('echo', { message: 'x', delay: 4 });
+  const openCalls = async () => {
+    const { text } = await server.ask('', 'GET', '/debug/overview', { authorization: `Bearer ${TOKEN}` });
+    return JSON.parse(text).instances[0].open_calls;
+  };
+  await eventually(openCalls, 1);
   server.signal();
   await page.locator('#pill[data-state=draining]').waitFor();
   await page.locator('#feed li[data-event=draining]').waitFor();

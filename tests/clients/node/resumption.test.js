@@ -20,7 +20,7 @@ for (const era of [SESSIONS_V1, SESSIONS_V2]) {
             seen.push(progress);
             if (progress === 2) wire.cut();
         };
-        const ticks = await call('stream_ticks', { count: 6, interval_ms: 150 }, { onprogress });
+        const ticks = await call('stream_ticks', { count: 6, interval_ms: 300 }, { onprogress });
         assert.equal(ticks.count, 6);
         assert.deepEqual(seen, [1, 2, 3, 4, 5, 6]);
         assert.match(wire.requests, /last-event-id:/i);
@@ -48,8 +48,10 @@ test(`${NO_SESSIONS.name}: a cut connection is a call given up`, async t => {
         if (progress === 2) wire.cut();
     };
     // This SDK does not tell its caller that the stream is gone, so the call ends with its patience.
-    await assert.rejects(call('stream_ticks', { count: 6, interval_ms: 50 }, { onprogress, timeout: 1000 }));
-    assert.deepEqual(seen, [1, 2]);
+    await assert.rejects(call('stream_ticks', { count: 6, interval_ms: 500 }, { onprogress, timeout: 5000 }));
+    // What was on its way may have come.
+    assert.deepEqual(seen.slice(0, 2), [1, 2]);
+    assert.ok(seen.length < 6, String(seen));
     assert.doesNotMatch(wire.requests, /last-event-id:/i);
     assert.equal((await call('echo', { message: 'and on' })).message, 'and on');
 });

@@ -96,7 +96,7 @@ async def test_progress_arrives_as_it_is_made(mode):
         assert [step[1:] for step in steps] == [(n, 100, "working") for n in (0, 50, 100)]
 
         steps.clear()
-        result = await client.call_tool("stream_ticks", {"count": 4, "interval_ms": 100}, progress_callback=note)
+        result = await client.call_tool("stream_ticks", {"count": 4, "interval_ms": 400}, progress_callback=note)
     assert result.structured_content["streamed"] is True
     assert [step[1:3] for step in steps] == [(n, 4) for n in (1, 2, 3, 4)]
     # Together at the end would mean that something on the way had kept them.

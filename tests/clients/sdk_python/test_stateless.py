@@ -61,7 +61,8 @@ async def test_a_state_that_was_changed_on_the_way_is_refused():
         asked = await client.session.call_tool(tool, allow_input_required=True)
         assert isinstance(asked, types.InputRequiredResult)
         answers = {"confirm": types.ElicitResult(action="accept", content={"ok": True})}
-        for state in (asked.request_state[:-2] + "AA", asked.request_state + "x", ""):
+        other = "BB" if asked.request_state.endswith("AA") else "AA"
+        for state in (asked.request_state[:-2] + other, asked.request_state + "x", ""):
             with pytest.raises(MCPError) as refused:
                 await client.call_tool(tool, input_responses=answers, request_state=state)
             assert refused.value.error.code == types.INVALID_PARAMS

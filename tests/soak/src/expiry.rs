@@ -3,7 +3,8 @@
 //! A process that was frozen (a suspended machine, a paused container) finds all of them due when it
 //! wakes; so this freezes it. Then the same for sessions that were told to end at the same second.
 //! Meanwhile a probe uses another instance, begins sessions in the instance that expires, and uses them:
-//! its worst wait may be 50 ms, and what the machine did meanwhile to a server that was left alone.
+//! its worst wait may be 50 ms, and what the machine did meanwhile to a server that was left alone. One that
+//! was worse is measured once more.
 
 use std::time::{Duration, Instant};
 
@@ -44,8 +45,43 @@ pub async fn run(place: &Place, facts: &mut Facts) -> Result<()> {
             MANY + 10_000,
         ),
     )?;
-    let empty = server.rss()?;
+    let measure = async |facts: &mut Facts| frozen(&server, &control, timeout, facts).await;
+    let rate = twice_at_most(facts, measure).await?;
+    twice_at_most(facts, async |facts| told(&server, &control, rate, facts).await).await?;
+    Ok(())
+}
 
+/// What was seen of an expiry.
+struct Seen {
+    fine: bool,
+    /// How long others had to wait.
+    waits: String,
+    /// Sessions that began in a second.
+    rate: u64,
+}
+
+/// A wait that is too long may be the machine's; two in a row are not. Returns the rate.
+async fn twice_at_most(
+    facts: &mut Facts,
+    measure: impl AsyncFn(&mut Facts) -> Result<Seen>,
+) -> Result<u64> {
+    let mut seen = measure(facts).await?;
+    if !seen.fine {
+        facts.note(format_args!("measured once more: {}", seen.waits));
+        seen = measure(facts).await?;
+    }
+    facts.check(seen.fine, &seen.waits);
+    Ok(seen.rate)
+}
+
+/// A server that stands still until all of its sessions are due.
+async fn frozen(
+    server: &Server,
+    control: &Server,
+    timeout: f64,
+    facts: &mut Facts,
+) -> Result<Seen> {
+    let (empty, before) = (server.rss()?, server.counts(EXPIRING).await?);
     let poured =
         pour(server.address, 16, Until::Requests(MANY), || wire::initialize(EXPIRING)).await?;
     let due = Instant::now() + Duration::from_secs_f64(timeout);
@@ -58,54 +94,61 @@ pub async fn run(place: &Place, facts: &mut Facts) -> Result<()> {
         "memory went from {} to {}, {} bytes a session",
         mib(empty),
         mib(full),
-        (full - empty) / MANY as usize
+        full.saturating_sub(empty) / MANY as usize
     ));
     server.signal(Signal::Stop)?;
     sleep_until((due + Duration::from_millis(500)).into()).await;
     server.signal(Signal::Continue)?;
-    let watch = Watch::start(&server, &control, &turns(EXPIRING));
-    judge(&server, facts, EXPIRING, MANY, "frozen until all were due", watch).await?;
+    let watch = Watch::start(server, control, &turns(EXPIRING));
+    let all = before.expired + MANY;
+    let rate = poured.per_second();
+    judge(server, facts, EXPIRING, all, "frozen until all were due", watch, rate).await
+}
 
-    // Each is told to live until the same moment.
+/// Sessions each of which is told to live until the same moment.
+async fn told(server: &Server, control: &Server, rate: u64, facts: &mut Facts) -> Result<Seen> {
     let mut wire = Wire::open(server.address).await?;
     let session = begin(&mut wire, TOLD).await?;
-    let due = Instant::now()
-        + Duration::from_secs_f64(MANY as f64 / poured.per_second() as f64 * 3.0 + 2.0);
+    // Those that live on: the one that asks, and what an earlier measurement has left.
+    let before = server.counts(TOLD).await?;
+    let due = Instant::now() + Duration::from_secs_f64(MANY as f64 / rate as f64 * 3.0 + 2.0);
     let create = move || {
         let left = due.saturating_duration_since(Instant::now()).as_secs_f64();
         let body = wire::call("create_session", &format!(r#"{{"timeout_seconds":{left:.3}}}"#));
         wire::request("POST", TOLD, Some(&session), &body)
     };
     let poured = pour(server.address, 16, Until::Requests(MANY), create).await?;
-    let counts = server.counts(TOLD).await?;
+    let many = server.counts(TOLD).await?.live - before.live;
     // Those asked for in the last second are refused: it is the shortest life.
     facts.check(
-        counts.live > MANY / 2,
-        format_args!("{} handles of the same end, {} a second", counts.live, poured.per_second()),
+        many > MANY / 2,
+        format_args!("{many} handles of the same end, {} a second", poured.per_second()),
     );
     sleep_until((due - Duration::from_millis(500)).into()).await;
-    let watch = Watch::start(&server, &control, &turns(TOLD));
-    // All but the session that asked for them.
-    judge(&server, facts, TOLD, counts.live - 1, "told to end at once", watch).await
+    let watch = Watch::start(server, control, &turns(TOLD));
+    let all = before.expired + many;
+    judge(server, facts, TOLD, all, "told to end at once", watch, rate).await
 }
 
 fn turns(instance: u8) -> [Turn; 3] {
     [Turn::Echo(OTHER), Turn::Echo(instance), Turn::Begin(instance)]
 }
 
-/// Lets the sessions of an instance expire while others are watched, and holds their waits against the control's.
+/// Lets the sessions of an instance expire until so many have, while others are watched, and holds their waits against the
+/// control's.
 async fn judge(
     server: &Server,
     facts: &mut Facts,
     instance: u8,
-    many: u64,
+    all: u64,
     how: &str,
     watch: Watch,
-) -> Result<()> {
+    rate: u64,
+) -> Result<Seen> {
     let start = Instant::now();
     let gone = server
         .eventually(Duration::from_secs(60), async |server| {
-            Ok(server.counts(instance).await?.expired >= many)
+            Ok(server.counts(instance).await?.expired >= all)
         })
         .await?;
     let took = start.elapsed();
@@ -123,10 +166,8 @@ async fn judge(
             counts.ended()
         ),
     );
-    facts.check(
-        times.worst() <= PAUSE + control.worst() * 2,
-        format_args!("{how}: the waits of others: {times}; at a server left alone: {control}"),
-    );
     facts.note(format_args!("memory is {}", mib(server.rss()?)));
-    Ok(())
+    let fine = times.worst() <= PAUSE + control.worst() * 2;
+    let waits = format!("{how}: the waits of others: {times}; at a server left alone: {control}");
+    Ok(Seen { fine, waits, rate })
 }
