@@ -7,7 +7,7 @@
 //! All cases sleep at the same time, so that many take no longer than one.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,7 +17,7 @@ use mcp_echo_stateful::{
     config::SessionConfig,
     id::{Boot, Caller, EndReason, InstanceId, MintedBy, ReplicaTag, SessionId, SessionRef},
     session::{
-        record::{Change, Handshake, Record},
+        record::{Change, Handshake, LastEcho, QuotaExceeded, Record, Want},
         store::{Gone, Lease, NotCommitted, NotCreated, SessionStore},
     },
 };
@@ -28,9 +28,13 @@ use proptest::{
     strategy::ValueTree,
     test_runner::{Config, TestRunner},
 };
+use serde_json::value::RawValue;
 use tokio::{task::JoinSet, time::sleep};
 
-use crate::store::{self, Kind, Place, TIMEOUT, every_kind, handshake};
+use crate::{
+    store::{self, Kind, Place, TIMEOUT, every_kind, handshake},
+    support::PATIENCE,
+};
 
 /// What `create_session` was told, in some sessions.
 const SHORTER: Duration = Duration::from_millis(120);
@@ -40,6 +44,11 @@ const GRAIN: Duration = Duration::from_millis(2);
 const PAGE: Duration = Duration::from_millis(64);
 const CAPACITY: u64 = 6;
 const CASES: usize = 300;
+/// What one session may hold, so little that a few values fill it.
+const MOST_BYTES: usize = 100;
+const MOST_KEYS: usize = 2;
+/// Of several lengths, and one that is more than ASCII.
+const KEYS: [&str; 5] = ["a", "b", "longer", "the longest", "ä"];
 
 #[derive(Clone, Debug)]
 enum Command {
@@ -54,6 +63,20 @@ enum Command {
     },
     FindStrange(Strange),
     Commit {
+        session: usize,
+    },
+    /// A value of so many bytes under one of a few keys, in one of the sessions that were begun last.
+    Set {
+        session: usize,
+        key: usize,
+        size: usize,
+    },
+    Echo {
+        session: usize,
+        size: usize,
+    },
+    /// What was stored and echoed, as each replica has it.
+    Read {
         session: usize,
     },
     Lease {
@@ -108,6 +131,11 @@ fn command() -> impl Strategy<Value = Command> {
         8 => (0usize..12, callers).prop_map(|(session, caller)| Command::Find { session, caller }),
         1 => strange.prop_map(Command::FindStrange),
         2 => (0usize..12).prop_map(|session| Command::Commit { session }),
+        14 => (0usize..2, 0usize..KEYS.len(), select(&[2, 3, 9, 40, MOST_BYTES][..]))
+            .prop_map(|(session, key, size)| Command::Set { session, key, size }),
+        2 => (0usize..2, 0..MOST_BYTES + 10)
+            .prop_map(|(session, size)| Command::Echo { session, size }),
+        4 => (0usize..2).prop_map(|session| Command::Read { session }),
         2 => (0usize..12).prop_map(|session| Command::Lease { session }),
         2 => (0usize..4).prop_map(|hold| Command::Release { hold }),
         2 => (0usize..12, reason()).prop_map(|(session, reason)| Command::End { session, reason }),
@@ -135,6 +163,9 @@ struct Known {
     session: Record,
     /// Calls that have been counted.
     counted: u64,
+    /// What was stored: by key, as JSON.
+    data: BTreeMap<&'static str, Arc<RawValue>>,
+    echoed: LastEcho<String>,
     caller: usize,
     timeout: Duration,
     /// When its idle clock was last set back.
@@ -149,6 +180,29 @@ struct Known {
 impl Known {
     fn reference(&self) -> SessionRef {
         SessionRef::of(&self.session.head.id.to_string())
+    }
+
+    /// Keys and values together.
+    fn bytes(&self) -> usize {
+        self.data.iter().map(|(key, value)| key.len() + value.get().len()).sum()
+    }
+
+    fn echo_bytes(&self) -> usize {
+        match &self.echoed {
+            LastEcho::Kept(text) => text.len(),
+            LastEcho::None | LastEcho::TooLarge => 0,
+        }
+    }
+
+    /// Whether a value does not fit.
+    fn refuses(&self, key: &str, value: &RawValue) -> Option<QuotaExceeded> {
+        let old = self.data.get(key);
+        if old.is_none() && self.data.len() >= MOST_KEYS {
+            return Some(QuotaExceeded::Keys { limit: MOST_KEYS });
+        }
+        let before = old.map_or(0, |old| key.len() + old.get().len());
+        let needed = self.bytes() - before + key.len() + value.get().len();
+        (needed > MOST_BYTES).then_some(QuotaExceeded::Bytes { needed, limit: MOST_BYTES })
     }
 
     fn surely_live(&self, now: Span) -> bool {
@@ -176,6 +230,9 @@ struct Certain {
     expired: usize,
     full: usize,
     strangers: usize,
+    read: usize,
+    too_many: usize,
+    too_large: usize,
 }
 
 struct Model<'a> {
@@ -184,16 +241,26 @@ struct Model<'a> {
     holds: Vec<(usize, Lease)>,
     refused: u64,
     quota: SessionConfig,
+    texts: usize,
     certain: Certain,
 }
 
 impl<'a> Model<'a> {
     fn new(store: &'a Kind) -> Self {
-        let quota = store::quota(1000, 10);
-        Self { store, known: vec![], holds: vec![], refused: 0, quota, certain: Certain::default() }
+        let quota = store::quota(MOST_BYTES, MOST_KEYS);
+        let certain = Certain::default();
+        Self { store, known: vec![], holds: vec![], refused: 0, quota, texts: 0, certain }
     }
 
     async fn run(mut self, commands: &[Command]) -> Result<Certain, String> {
+        // All cases connect at the same time.
+        let start = Instant::now();
+        for replica in &self.store.replicas {
+            while replica.count().await.is_err() {
+                must(start.elapsed() < 3 * PATIENCE, "the store is never reached")?;
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
         for (number, command) in commands.iter().enumerate() {
             let from = Instant::now();
             let told = match self.step(command).await {
@@ -207,6 +274,11 @@ impl<'a> Model<'a> {
 
     fn pick(&self, session: usize) -> Option<usize> {
         (!self.known.is_empty()).then(|| session % self.known.len())
+    }
+
+    /// The same from the last on, so that a few sessions are filled.
+    fn pick_late(&self, session: usize) -> Option<usize> {
+        self.pick(session).map(|index| self.known.len() - 1 - index)
     }
 
     async fn step(&mut self, command: &Command) -> Result<(), String> {
@@ -227,6 +299,8 @@ impl<'a> Model<'a> {
                         self.known.push(Known {
                             session,
                             counted: 0,
+                            data: BTreeMap::new(),
+                            echoed: LastEcho::None,
                             caller,
                             timeout,
                             kept: now,
@@ -277,23 +351,26 @@ impl<'a> Model<'a> {
             Command::FindStrange(strange) => self.find_strange(strange).await?,
             Command::Commit { session } => {
                 let Some(index) = self.pick(session) else { return Ok(()) };
-                let known = &mut self.known[index];
-                // A session counts whatever is committed before its end has been noticed; its idle clock goes on.
-                let quota = &self.quota;
-                match self.store.commit(&known.session, Change::COUNT, quota).await {
-                    Ok(after) => {
-                        must(known.ended.is_none(), "counted after its end")?;
-                        known.counted += 1;
-                        must(after.tally.requests == known.counted, "another count")?;
-                    }
-                    Err(NotCommitted::Gone(Gone::Expired(_))) if known.ended.is_none() => {
-                        let now = Span { from, to: Instant::now() };
-                        must(!known.surely_live(now), "gone before its time")?;
-                        known.ended = Some(EndReason::Expired);
-                    }
-                    Err(NotCommitted::Gone(_)) if known.ended.is_some() => {}
-                    other => return Err(format!("{other:?} where {:?} was due", known.ended)),
+                self.commit(index, Change::COUNT, from).await?;
+            }
+            Command::Set { session, key, size } => {
+                let Some(index) = self.pick_late(session) else { return Ok(()) };
+                self.set(index, KEYS[key], size, from).await?;
+            }
+            Command::Echo { session, size } => {
+                let Some(index) = self.pick_late(session) else { return Ok(()) };
+                let text = self.text(size);
+                let change = Change { echo: Some(&text), ..Change::COUNT };
+                if self.commit(index, change, from).await?.is_some() {
+                    self.known[index].echoed = match size > MOST_BYTES {
+                        true => LastEcho::TooLarge,
+                        false => LastEcho::Kept(text),
+                    };
                 }
+            }
+            Command::Read { session } => {
+                let Some(index) = self.pick_late(session) else { return Ok(()) };
+                self.read(index, from).await?;
             }
             Command::Lease { session } => {
                 let Some(index) = self.pick(session) else { return Ok(()) };
@@ -383,6 +460,116 @@ impl<'a> Model<'a> {
         Ok(())
     }
 
+    /// So many characters, other ones each time.
+    fn text(&mut self, size: usize) -> String {
+        self.texts += 1;
+        let letter = char::from(b'a' + u8::try_from(self.texts % 26).unwrap_or_default());
+        letter.to_string().repeat(size)
+    }
+
+    /// Commits a change that is no larger than may be; nothing if the session has ended.
+    async fn commit(
+        &mut self,
+        index: usize,
+        change: Change<'_>,
+        from: Instant,
+    ) -> Result<Option<Record>, String> {
+        let store = self.store;
+        self.commit_to(store, index, change, from).await?.map_err(|quota| quota.to_string())
+    }
+
+    /// The same at one replica, for a change that may be too large.
+    async fn commit_to(
+        &mut self,
+        store: &SessionStore,
+        index: usize,
+        change: Change<'_>,
+        from: Instant,
+    ) -> Result<Result<Option<Record>, QuotaExceeded>, String> {
+        let (known, counts) = (&mut self.known[index], u64::from(change.count));
+        // A session counts whatever is committed before its end has been noticed; its idle clock goes on.
+        match store.commit(&known.session, change, &self.quota).await {
+            Ok(after) => {
+                must(known.ended.is_none(), "changed after its end")?;
+                known.counted += counts;
+                must(after.tally.requests == known.counted, "another count")?;
+                Ok(Ok(Some(after)))
+            }
+            Err(NotCommitted::Quota(quota)) if known.ended.is_none() => Ok(Err(quota)),
+            Err(NotCommitted::Gone(Gone::Expired(_))) if known.ended.is_none() => {
+                let now = Span { from, to: Instant::now() };
+                must(!known.surely_live(now), "gone before its time")?;
+                known.ended = Some(EndReason::Expired);
+                Ok(Ok(None))
+            }
+            Err(NotCommitted::Gone(_)) if known.ended.is_some() => Ok(Ok(None)),
+            other => Err(format!("{other:?} where {:?} was due", known.ended)),
+        }
+    }
+
+    async fn set(
+        &mut self,
+        index: usize,
+        key: &'static str,
+        size: usize,
+        from: Instant,
+    ) -> Result<(), String> {
+        let text = format!("\"{}\"", self.text(size - 2));
+        let value: Arc<RawValue> = RawValue::from_string(text).map_err(|it| it.to_string())?.into();
+        let due = self.known[index].refuses(key, &value);
+        let change = Change { set: Some((key, &value)), ..Change::COUNT };
+        let store = self.store;
+        match (self.commit_to(store, index, change, from).await?, due) {
+            (Ok(None), _) => Ok(()),
+            (Err(quota), Some(due)) => {
+                match due {
+                    QuotaExceeded::Keys { .. } => self.certain.too_many += 1,
+                    QuotaExceeded::Bytes { .. } => self.certain.too_large += 1,
+                }
+                must(quota == due, &format!("{quota:?} where {due:?} was due"))
+            }
+            (Ok(Some(after)), None) => {
+                let known = &mut self.known[index];
+                let replaced = known.data.insert(key, value).is_some();
+                must(after.replaced == replaced, "another one was replaced")?;
+                must(after.data_bytes == known.bytes(), "another sum")
+            }
+            (told, due) => Err(format!("{told:?} where {due:?} was due")),
+        }
+    }
+
+    /// Reads at every replica what one session holds.
+    async fn read(&mut self, index: usize, from: Instant) -> Result<(), String> {
+        let store = self.store;
+        for replica in &store.replicas {
+            for want in [Want::Data, Want::Echo] {
+                let change = Change { want, ..Change::default() };
+                let read = self.commit_to(replica, index, change, from).await?;
+                let Some(read) = read.map_err(|quota| quota.to_string())? else { return Ok(()) };
+                let known = &self.known[index];
+                must(read.data_bytes == known.bytes(), "another sum of bytes")?;
+                match want {
+                    Want::Echo => {
+                        let due = match &known.echoed {
+                            LastEcho::Kept(text) => LastEcho::Kept(&**text),
+                            LastEcho::None => LastEcho::None,
+                            LastEcho::TooLarge => LastEcho::TooLarge,
+                        };
+                        must(read.last_echo() == due, "another echo")?;
+                    }
+                    Want::Data | Want::Nothing => {
+                        let told = read.data().values().iter();
+                        let told = told.map(|(key, value)| (&**key, value.get()));
+                        let due = known.data.iter().map(|(key, value)| (*key, value.get()));
+                        must(told.eq(due), &format!("{:?} of {known:?}", read.data()))?;
+                    }
+                }
+                self.certain.read += usize::from(!known.data.is_empty());
+            }
+        }
+        Ok(())
+    }
+
     /// Has a store that is shared told what is held.
     async fn tell(&self) {
         if self.store.is_shared() {
@@ -460,7 +647,12 @@ impl<'a> Model<'a> {
         let seen = ended(EndReason::Expired) as u64;
         must(counts.ended[EndReason::Expired.index()] >= seen, "fewer expired than were seen")?;
         let surely = self.known.iter().filter(|known| known.surely_live(now)).count();
-        must(counts.live >= surely as u64, "a live session was thrown away")
+        must(counts.live >= surely as u64, "a live session was thrown away")?;
+        let held = |known: &Known| (known.bytes() + known.echo_bytes()) as u64;
+        let surely: u64 = self.known.iter().filter(|it| it.surely_live(now)).map(held).sum();
+        let perhaps: u64 = self.known.iter().filter(|it| it.ended.is_none()).map(held).sum();
+        let bytes = counts.data_bytes;
+        must((surely..=perhaps).contains(&bytes), &format!("{bytes} are not {surely}..={perhaps}"))
     }
 }
 
@@ -489,7 +681,10 @@ async fn the_store_does_as_its_model() {
         .await;
         for (case, told) in cases.iter_mut().zip(told) {
             match told {
-                Ok(Certain { found, expired, full, strangers }) => {
+                Ok(Certain { found, expired, full, strangers, read, too_many, too_large }) => {
+                    total.read += read;
+                    total.too_many += too_many;
+                    total.too_large += too_large;
                     total.found += found;
                     total.expired += expired;
                     total.full += full;
@@ -502,9 +697,10 @@ async fn the_store_does_as_its_model() {
             }
         }
     }
-    let Certain { found, expired, full, strangers } = total;
-    let least = found.min(expired).min(full).min(strangers);
-    assert!(least > 10, "the model knew little: {total:?}");
+    let Certain { found, expired, full, strangers, read, too_many, too_large } = total;
+    let least = [found, expired, full, strangers, read, too_many, too_large].into_iter().min();
+    println!("{total:?}");
+    assert!(least > Some(10), "the model knew little: {total:?}");
 }
 
 /// The fewest commands that still fail.
