@@ -56,6 +56,7 @@ mod stateless;
 mod stopping;
 mod store;
 mod store_acl;
+mod store_budget;
 mod store_faults;
 mod store_ledger;
 mod store_link;
