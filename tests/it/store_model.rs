@@ -31,7 +31,10 @@ use proptest::{
 use serde_json::value::RawValue;
 use tokio::{task::JoinSet, time::sleep};
 
-use crate::store::{self, Kind, Place, TIMEOUT, every_kind, handshake};
+use crate::{
+    store::{self, Kind, Place, TIMEOUT, every_kind, handshake},
+    support::PATIENCE,
+};
 
 /// What `create_session` was told, in some sessions.
 const SHORTER: Duration = Duration::from_millis(120);
@@ -250,6 +253,14 @@ impl<'a> Model<'a> {
     }
 
     async fn run(mut self, commands: &[Command]) -> Result<Certain, String> {
+        // All cases connect at the same time.
+        let start = Instant::now();
+        for replica in &self.store.replicas {
+            while replica.count().await.is_err() {
+                must(start.elapsed() < 3 * PATIENCE, "the store is never reached")?;
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
         for (number, command) in commands.iter().enumerate() {
             let from = Instant::now();
             let told = match self.step(command).await {
