@@ -30,6 +30,9 @@ use crate::{
     support::{Answer, Connection, PATIENCE, TestServer, eventually, instance_host},
 };
 
+/// So that a store on a machine with much to do is not called lost.
+const PATIENT: (&str, &str) = ("MCP_ECHO_STORE__TIMEOUT_SECONDS", "5");
+
 async fn get(server: &TestServer, host: &str) -> Answer {
     let request = server.request("GET", "/metrics").host(host);
     request.header("Authorization", "Bearer admin-secret").send().await
@@ -407,7 +410,7 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<String>> {
 #[tokio::test]
 async fn nothing_a_client_says_is_a_label() {
     let store = StoreServer::start(Engine::Redis);
-    let server = TestServer::start(&[("MCP_STORE_URL", &store.url())]).await;
+    let server = TestServer::start(&[("MCP_STORE_URL", &store.url()), PATIENT]).await;
     reaches(&server).await;
     let talk = server.session(3).await;
     let before = after(&server, 1).await;
@@ -585,7 +588,7 @@ fn expressions() -> Vec<(String, String)> {
 #[tokio::test]
 async fn rules_and_dashboard_name_what_is_there() {
     let store = StoreServer::start(Engine::Redis);
-    let server = TestServer::start(&[("MCP_STORE_URL", &store.url())]).await;
+    let server = TestServer::start(&[("MCP_STORE_URL", &store.url()), PATIENT]).await;
     reaches(&server).await;
     let _talk = server.session(0).await;
     let page = after(&server, 1).await;

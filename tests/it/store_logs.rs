@@ -99,6 +99,17 @@ fn is_kept(store: &StoreServer, id: &str) -> bool {
     next > number.parse().expect("a number")
 }
 
+/// Waits until a replica has heard all that another had to tell, or it would tell it once more where it speaks from now
+/// on. News come in their order.
+async fn is_heard(from: &TestServer, at: &TestServer) {
+    let watched = json!({"resourceSubscriptions": ["test://watched-resource"]});
+    let listen = at.modern("subscriptions/listen", json!({ "notifications": watched }));
+    let mut events = Events::open(listen.build()).await;
+    assert_eq!(events.message().await["method"], "notifications/subscriptions/acknowledged");
+    from.modern_call("test_trigger_resource_update", json!({})).text().await;
+    assert_eq!(events.message().await["method"], "notifications/resources/updated");
+}
+
 async fn trigger(talk: &Talk<'_>) {
     talk.call("test_trigger_tool_change", json!({})).send().await.expect_status(200);
 }
@@ -219,6 +230,7 @@ async fn the_stream_of_a_get_goes_on_where_it_is_resumed() {
     trigger(&here).await;
     trigger(&here).await;
     eventually(|| is_kept(&pair.store, &format!("{stream}-3"))).await;
+    is_heard(&pair.a, &pair.b).await;
     let mut number = 1;
     for talk in [&there, &here, &there] {
         let mut events = Events::open(resume(talk, &last)).await;
@@ -239,6 +251,9 @@ async fn the_stream_of_a_get_goes_on_where_it_is_resumed() {
         drop(events);
         eventually(|| talk.open_streams() == 0).await;
         eventually(|| is_kept(&pair.store, &last)).await;
+        for (from, at) in [(&pair.a, &pair.b), (&pair.b, &pair.a)] {
+            is_heard(from, at).await;
+        }
     }
     // All of it can be read again.
     let mut events = Events::open(resume(&here, &format!("{stream}-0"))).await;
@@ -343,6 +358,7 @@ async fn what_is_kept_in_the_store_is_bounded_and_goes_with_its_session() {
     }
     let stream = primed.id().split_once('-').expect("an id").0;
     eventually(|| is_kept(&pair.store, &format!("{stream}-{changes}"))).await;
+    is_heard(&pair.a, &pair.b).await;
     let mut connection = resume(&there, primed.id()).begin().await;
     connection.head().await.expect_status(200);
     let opening = String::from_utf8(connection.chunk().await.expect("a chunk")).expect("text");
