@@ -23,6 +23,7 @@ pub mod usage;
 
 use std::{
     fmt,
+    ops::RangeInclusive,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
@@ -260,12 +261,12 @@ impl Link {
         let mut tries = 2;
         loop {
             tries -= 1;
-            let sent = self.store_now();
+            let (began, sent) = (self.clock.now(), self.store_now());
             let not_after = sent.saturating_add_unsigned(millis(self.patience) + 50);
             let moments = Moments { sent, not_after, away: away.span() };
             let trouble = match self.once(call, &operation, moments).await {
                 Ok(reply) => {
-                    self.set_clock(reply.now);
+                    self.set_clock(reply.now, began);
                     away.heard(reply.now);
                     return Ok(reply);
                 }
@@ -274,7 +275,7 @@ impl Link {
             away.failed(&trouble);
             match trouble {
                 // The store's clock has been set, or the store is another one.
-                Trouble::Late(now) if tries > 0 => self.set_clock(now),
+                Trouble::Late(now) if tries > 0 => self.set_clock(now, began),
                 Trouble::Silent | Trouble::Broken | Trouble::ReadOnly if tries > 0 => {}
                 trouble => return Err(trouble),
             }
@@ -351,10 +352,22 @@ impl Link {
         self.zero.load(Ordering::Relaxed).saturating_add_unsigned(self.clock.now().as_millis())
     }
 
-    fn set_clock(&self, now: i64) {
-        let zero = now.saturating_sub_unsigned(self.clock.now().as_millis());
-        self.zero.store(zero, Ordering::Relaxed);
+    /// The store's clock showed this at some time since then.
+    fn set_clock(&self, now: i64, began: Moment) {
+        let known = self.zero.load(Ordering::Relaxed);
+        let zero = agreed(known, now, began.as_millis()..=self.clock.now().as_millis());
+        if zero != known {
+            self.zero.store(zero, Ordering::Relaxed);
+        }
     }
+}
+
+/// What a clock shows at moment zero that showed `now` at one of these moments. It stays what it was thought to be unless
+/// it cannot be, so that one moment is told alike each time, however late an answer comes.
+fn agreed(known: i64, now: i64, between: RangeInclusive<u64>) -> i64 {
+    let at = |moment: u64| now.saturating_sub_unsigned(moment);
+    // Both clocks are read to the millisecond below.
+    known.clamp(at(*between.end()) - 1, at(*between.start()) + 1)
 }
 
 /// Where the store is, if there is one.
@@ -377,4 +390,20 @@ fn address(config: &StoreConfig) -> anyhow::Result<Option<Address>> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_answer_moves_no_clock_and_one_that_contradicts_it_does() {
+        for known in [995, 1000, 1005] {
+            assert_eq!(agreed(known, 2000, 990..=1010), known);
+        }
+        assert_eq!(agreed(1000, 2000, 1000..=1000), 1000);
+        assert_eq!(agreed(1000, 2001, 1000..=1000), 1000);
+        assert_eq!(agreed(0, 2000, 990..=1010), 989);
+        assert_eq!(agreed(5000, 2000, 990..=1010), 1011);
+    }
 }
