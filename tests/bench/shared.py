@@ -70,9 +70,9 @@ def trips(bench, server, store, call: str) -> float:
 
 def alone(bench, store, arguments: list[str]) -> float:
     """Echoes per second of the script by itself, without a server of ours."""
-    *script, _operation, _not_after = arguments
+    *script, _operation, _sent, _not_after, _away_from, _away_till = arguments
     # Each has an operation's id of its own, as ours have, and no time after which it is too late.
-    command = [*script, "__rand_int__", str(2**52)]
+    command = [*script, "__rand_int__", "0", str(2**52), "0", "0"]
     count = str(bench.few(100_000, 1_000))
     how = ["redis-benchmark", "-p", str(store.port), "-n", count, "-c", "64", "-P", "8", "-r", "1000000000", "--csv", *command]
     told = subprocess.run(how, check=True, capture_output=True, text=True).stdout
