@@ -4,8 +4,8 @@
 //! Each script has a time limit, and one whose answer has not come is run once more. It knows scripts
 //! and replies, and nothing of sessions; nobody else knows the crate beneath.
 //! Traps: a script whose answer is lost may have run. So one that must not run twice carries the id of the operation, under
-//! which it keeps what came of it, and a moment after which it does nothing: a store that was held up runs late what
-//! was sent to it.
+//! which it keeps what came of it. And a store that was held up runs late what was sent to it, so each script carries the
+//! moment after which it does nothing.
 
 mod address;
 mod away;
@@ -238,7 +238,7 @@ impl Link {
         self.run_noting(call, &Away::default()).await
     }
 
-    /// The same for who says which times nobody was idle, and notes when there was no answer.
+    /// The same, and `away` learns whether there was an answer. The script is told when there was none.
     pub(crate) async fn run_noting(&self, call: &Call<'_>, away: &Away) -> Result<Reply, Lost> {
         let start = Instant::now();
         let came = self.at_most_twice(call, away).await;

@@ -4,9 +4,9 @@
 //! script is told, since nobody was idle meanwhile.
 //! Trap: a store that is full is not away. Those who are idle must expire there, or it would stay full.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
-use super::trouble::Trouble;
+use super::{lock, trouble::Trouble};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -29,12 +29,11 @@ impl Span {
 impl Away {
     /// It has answered, at that moment.
     pub(super) fn heard(&self, now: i64) {
-        self.change(|span| {
-            if span.till == Span::LASTING {
-                span.till = now;
-            }
-            span.heard = now;
-        });
+        let mut span = lock(&self.0);
+        if span.till == Span::LASTING {
+            span.till = now;
+        }
+        span.heard = now;
     }
 
     /// It has not.
@@ -42,21 +41,14 @@ impl Away {
         if matches!(trouble, Trouble::Full(_)) {
             return;
         }
-        self.change(|span| {
-            if span.till != Span::LASTING {
-                (span.from, span.till) = (span.heard, Span::LASTING);
-            }
-        });
+        let mut span = lock(&self.0);
+        if span.till != Span::LASTING {
+            (span.from, span.till) = (span.heard, Span::LASTING);
+        }
     }
 
     pub(super) fn span(&self) -> Span {
-        let mut last = Span::default();
-        self.change(|span| last = *span);
-        last
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Span)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        *lock(&self.0)
     }
 }
 

@@ -111,18 +111,16 @@ impl Demands {
     }
 
     fn check_eviction(&self, policy: &str) -> Result<(), Fault> {
-        let wrong = |problem: &str| Err(Fault::Wrong(problem.to_owned()));
-        match policy {
-            "noeviction" => Ok(()),
-            _ if self.allow_eviction => Ok(()),
-            "" => wrong(
-                "it does not tell its maxmemory-policy: set store.allow_eviction if it throws nothing away",
-            ),
-            policy => Err(Fault::Wrong(format!(
+        let problem = match policy {
+            "noeviction" => return Ok(()),
+            _ if self.allow_eviction => return Ok(()),
+            "" => "it does not tell its maxmemory-policy: set store.allow_eviction if it throws nothing away".to_owned(),
+            policy => format!(
                 "its maxmemory-policy is {policy}, so it may throw sessions away: set it to noeviction, \
                  or store.allow_eviction here"
-            ))),
-        }
+            ),
+        };
+        Err(Fault::Wrong(problem))
     }
 
     /// Whether the user may do what the scripts do: with what all instances share, and with those of one instance at the

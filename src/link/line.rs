@@ -286,8 +286,8 @@ impl Line {
         future::pending().await
     }
 
-    /// Until the connection breaks or is given up, or the server may not be used any more. Meanwhile hears channels that have
-    /// been added.
+    /// Until the connection breaks, or is given up, be it because the server has come to evict.
+    /// Meanwhile hears channels that have been added.
     async fn watch(
         &self,
         drivers: &mut JoinSet<()>,

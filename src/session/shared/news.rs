@@ -246,9 +246,9 @@ impl SharedStore {
         let call = Call::new(&ASK, &self.key).bytes(digits(session)).number(question);
         let call = call.number(millis(time.saturating_add(MARGIN)));
         let until = Instant::now() + time;
-        while let Err(lost) = self.run(&call).await.map(|_| ()) {
+        while self.run(&call).await.is_err() {
             if Instant::now() >= until {
-                return Err(lost);
+                return Err(Lost);
             }
             sleep(AGAIN).await;
         }

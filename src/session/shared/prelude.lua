@@ -130,6 +130,10 @@ local function lives(sid)
   return false, finish(sid, 'expired')
 end
 
+-- A write that changes nothing. What was done already ends with one, so that who waits for the disk waits for what was
+-- written the first time.
+local function write_again(key) redis.call('PEXPIRE', key, redis.call('PTTL', key)) end
+
 -- A session lives, and its record is gone: a store that throws keys away did that. Nothing is known of it any more.
 local function lost(sid)
   finish(sid, 'expired')

@@ -3,8 +3,7 @@ local sid = ARGV[1]
 local U = subscriptions(sid)
 if not lives(sid) then return { NOW, 'gone' } end
 if redis.call('HEXISTS', U, ARGV[3]) == 1 then
-  -- A write, so that who waits for the disk waits for the first one too.
-  redis.call('PEXPIRE', U, redis.call('PTTL', record(sid)))
+  write_again(U)
   return { NOW, 'ok' }
 end
 if redis.call('HLEN', U) >= tonumber(ARGV[5]) then return { NOW, 'many' } end
