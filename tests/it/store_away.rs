@@ -14,7 +14,7 @@ use crate::{
     events::Events,
     modern::FIXTURES,
     server_requests::{able, answer, outcome},
-    store_news::{at, listen, reaches, two},
+    store_news::{at, listen, pair, reaches, two},
     stores::{Between, Engine, Loss, StoreServer},
     support::{PATIENCE, Talk, TestServer},
 };
@@ -46,9 +46,7 @@ async fn a_short_outage_ends_no_session() {
         let store = StoreServer::start(engine);
         let url = store.url();
         let variables = [("MCP_STORE_URL", &*url), ("MCP_SESSION_TIMEOUT", "3")];
-        let (a, b) = (TestServer::start(&variables).await, TestServer::start(&variables).await);
-        reaches(&a).await;
-        reaches(&b).await;
+        let [a, b] = pair(&variables).await;
         let start = Instant::now();
         let mut talks = Vec::new();
         // From 3.0 to 4.0 seconds after the start they are due.
@@ -103,10 +101,7 @@ async fn a_question_waits_until_any_replica_takes_its_answer() {
     let store = StoreServer::start(Engine::Redis);
     forbid(&store, None);
     let url = format!("redis://app:secret@127.0.0.1:{}", store.port());
-    let a = TestServer::start(&[("MCP_STORE_URL", &url), FIXTURES]).await;
-    let b = TestServer::start(&[("MCP_STORE_URL", &url), FIXTURES]).await;
-    reaches(&a).await;
-    reaches(&b).await;
+    let [a, b] = pair(&[("MCP_STORE_URL", &url), FIXTURES]).await;
     let (talk, there) = (able(&a, "2025-11-25").await, able(&b, "2025-11-25").await);
     assert_eq!((served(&talk).await, served(&there).await), (200, 200));
     // Questions stand under a:.
@@ -130,10 +125,7 @@ async fn news_that_the_store_did_not_take_are_told_later() {
     let store = StoreServer::start(Engine::Redis);
     forbid(&store, None);
     let url = format!("redis://app:secret@127.0.0.1:{}", store.port());
-    let a = TestServer::start(&[("MCP_STORE_URL", &url)]).await;
-    let b = TestServer::start(&[("MCP_STORE_URL", &url)]).await;
-    reaches(&a).await;
-    reaches(&b).await;
+    let [a, b] = pair(&[("MCP_STORE_URL", &url)]).await;
     let talk = able(&a, "2025-06-18").await;
     let there = at(&b, &talk);
     assert_eq!((served(&talk).await, served(&there).await), (200, 200));

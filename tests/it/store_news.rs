@@ -23,7 +23,16 @@ const AT_LATEST: Duration = Duration::from_secs(4);
 
 /// Two replicas.
 pub async fn two(store: &StoreServer, more: &[(&str, &str)]) -> [TestServer; 2] {
-    [replica(&store.url(), more).await, replica(&store.url(), more).await]
+    pair(&[&[("MCP_STORE_URL", &*store.url()), PATIENT], more].concat()).await
+}
+
+/// Two that have reached their store.
+pub async fn pair(variables: &[(&str, &str)]) -> [TestServer; 2] {
+    let both = [TestServer::start(variables).await, TestServer::start(variables).await];
+    for server in &both {
+        reaches(server).await;
+    }
+    both
 }
 
 /// One that has reached its store.

@@ -18,7 +18,7 @@ use crate::{
     events::Events,
     modern::{FIXTURES, PASSTHROUGH},
     store_ledger::replicas,
-    store_news::at,
+    store_news::{at, pair},
     stores::{Between, Engine, Loss, Mode, Reply, StoreServer},
     support::{Answer, PATIENCE, Request, Talk, TestServer, eventually, instance_host},
 };
@@ -433,15 +433,7 @@ fn value(store: &StoreServer, key: &str) -> String {
 async fn two_with_tokens(store: &StoreServer) -> [TestServer; 2] {
     let url = store.url();
     let variables = [("MCP_STORE_URL", &*url), PATIENT, TIMEOUT, FIXTURES, PASSTHROUGH];
-    let both = [TestServer::start(&variables).await, TestServer::start(&variables).await];
-    for server in &both {
-        let start = Instant::now();
-        while server.request("GET", "/readyz").send().await.status != 200 {
-            assert!(start.elapsed() < PATIENCE, "the store is never reached");
-            sleep(Duration::from_millis(20)).await;
-        }
-    }
-    both
+    pair(&variables).await
 }
 
 /// What nobody looks after any more goes by itself, and what does not is of the instance.
